@@ -1,0 +1,1 @@
+"""Face identity service: enroll people, recognize faces by nearest-neighbour SQL."""

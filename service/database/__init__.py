@@ -1,0 +1,1 @@
+"""Engine, base, tenancy and the embedded server."""

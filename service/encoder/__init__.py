@@ -1,0 +1,1 @@
+"""Pixels to embeddings. No SQL, no HTTP."""

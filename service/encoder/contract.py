@@ -1,0 +1,90 @@
+"""What every encoder promises: pixels in, faces and embeddings out. No SQL, no HTTP.
+
+An embedding space is detector + alignment + recognition model + preprocessing. Its digest identifies it;
+embeddings of two spaces are never compared.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+"""Pixels of one upright picture, shape (height, width, 3), RGB."""
+
+Embedding = npt.NDArray[np.float32]
+"""One face's vector as the network gives it (not normalized), shape (dimension,)."""
+
+Metric = Literal["cosine", "euclidean"]
+
+
+@dataclass(frozen=True)
+class EmbeddingSpace:
+    """What the numbers mean: `name` as in ENCODER, `digest` of models and preprocessing.
+
+    `threshold` is the documented default similarity (0..1) from which two faces count as the same person.
+    Similarity is `cosine` clipped to 0..1, or `1 - distance` clipped to 0..1 where the metric is euclidean.
+    """
+
+    name: str
+    digest: str
+    dimension: int
+    metric: Metric
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Box:
+    """A face's rectangle in pixels of the upright picture."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def area(self) -> float:
+        """Square pixels; 0 for an empty box."""
+        return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
+
+
+@dataclass(frozen=True)
+class DetectedFace:
+    """One face found in a picture. `quality` is a heuristic of 0..1, not ISO/IEC 29794-5."""
+
+    box: Box
+    detection_score: float
+    landmarks: tuple[tuple[float, float], ...]
+    """Five points in pixels: left eye, right eye, nose, left and right mouth corner, as seen in the picture."""
+    quality: float
+
+
+@dataclass(frozen=True)
+class EncodedFace:
+    """A detected face and its embedding."""
+
+    face: DetectedFace
+    embedding: Embedding
+
+
+class Encoder(Protocol):
+    """One detector and one recognition model. Methods are thread-safe and block while the model works."""
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The embedding space of every embedding this encoder gives."""
+        ...
+
+    def detect(self, image: Image) -> list[DetectedFace]:
+        """Every face in the picture, largest first."""
+        ...
+
+    def embed(self, image: Image, faces: Sequence[DetectedFace]) -> list[Embedding]:
+        """One embedding for each of `faces`, in their order."""
+        ...
+
+    def close(self) -> None:
+        """Let go of models and threads; the encoder is not used afterwards."""
+        ...

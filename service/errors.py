@@ -1,0 +1,135 @@
+"""The catalogue of errors: each class has a slug and a status, its docstring is the title.
+
+The instance carries the detail, which names the place and never holds an embedding, an image or a secret.
+`/v1` renders it as problem+json, each dialect in its own shape, the command line as an exit code.
+"""
+
+
+class ServiceError(Exception):
+    """The service could not do what was asked."""
+
+    slug = "internal-error"
+    status = 500
+
+    def __init__(self, detail: str = "", **members: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.members = members
+
+    @property
+    def title(self) -> str:
+        """The class's docstring, without its full stop."""
+        return (type(self).__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+class InvalidRequest(ServiceError):
+    """The request is not of the form this operation takes."""
+
+    slug = "invalid-request"
+    status = 422
+
+
+class Unauthenticated(ServiceError):
+    """A valid API key is needed."""
+
+    slug = "unauthenticated"
+    status = 401
+
+
+class Forbidden(ServiceError):
+    """This key may not do that."""
+
+    slug = "forbidden"
+    status = 403
+
+
+class NotFound(ServiceError):
+    """There is no such thing here."""
+
+    slug = "not-found"
+    status = 404
+
+
+class Conflict(ServiceError):
+    """That is already taken."""
+
+    slug = "conflict"
+    status = 409
+
+
+class EmbeddingSpaceMismatch(Conflict):
+    """Embeddings of two embedding spaces are never compared."""
+
+    slug = "embedding-space-mismatch"
+
+
+class InvalidEmbedding(InvalidRequest):
+    """The embedding cannot be used."""
+
+    slug = "invalid-embedding"
+
+
+class InvalidDataset(InvalidRequest):
+    """The dataset file cannot be read."""
+
+    slug = "invalid-dataset"
+
+
+class PayloadTooLarge(ServiceError):
+    """The upload is larger than this server takes."""
+
+    slug = "payload-too-large"
+    status = 413
+
+
+class UnreadableImage(InvalidRequest):
+    """The image cannot be decoded."""
+
+    slug = "unreadable-image"
+
+
+class UnsupportedImageFormat(ServiceError):
+    """Images are taken as JPEG, PNG, WebP or BMP."""
+
+    slug = "unsupported-image-format"
+    status = 415
+
+
+class ImageTooLarge(PayloadTooLarge):
+    """The image has more pixels or bytes than this server takes."""
+
+    slug = "image-too-large"
+
+
+class NoFaceFound(InvalidRequest):
+    """No face was found in the image."""
+
+    slug = "no-face-found"
+
+
+class EncoderUnavailable(ServiceError):
+    """The encoder that this needs is not loaded on this server."""
+
+    slug = "encoder-unavailable"
+    status = 503
+
+
+class InvalidModel(ServiceError):
+    """The model files cannot be used."""
+
+    slug = "invalid-model"
+    status = 500
+
+
+class InvalidSettings(ServiceError):
+    """A setting has a value that cannot be used."""
+
+    slug = "invalid-settings"
+    status = 500
+
+
+class DatabaseUnavailable(ServiceError):
+    """The database does not answer."""
+
+    slug = "database-unavailable"
+    status = 503

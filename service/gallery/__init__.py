@@ -1,0 +1,1 @@
+"""People, faces, references and search: every SQL statement about them."""

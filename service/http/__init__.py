@@ -1,0 +1,1 @@
+"""What dialects share: caller and tenant session, problem+json, bounded uploads."""

@@ -1,0 +1,1 @@
+"""The verbs, the reason the product exists: enroll, recognize, verify, erase."""

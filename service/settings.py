@@ -1,0 +1,46 @@
+"""One Settings class: every setting the program reads, its default and its meaning.
+
+Values come from the environment or `.env`; nothing is read at import time.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_data_path
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MEBIBYTE = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Every setting of the service. Environment names are the field names in capitals."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, populate_by_name=True)
+
+    database_url: str | None = Field(
+        default=None, description="PostgreSQL server with pgvector; empty: the embedded one in DATA_DIR."
+    )
+    database_pool_size: int = Field(default=8, ge=1, le=200, description="Connections a process holds at most.")
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("face-identity"),
+        description="Embedded database, installed models and secrets.",
+    )
+    encoder: str = Field(
+        default="dlib",
+        description="dlib | fake | insightface:NAME_OR_FOLDER; several comma-separated, the first is the default.",
+    )
+    detector_load_device: int = Field(default=-1, ge=-1, description="Detection device: -1 CPU, 0..N GPU.")
+    recognizer_load_device: int = Field(default=-1, ge=-1, description="Recognition device: -1 CPU, 0..N GPU.")
+    server_ip: str = Field(default="127.0.0.1", description="Address that serve listens on.")
+    server_port: int = Field(default=8000, ge=0, le=65535, description="Port that serve listens on.")
+    worker_in_server: bool = Field(default=True, description="serve also runs background jobs.")
+    maximum_image_bytes: int = Field(default=20 * MEBIBYTE, gt=0, description="Largest image upload, in bytes.")
+    maximum_image_pixels: int = Field(default=40_000_000, gt=0, description="Largest image, in pixels.")
+    maximum_import_bytes: int = Field(default=8192 * MEBIBYTE, gt=0, description="Largest dataset, in bytes.")
+    maximum_faces: int = Field(default=200, gt=0, description="Faces encoded in one picture, largest first.")
+    logger_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO",
+        validation_alias=AliasChoices("logger_level", "LOGGER_LEVEL"),
+        description="Log level.",
+    )
