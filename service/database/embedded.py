@@ -29,6 +29,7 @@ SOCKET_FOLDER_PREFIX = "face-identity-socket-"
 START_TIMEOUT_SECONDS = 600.0  # recovery after a crash replays up to max_wal_size (1 GB) of log
 STOP_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.02
+ENCRYPTION_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)  # "SSLRequest" of the PostgreSQL protocol
 LOG_BYTES = 10 * 1024 * 1024
 # Said while processes of a killed server still run; they end by themselves when they notice, mostly at once.
 STILL_ENDING = ("still in use", "lock file")
@@ -115,14 +116,30 @@ class Postmaster:
         """The superuser's libpq URL; the port is named because the variable PGPORT would change it."""
         return f"postgresql://postgres@/postgres?host={quote(self.socket_folder, safe='')}&port={PORT}"
 
-    def accepts(self) -> bool:
-        """Whether a server listens on the socket."""
+    def listens(self) -> bool:
+        """Whether the socket takes connections; that of a server that was just killed does so for a moment."""
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(5)
+            return self._connects(probe)
+
+    def answers(self) -> bool:
+        """Whether a server reads what it is sent: the question for encryption is answered before any login."""
+        with socket.socket(socket.AF_UNIX) as probe:
             try:
-                probe.connect(f"{self.socket_folder}/.s.PGSQL.{PORT}")
+                if not self._connects(probe):
+                    return False
+                probe.sendall(ENCRYPTION_REQUEST)
+                return probe.recv(1) in (b"S", b"N")
             except OSError:
                 return False
+
+    def _connects(self, probe: socket.socket) -> bool:
+        probe.settimeout(5)
+        try:
+            probe.connect(f"{self.socket_folder}/.s.PGSQL.{PORT}")
+        except TimeoutError:
+            return True  # busy, but there
+        except OSError:
+            return False
         return True
 
     def lives(self) -> bool:
@@ -158,8 +175,8 @@ def _join(data: Path, deadline: float) -> Postmaster | None:
     found = _read_postmaster(data)
     last = found
     # One that listens but is not among the processes runs in another container that has the same folder.
-    while found is not None and found.data == str(data) and (found.lives() or found.accepts()):
-        if found.status == "ready" and found.accepts():
+    while found is not None and found.data == str(data) and (found.lives() or found.listens()):
+        if found.status == "ready" and found.answers():
             return found
         if time.monotonic() > deadline:
             raise DatabaseUnavailable(f"the database in {data.parent} is not ready{_log_end(data.parent)}")
@@ -179,7 +196,7 @@ def _is_lost(data: Path) -> bool:
     give_up = time.monotonic() + 2
     while time.monotonic() < give_up:
         found = _read_postmaster(data)
-        if found is None or found.status != "ready" or found.accepts():
+        if found is None or found.status != "ready" or not found.lives() or found.listens():
             return False
         time.sleep(POLL_SECONDS)
     return True

@@ -1,0 +1,80 @@
+"""Other processes that use the embedded server, and what can be asked of them and of it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg
+
+ROOT_FOLDER = Path(__file__).parents[2]
+# Starts or joins the server, says its URL, and ends normally (or is killed) when told: it never calls stop().
+USER_PROGRAM = """
+import sys
+from pathlib import Path
+from service.database.embedded import start_embedded_server
+server = start_embedded_server(Path(sys.argv[1]))
+print(server.url, flush=True)
+sys.stdin.readline()
+"""
+
+
+class UserProcess:
+    """Another process that uses the server, as the same user or (for root) as one given by number."""
+
+    def __init__(self, folder: Path, user: int | None = None, python: Sequence[str] = (sys.executable,)) -> None:
+        self.process = subprocess.Popen(
+            [*python, "-c", USER_PROGRAM, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT_FOLDER,
+            env=os.environ | {"PYTHONPATH": python_path()},
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+        )
+        self._url = ""
+
+    @property
+    def url(self) -> str:
+        """Waits until the process has the server."""
+        assert self.process.stdout is not None
+        self._url = self._url or self.process.stdout.readline().strip()
+        return self._url
+
+    def leave(self) -> None:
+        """Lets the process end normally."""
+        self.process.communicate("\n", timeout=60)
+        assert self.process.returncode == 0
+
+    def kill(self) -> None:
+        """Ends the process as a crash would."""
+        self.process.kill()
+        self.process.communicate(timeout=60)
+
+
+def python_path() -> str:
+    """Where this interpreter finds packages and the service, for another interpreter of the same version."""
+    return os.pathsep.join([str(ROOT_FOLDER), *(path for path in sys.path if path.endswith("site-packages"))])
+
+
+def server_process(folder: Path) -> int:
+    """The number of the server's main process; 0 when there is none."""
+    path = folder / "data" / "postmaster.pid"
+    return int(path.read_text().splitlines()[0]) if path.exists() else 0
+
+
+def runs(process: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    command = ["ps", "-o", "stat=", "-p", str(process)]
+    state = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
+    return state != "" and not state.startswith("Z")
+
+
+def ask(url: str, query: str) -> object:
+    """The first value of the first row."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(query)
+        return cursor.fetchone()[0] if cursor.description else None
