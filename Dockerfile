@@ -1,0 +1,35 @@
+# The service on CPU. The database is a container of its own: see docker-compose.yml.
+FROM python:3.12-slim
+
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    DATA_DIR=/data
+
+RUN useradd --system --user-group --create-home --shell /usr/sbin/nologin face-identity \
+    && install -d -o face-identity -g face-identity -m 0700 /data
+
+WORKDIR /service
+
+# The packages first, in a layer that a change of the service's own code leaves as it is.
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY service/__init__.py service/__init__.py
+# insightface asks for the OpenCV build with windows, whose libraries are not here; the headless one replaces it.
+RUN pip install -c constraints.txt -e . \
+    && pip uninstall --yes opencv-python opencv-python-headless \
+    && pip install --no-deps -c constraints.txt opencv-python-headless
+
+# Installed in place (-e): migrations/ and alembic.ini are read beside the package.
+COPY alembic.ini ./
+COPY migrations migrations
+COPY service service
+
+USER face-identity
+VOLUME /data
+EXPOSE 8000
+
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+
+CMD ["face-identity", "serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -1,0 +1,65 @@
+# The front doors. Each needs only Python 3.11 or newer, make, and a package index; `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Parts of a target go in order: the installation first.
+.NOTPARALLEL:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install demo run test test-long lint bench constraints clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+install: $(INSTALLED) ## Virtual environment in .venv with everything, in the versions of constraints.txt
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here. Install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed. Name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu the package python3-venv is missing." >&2; exit 1; }
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@# insightface asks for the OpenCV build with windows, whose libraries a server may lack; the headless one replaces it there.
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
+	    $(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless && \
+	    $(BIN)/python -m pip install --quiet --no-deps -c constraints.txt opencv-python-headless; }
+	@touch $(INSTALLED)
+
+demo: install ## People enrolled from photographs and recognized in other pictures
+	$(BIN)/face-identity demo
+
+run: install ## The service on SERVER_IP:SERVER_PORT (127.0.0.1:8000)
+	$(BIN)/face-identity serve
+
+lint: install ## Style, types and the directions of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint ## Everything that .ci/run checks
+	$(BIN)/pytest -m 'not long'
+
+test-long: install ## The tests that take minutes
+	$(BIN)/pytest -m long
+
+bench: install ## Measurements; results under benchmarks/results
+	$(BIN)/python -m benchmarks
+
+constraints: install ## Writes constraints.txt anew from what is installed in .venv
+	@{ echo "# Exact versions that the tests ran with; written by make constraints."; \
+	   $(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' | LC_ALL=C sort -f; } > constraints.new
+	@mv constraints.new constraints.txt
+	@touch $(INSTALLED)
+
+clean: ## Removes .venv, caches and demo-output
+	rm -rf $(VENV) demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "The data folder (DATA_DIR: database, models, secrets) is left as it is."

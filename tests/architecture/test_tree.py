@@ -1,0 +1,58 @@
+"""The tree is what docs/architecture.md says, and tracked files name no machine and no package registry."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+# Put together here, so that this file does not find itself.
+MACHINE_PATHS = re.compile(r"(?<![\w.~-])/(?:" + "|".join(["work", "root", r"home/\w+", r"Users/\w+"]) + r")/")
+REGISTRIES = re.compile(
+    "|".join(["pypi" + r"\.org", "python" + "hosted", "npm" + "js", "index" + "-url", "find" + "-links"])
+)
+
+
+def tracked_files() -> list[Path]:
+    done = subprocess.run(["git", "ls-files", "-z"], check=False, cwd=REPOSITORY, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip("left out: this is not a git checkout")
+    return [path for name in done.stdout.split("\0") if name and (path := REPOSITORY / name).is_file()]
+
+
+def tracked_lines() -> list[tuple[str, str]]:
+    """Every line of every tracked text file, with its place."""
+    lines = []
+    for path in tracked_files():
+        content = path.read_bytes()
+        if b"\0" not in content:
+            text = content.decode(errors="replace").splitlines()
+            lines += [(f"{path.relative_to(REPOSITORY)}:{number}", line) for number, line in enumerate(text, 1)]
+    return lines
+
+
+def described_folders() -> list[str]:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text()
+    return re.findall(r"^- `([\w/.-]+)/`: ", text, flags=re.MULTILINE)
+
+
+def test_every_folder_has_one_line_in_the_architecture() -> None:
+    tracked = {path.relative_to(REPOSITORY).parts for path in tracked_files()}
+    rooms = {f"service/{parts[1]}" for parts in tracked if parts[0] == "service" and len(parts) > 2}
+    tops = {parts[0] for parts in tracked if len(parts) > 1 and not parts[0].startswith(".")}
+    assert sorted(described_folders()) == sorted(rooms | tops)
+
+
+def test_no_tracked_file_names_a_path_of_one_machine() -> None:
+    assert [place for place, line in tracked_lines() if MACHINE_PATHS.search(line)] == []
+
+
+def test_no_tracked_file_names_a_package_registry() -> None:
+    assert [place for place, line in tracked_lines() if REGISTRIES.search(line)] == []
+
+
+def test_constraints_are_exact_versions() -> None:
+    lines = [line for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) > 20
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[\w.!+]+", line)] == []
