@@ -16,10 +16,15 @@ MEBIBYTE = 1024 * 1024
 class Settings(BaseSettings):
     """Every setting of the service. Environment names are the field names in capitals."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+    )
 
     database_url: str | None = Field(
         default=None, description="PostgreSQL server with pgvector; empty: the embedded one in DATA_DIR."
+    )
+    database_service_url: str | None = Field(
+        default=None, description="Login of the service itself; empty: a role of its own made by migrate."
     )
     database_pool_size: int = Field(default=8, ge=1, le=200, description="Connections a process holds at most.")
     data_dir: Path = Field(
