@@ -9,27 +9,25 @@ import contextlib
 import fcntl
 import logging
 import os
-import signal
-import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from service.database import cluster
 from service.database.cluster import Account
+from service.database.postmaster import (
+    POLL_SECONDS,
+    PORT,
+    STOP_TIMEOUT_SECONDS,
+    Postmaster,
+    choose_socket_folder,
+    read_postmaster,
+    remove_socket_folder,
+    stop_server,
+)
 from service.errors import DatabaseUnavailable
 
-PORT = 5432  # names the socket's file; there is no TCP port
-SOCKET_PATH_BYTES = 103  # sockaddr_un takes 107 on Linux, 103 on macOS
-SOCKET_FOLDER_PREFIX = "face-identity-socket-"
 START_TIMEOUT_SECONDS = 600.0  # recovery after a crash replays up to max_wal_size (1 GB) of log
-STOP_TIMEOUT_SECONDS = 60.0
-POLL_SECONDS = 0.02
-ENCRYPTION_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)  # "SSLRequest" of the PostgreSQL protocol
 LOG_BYTES = 10 * 1024 * 1024
 # Said while processes of a killed server still run; they end by themselves when they notice, mostly at once.
 STILL_ENDING = ("still in use", "lock file")
@@ -66,7 +64,7 @@ class EmbeddedServer:
             with _exclusive(self.folder / "start.lock", self._account):
                 fcntl.flock(in_use, fcntl.LOCK_UN)  # not by closing alone: a forked child has the file open too
                 if _try_lock(in_use, fcntl.LOCK_EX):
-                    _stop_server(self.folder / "data")
+                    stop_server(self.folder / "data")
         except FileNotFoundError:
             logger.warning("the database folder %s is gone", self.folder)
         finally:
@@ -96,83 +94,17 @@ def _start_or_join(folder: Path, account: Account, timeout_seconds: float) -> Em
         try:
             running = _join(folder / "data", deadline) or _start(folder, account, deadline)
             fcntl.flock(in_use, fcntl.LOCK_SH)
-        except BaseException:
+        except BaseException as problem:
+            if not isinstance(problem, Exception) and _try_lock(in_use, fcntl.LOCK_EX):
+                stop_server(folder / "data")  # Ctrl-C while waiting: nobody would be left to stop it
             os.close(in_use)
             raise
     return EmbeddedServer(folder, account, in_use, running.url)
 
 
-@dataclass(frozen=True)
-class Postmaster:
-    """What postmaster.pid says of a server; the file may be half-written, or left by a server that was killed."""
-
-    process: int
-    data: str
-    socket_folder: str
-    status: str
-
-    @property
-    def url(self) -> str:
-        """The superuser's libpq URL; the port is named because the variable PGPORT would change it."""
-        return f"postgresql://postgres@/postgres?host={quote(self.socket_folder, safe='')}&port={PORT}"
-
-    def listens(self) -> bool:
-        """Whether the socket takes connections; that of a server that was just killed does so for a moment."""
-        with socket.socket(socket.AF_UNIX) as probe:
-            return self._connects(probe)
-
-    def answers(self) -> bool:
-        """Whether a server reads what it is sent: the question for encryption is answered before any login."""
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                if not self._connects(probe):
-                    return False
-                probe.sendall(ENCRYPTION_REQUEST)
-                return probe.recv(1) in (b"S", b"N")
-            except OSError:
-                return False
-
-    def _connects(self, probe: socket.socket) -> bool:
-        probe.settimeout(5)
-        try:
-            probe.connect(f"{self.socket_folder}/.s.PGSQL.{PORT}")
-        except TimeoutError:
-            return True  # busy, but there
-        except OSError:
-            return False
-        return True
-
-    def lives(self) -> bool:
-        """Whether that process is this server; its number may by now be a zombie's or another program's."""
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.process, os.WNOHANG)  # in a container we may be process 1 and have inherited it
-        return f" -D {self.data} " in _command_line(self.process)
-
-
-def _read_postmaster(data: Path) -> Postmaster | None:
-    try:
-        lines = (data / "postmaster.pid").read_text().splitlines()
-        process = int(lines[0])
-    except (FileNotFoundError, IndexError, ValueError):
-        return None
-    lines += [""] * (8 - len(lines))
-    return Postmaster(process, lines[1], lines[4], lines[7].strip())
-
-
-def _command_line(process: int) -> str:
-    """The words of a process, a blank after each; empty when it does not run or is a zombie."""
-    if Path("/proc/self/cmdline").exists():
-        try:
-            return os.fsdecode(Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" "))
-        except OSError:
-            return ""
-    command = ["/bin/ps", "-ww", "-o", "command=", "-p", str(process)]
-    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.replace("\n", " ")  # noqa: S603
-
-
 def _join(data: Path, deadline: float) -> Postmaster | None:
     """The running server once it is ready; None, with the remains of a killed one removed, when there is none."""
-    found = _read_postmaster(data)
+    found = read_postmaster(data)
     last = found
     # One that listens but is not among the processes runs in another container that has the same folder.
     while found is not None and found.data == str(data) and (found.lives() or found.listens()):
@@ -181,13 +113,13 @@ def _join(data: Path, deadline: float) -> Postmaster | None:
         if time.monotonic() > deadline:
             raise DatabaseUnavailable(f"the database in {data.parent} is not ready{_log_end(data.parent)}")
         if found.status == "stopping" or _is_lost(data):
-            _stop_server(data)
+            stop_server(data)
         time.sleep(POLL_SECONDS)
-        last, found = found, _read_postmaster(data)
+        last, found = found, read_postmaster(data)
     # PostgreSQL would refuse to start over this file where its process number is in use again.
     (data / "postmaster.pid").unlink(missing_ok=True)
     if last is not None and last.data == str(data):  # otherwise the folder was copied or moved with the file in it
-        _remove_socket_folder(last.socket_folder)
+        remove_socket_folder(last.socket_folder)
     return None
 
 
@@ -195,7 +127,7 @@ def _is_lost(data: Path) -> bool:
     """Whether a server that says it is ready cannot be reached: its socket was swept out of the temporary folder."""
     give_up = time.monotonic() + 2
     while time.monotonic() < give_up:
-        found = _read_postmaster(data)
+        found = read_postmaster(data)
         if found is None or found.status != "ready" or not found.lives() or found.listens():
             return False
         time.sleep(POLL_SECONDS)
@@ -209,7 +141,7 @@ def _start(folder: Path, account: Account, deadline: float) -> Postmaster:
         cluster.make_cluster(data, account)
     cluster.write_settings(data, account)
     _rotate_log(folder / "server.log")
-    socket_folder = _choose_socket_folder(folder, account)
+    socket_folder = choose_socket_folder(folder, account)
     retry_until = time.monotonic() + STOP_TIMEOUT_SECONDS
     while True:
         log_start = _size(folder / "server.log")
@@ -218,7 +150,7 @@ def _start(folder: Path, account: Account, deadline: float) -> Postmaster:
             return running
         said = _log_end(folder, log_start)
         if not any(words in said for words in STILL_ENDING) or time.monotonic() > min(retry_until, deadline):
-            _remove_socket_folder(str(socket_folder))
+            remove_socket_folder(str(socket_folder))
             raise DatabaseUnavailable(f"the database in {folder} does not start{said}")
         time.sleep(0.5)
 
@@ -240,7 +172,7 @@ def _wait_until_ready(data: Path, process: int, deadline: float) -> Postmaster |
     launched = Postmaster(process, str(data), "", "")
     patience = time.monotonic() + 5
     while launched.lives():
-        found = _read_postmaster(data)
+        found = read_postmaster(data)
         if found is not None and found.process == process and found.status == "ready":
             return found
         if time.monotonic() > patience:
@@ -251,45 +183,6 @@ def _wait_until_ready(data: Path, process: int, deadline: float) -> Postmaster |
             raise DatabaseUnavailable(f"the database in {data.parent} is still recovering{_log_end(data.parent)}")
         time.sleep(POLL_SECONDS)
     return None
-
-
-def _stop_server(data: Path) -> None:
-    """Shuts the server down and waits; its files are whole even where it has to be cut short."""
-    found = _read_postmaster(data)
-    if found is None:
-        return
-    for shutdown in (signal.SIGINT, signal.SIGQUIT):  # "fast", then "immediate", whose work recovery redoes
-        give_up = time.monotonic() + STOP_TIMEOUT_SECONDS
-        with contextlib.suppress(ProcessLookupError):
-            if found.lives():
-                os.kill(found.process, shutdown)
-        while found.lives() and time.monotonic() < give_up:
-            time.sleep(POLL_SECONDS)
-    if found.lives():
-        logger.error("the database in %s (process %d) does not stop", data.parent, found.process)
-    else:
-        _remove_socket_folder(found.socket_folder)
-
-
-def _choose_socket_folder(folder: Path, account: Account) -> Path:
-    """The server's own folder, or where that path is too long for a socket, a new one in the temporary folder."""
-    if len(os.fsencode(folder)) + len(f"/.s.PGSQL.{PORT}") <= SOCKET_PATH_BYTES:
-        return folder
-    parent = tempfile.gettempdir()
-    if len(os.fsencode(parent)) > SOCKET_PATH_BYTES // 2:
-        parent = "/tmp"  # noqa: S108 - mkdtemp makes a fresh folder there, open to its owner alone
-    made = Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER_PREFIX, dir=parent)).resolve()
-    account.owns(made)
-    return made
-
-
-def _remove_socket_folder(folder: str) -> None:
-    """Removes a folder made for the socket alone, and never one that holds anything else."""
-    if Path(folder).name.startswith(SOCKET_FOLDER_PREFIX):
-        for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
-            Path(folder, name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            Path(folder).rmdir()
 
 
 def _open_lock(path: Path, account: Account) -> int:

@@ -301,17 +301,34 @@ def test_the_folder_is_open_to_its_user_alone(folder: Path) -> None:
         assert stat.S_IMODE((folder / "data").stat().st_mode) == 0o700
 
 
-@pytest.mark.long
-def test_a_recovery_longer_than_ten_seconds_is_waited_for(folder: Path) -> None:
-    start_embedded_server(folder).stop()
+def recover_slowly(folder: Path) -> None:
+    """Makes the next start take more than ten seconds, in which the server refuses queries."""
     with (folder / "data" / SETTINGS_FILE).open("a") as settings:
         settings.write("restore_command = 'sleep 6; false'\n")
     signal_file = folder / "data" / "recovery.signal"
     signal_file.touch()
     shutil.chown(signal_file, *folder.stat()[stat.ST_UID : stat.ST_GID + 1])
+
+
+@pytest.mark.long
+def test_a_recovery_longer_than_ten_seconds_is_waited_for(folder: Path) -> None:
+    start_embedded_server(folder).stop()
+    recover_slowly(folder)
     with pytest.raises(DatabaseUnavailable, match="still recovering"):
         start_embedded_server(folder, timeout_seconds=1)
     began = time.monotonic()
     with start_embedded_server(folder) as server:
         assert time.monotonic() - began > 10
         assert ask(server.url, "SELECT 1") == 1
+
+
+@pytest.mark.long
+def test_interrupting_a_start_leaves_no_server(folder: Path) -> None:
+    start_embedded_server(folder).stop()
+    recover_slowly(folder)
+    user = UserProcess(folder)
+    while not (process := server_process(folder)):
+        time.sleep(0.05)
+    user.process.send_signal(signal.SIGINT)
+    user.process.communicate(timeout=60)
+    assert not runs(process)
