@@ -1,38 +1,16 @@
-"""What every encoder promises: pixels in, faces and embeddings out. No SQL, no HTTP.
-
-An embedding space is detector + alignment + recognition model + preprocessing. Its digest identifies it;
-embeddings of two spaces are never compared.
-"""
+"""What every encoder promises: pixels in, faces and embeddings out. No SQL, no HTTP."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from service.embedding import Embedding, EmbeddingSpace
+
 Image = npt.NDArray[np.uint8]
 """Pixels of one upright picture, shape (height, width, 3), RGB."""
-
-Embedding = npt.NDArray[np.float32]
-"""One face's vector as the network gives it (not normalized), shape (dimension,)."""
-
-Metric = Literal["cosine", "euclidean"]
-
-
-@dataclass(frozen=True)
-class EmbeddingSpace:
-    """What the numbers mean: `name` as in ENCODER, `digest` of models and preprocessing.
-
-    `threshold` is the documented default similarity (0..1) from which two faces count as the same person.
-    Similarity is `cosine` clipped to 0..1, or `1 - distance` clipped to 0..1 where the metric is euclidean.
-    """
-
-    name: str
-    digest: str
-    dimension: int
-    metric: Metric
-    threshold: float
 
 
 @dataclass(frozen=True)

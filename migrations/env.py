@@ -1,0 +1,33 @@
+"""Runs migrations as the administrator, on the connection given by `service.database.migration` or by Settings."""
+
+from alembic import context
+from sqlalchemy import Connection, create_engine
+
+import service.access.tables
+import service.gallery.tables
+import service.jobs.tables  # noqa: F401 - importing a room's tables registers them
+from service.database.base import metadata
+
+
+def is_ours(name: str | None, kind: str, _: object) -> bool:
+    """The queue's tables are procrastinate's business."""
+    return not (kind == "table" and name is not None and name.startswith("procrastinate_"))
+
+
+def run(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=metadata, include_name=is_ours, transactional_ddl=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+else:
+    from service.database.connection import open_database
+    from service.settings import Settings
+
+    database = open_database(Settings())
+    with create_engine(database.logins.administrator).connect() as own:
+        run(own)
+        own.commit()

@@ -1,0 +1,134 @@
+"""Tables of galleries, people, faces and templates.
+
+`face` is narrow on purpose: search reads it. What is only shown or exported lies in `face_detail`.
+Sizes for 512 dimensions: halfvec 1,032 bytes, so seven faces fit a page of 8 KiB.
+"""
+
+from sqlalchemy import (
+    REAL,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from service.database.base import AnyHalfVector, VariableBits, identifier, metadata, tenant_key
+
+
+def _gallery_key() -> Column[int]:
+    return Column("gallery_id", Integer, primary_key=True, autoincrement=False)
+
+
+gallery = Table(
+    "gallery",
+    metadata,
+    tenant_key(),
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("embedding_space", Text, nullable=False, comment="The encoder's name or external:LABEL:DIMENSION."),
+    Column("embedding_space_digest", Text, nullable=False),
+    Column("dimension", Integer, nullable=False),
+    Column("metric", Text, nullable=False, comment="cosine | euclidean"),
+    Column("default_threshold", REAL, nullable=False, comment="The embedding space's own."),
+    Column("threshold", REAL, comment="This gallery's; null: the embedding space's default."),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    UniqueConstraint("tenant_id", "name"),
+    ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], ondelete="CASCADE"),
+)
+
+person = Table(
+    "person",
+    metadata,
+    tenant_key(),
+    _gallery_key(),
+    identifier("id"),
+    Column("name", Text, nullable=False),
+    Column("external_id", Text),
+    Column("metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    UniqueConstraint("tenant_id", "gallery_id", "external_id"),
+    ForeignKeyConstraint(["tenant_id", "gallery_id"], ["gallery.tenant_id", "gallery.id"], ondelete="CASCADE"),
+)
+# A name is unique among the people it alone identifies; two people of one name need external ids.
+Index(
+    "person_name_key",
+    person.c.tenant_id,
+    person.c.gallery_id,
+    person.c.name,
+    unique=True,
+    postgresql_where=person.c.external_id.is_(None),
+)
+Index("person_name_index", person.c.tenant_id, person.c.gallery_id, person.c.name)
+
+_PERSON = ["person.tenant_id", "person.gallery_id", "person.id"]
+
+face = Table(
+    "face",
+    metadata,
+    tenant_key(),
+    _gallery_key(),
+    identifier("person_id"),
+    identifier("id"),
+    Column("code", VariableBits(), comment="Sign bits of the embedding; null where they carry nothing."),
+    Column("embedding", AnyHalfVector(), nullable=False, comment="Normalized where the metric is cosine."),
+    ForeignKeyConstraint(["tenant_id", "gallery_id", "person_id"], _PERSON, ondelete="CASCADE"),
+)
+Index(
+    "face_code_index",
+    face.c.tenant_id,
+    face.c.gallery_id,
+    postgresql_include=["code", "person_id", "id"],
+    postgresql_where=face.c.code.is_not(None),
+)
+Index(
+    "face_inline_index",
+    face.c.tenant_id,
+    face.c.gallery_id,
+    postgresql_include=["embedding", "person_id", "id"],
+    postgresql_where=face.c.code.is_(None),
+)
+
+face_detail = Table(
+    "face_detail",
+    metadata,
+    tenant_key(),
+    _gallery_key(),
+    identifier("person_id"),
+    identifier("face_id"),
+    Column("original", LargeBinary, nullable=False, comment="The embedding as it came; see originals.py."),
+    Column("source", JSONB, comment="What the caller said of the picture: a name or a number."),
+    Column("detection", JSONB, comment="Box, score, quality, landmarks; null for an embedding."),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    ForeignKeyConstraint(
+        ["tenant_id", "gallery_id", "person_id", "face_id"],
+        ["face.tenant_id", "face.gallery_id", "face.person_id", "face.id"],
+        ondelete="CASCADE",
+    ),
+)
+
+person_template = Table(
+    "person_template",
+    metadata,
+    tenant_key(),
+    _gallery_key(),
+    identifier("person_id"),
+    Column("number", SmallInteger, primary_key=True, autoincrement=False),
+    Column("code", VariableBits(), nullable=False, comment="Sign bits of a mean of the person's references."),
+    ForeignKeyConstraint(["tenant_id", "gallery_id", "person_id"], _PERSON, ondelete="CASCADE"),
+)
+Index(
+    "person_template_code_index",
+    person_template.c.tenant_id,
+    person_template.c.gallery_id,
+    postgresql_include=["code", "person_id"],
+)
