@@ -1,0 +1,76 @@
+"""One migrated PostgreSQL for the run (embedded, or a fresh database on DATABASE_URL) and tenants of each test."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+from service.access.tenants import create_tenant
+from service.database.connection import Database, connect, libpq_url, open_database, parse_url
+from service.database.migration import migrate
+from service.database.tenancy import tenant_session
+from service.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a service of this test run's own, with the fake encoder."""
+    folder = tmp_path_factory.mktemp("data")
+    return Settings(_env_file=None, data_dir=folder, database_url=_fresh_database(), encoder="fake")
+
+
+def _fresh_database() -> str | None:
+    """A new database on the server that DATABASE_URL names; None for the embedded one."""
+    server = os.environ.get("DATABASE_URL")
+    if not server:
+        return None
+    name = f"face_identity_test_{uuid.uuid4().hex[:12]}"
+    with connect(parse_url(server)) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return libpq_url(parse_url(server).set(database=name))
+
+
+@pytest.fixture(scope="session")
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    """The opened, migrated database; its engine speaks as the service role."""
+    async with open_database(settings) as opened:
+        migrate(opened.logins)
+        yield opened
+
+
+async def new_tenant(database: Database, name: str = "") -> int:
+    """A tenant nobody else uses."""
+    engine = create_async_engine(database.logins.administrator)
+    try:
+        async with engine.begin() as connection:
+            return await create_tenant(connection, name or f"tenant-{uuid.uuid4().hex[:12]}")
+    finally:
+        await engine.dispose()
+
+
+@pytest.fixture
+async def tenant_id(database: Database) -> int:
+    """A fresh tenant."""
+    return await new_tenant(database)
+
+
+@pytest.fixture
+async def other_tenant_id(database: Database) -> int:
+    """Another fresh tenant."""
+    return await new_tenant(database)
+
+
+@pytest.fixture
+async def session(database: Database, tenant_id: int) -> AsyncIterator[AsyncSession]:
+    """A session of the fresh tenant; what is not committed is rolled back."""
+    async with tenant_session(database.engine, tenant_id) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def other_session(database: Database, other_tenant_id: int) -> AsyncIterator[AsyncSession]:
+    """A session of the other tenant."""
+    async with tenant_session(database.engine, other_tenant_id) as opened:
+        yield opened
