@@ -126,7 +126,7 @@ def create_gallery() -> None:
         sa.Column("threshold", sa.REAL, comment="This gallery's; null: the embedding space's default."),
         created_at(),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="gallery_pkey"),
-        sa.UniqueConstraint("tenant_id", "name", name="gallery_tenant_id_key"),
+        sa.UniqueConstraint("tenant_id", "name", name="gallery_tenant_id_name_key"),
         belongs_to("gallery", "tenant", ["tenant_id"], ["tenant_id"]),
     )
     create_person()
@@ -144,7 +144,7 @@ def create_person() -> None:
         sa.Column("metadata", postgresql.JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
         created_at(),
         sa.PrimaryKeyConstraint("tenant_id", "gallery_id", "id", name="person_pkey"),
-        sa.UniqueConstraint("tenant_id", "gallery_id", "external_id", name="person_tenant_id_key"),
+        sa.UniqueConstraint("tenant_id", "gallery_id", "external_id", name="person_tenant_id_gallery_id_external_id_key"),
         belongs_to("person", "gallery", ["tenant_id", "gallery_id"], ["tenant_id", "id"]),
     )
     names = ["tenant_id", "gallery_id", "name"]
