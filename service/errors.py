@@ -50,6 +50,20 @@ class NotFound(ServiceError):
     status = 404
 
 
+class MethodNotAllowed(ServiceError):
+    """This method is not offered here."""
+
+    slug = "method-not-allowed"
+    status = 405
+
+
+class RequestTimedOut(ServiceError):
+    """The request did not arrive in time."""
+
+    slug = "request-timed-out"
+    status = 408
+
+
 class Conflict(ServiceError):
     """That is already taken."""
 
@@ -80,6 +94,13 @@ class PayloadTooLarge(ServiceError):
 
     slug = "payload-too-large"
     status = 413
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body is of a kind that this operation does not take."""
+
+    slug = "unsupported-media-type"
+    status = 415
 
 
 class UnreadableImage(InvalidRequest):
