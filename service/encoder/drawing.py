@@ -1,0 +1,57 @@
+"""Boxes, labels and landmarks drawn onto a picture, for people to look at; any script that the font has is readable."""
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from service.encoder.contract import Box, Image
+
+_GREEN = (0, 200, 60)
+_BLACK = (0, 0, 0)
+_FONTS = ("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
+
+
+def annotate(
+    image: Image,
+    boxes: Sequence[tuple[Box, str]],
+    landmarks: Sequence[tuple[tuple[float, float], ...]] = (),
+) -> bytes:
+    """A JPEG of the picture with a green box and label a face, and a dot a landmark."""
+    picture = Pillow.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    line = max(2, round(max(picture.size) / 400))
+    font = _font(max(14, round(max(picture.size) / 50)))
+    for box, label in boxes:
+        draw.rectangle((box.left, box.top, max(box.left, box.right), max(box.top, box.bottom)), None, _GREEN, line)
+        _label(draw, font, box, label)
+    for x, y in (point for points in landmarks for point in points):
+        draw.ellipse((x - line, y - line, x + line, y + line), fill=_GREEN)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def _label(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, box: Box, label: str) -> None:
+    """Black on green, above the box where there is room, else inside it; line breaks in a name are spaces."""
+    text = " ".join(label.split())
+    if not text:
+        return
+    _, _, width, height = draw.textbbox((0, 0), text, font=font)
+    left = max(0.0, min(box.left, draw.im.size[0] - width - 4))
+    top = box.top - height - 4 if box.top >= height + 4 else box.top
+    draw.rectangle((left, top, left + width + 4, top + height + 4), fill=_GREEN)
+    draw.text((left + 2, top + 2), text, fill=_BLACK, font=font)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The first installed font of many scripts, else the one that Pillow brings (Latin, Greek, Cyrillic)."""
+    for name in _FONTS:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    found = ImageFont.load_default(size)
+    assert isinstance(found, ImageFont.FreeTypeFont)  # noqa: S101 - Pillow without FreeType is not released
+    return found

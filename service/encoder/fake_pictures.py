@@ -1,0 +1,91 @@
+"""Pictures in which the fake encoder finds faces: a magenta frame around a mirror-symmetric pattern made of the name.
+
+The same name always gives nearly the same embedding, different names unrelated ones. They stand JPEG, resizing to
+a third, darkening and mirroring. `variation` makes another photograph of the same people.
+"""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+
+from service.encoder.contract import Image
+
+FRAME_SHARE = 0.1
+"""Width of the frame on each side, as a share of the face's side."""
+
+CELLS = 16
+"""Cells of the pattern on each side; the right half mirrors the left."""
+
+_FRAME_COLOR = (230, 20, 230)
+_GROUND_COLOR = (150, 160, 150)
+
+
+def draw_people(
+    names: Sequence[str],
+    size: tuple[int, int] | None = None,
+    *,
+    variation: int = 0,
+    format: Literal["JPEG", "PNG", "WEBP", "BMP"] = "JPEG",
+) -> bytes:
+    """An image file of (width, height) `size` with one face a name, left to right.
+
+    The faces are equally large, 192 pixels where `size` leaves the choice. ValueError where they would not be found.
+    """
+    return encode_picture(people_pixels(names, size, variation=variation), format)
+
+
+def draw_nobody(size: tuple[int, int] = (320, 240)) -> bytes:
+    """A JPEG without a face."""
+    return encode_picture(people_pixels((), size), "JPEG")
+
+
+def people_pixels(names: Sequence[str], size: tuple[int, int] | None = None, *, variation: int = 0) -> Image:
+    """The same picture as pixels."""
+    width, height = size or (256 * max(1, len(names)), 256)
+    side = int(min(width / max(1, len(names)), height) * 0.75)
+    if names and side < 48:
+        raise ValueError(f"faces of {side} pixels would not be found: draw a larger picture")
+    picture = np.full((height, width, 3), _GROUND_COLOR, dtype=np.uint8)
+    for place, name in enumerate(names):
+        left = int((place + 0.5) * width / len(names) - side / 2)
+        top = (height - side) // 2
+        picture[top : top + side, left : left + side] = _face(name, side)
+    return _varied(picture, variation)
+
+
+def encode_picture(picture: Image, format: str) -> bytes:
+    """The pixels as a file; JPEG of quality 92."""
+    file = io.BytesIO()
+    Pillow.fromarray(picture).save(file, format, quality=92)
+    return file.getvalue()
+
+
+def _face(name: str, side: int) -> Image:
+    face = np.full((side, side, 3), _FRAME_COLOR, dtype=np.uint8)
+    border = round(side * FRAME_SHARE)
+    inner = side - 2 * border
+    cells = Pillow.fromarray(_pattern(name)).resize((inner, inner), Pillow.Resampling.NEAREST)
+    face[border:-border, border:-border] = np.asarray(cells)[:, :, None]
+    return face
+
+
+def _pattern(name: str) -> npt.NDArray[np.uint8]:
+    """Grey cells of shape (CELLS, CELLS): half of them light, half dark, chosen by the name alone."""
+    seed = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest(), "big")
+    half = np.repeat(np.array([50, 205], dtype=np.uint8), CELLS * CELLS // 4)
+    left = np.random.default_rng(seed).permutation(half).reshape(CELLS, CELLS // 2)
+    return np.hstack([left, left[:, ::-1]])
+
+
+def _varied(picture: Image, variation: int) -> Image:
+    if variation == 0:
+        return picture
+    random = np.random.default_rng(variation)
+    light = random.uniform(0.75, 1.1)
+    noise = random.normal(0, 6, picture.shape)
+    return (picture * light + noise).clip(0, 255).astype(np.uint8)

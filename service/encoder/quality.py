@@ -1,0 +1,87 @@
+"""A heuristic of 0..1 for how well a face can be compared. It is not ISO/IEC 29794-5 and does not claim to be.
+
+The score is the product of five parts, each 1 where the face is good enough and falling to 0 where it is useless.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from service.encoder.contract import Box, Image
+
+_SIDE_PIXELS = 96
+"""Faces are measured at this side, so that sharpness means the same for small and large ones."""
+
+
+@dataclass(frozen=True)
+class QualityParts:
+    """What the heuristic measured, each 0..1; `score` is their product's fifth root, 0 if any is 0."""
+
+    size: float
+    sharpness: float
+    brightness: float
+    pose: float
+    detection: float
+
+    @property
+    def score(self) -> float:
+        """The geometric mean of the parts."""
+        parts = (self.size, self.sharpness, self.brightness, self.pose, self.detection)
+        return float(np.prod(parts) ** (1 / len(parts)))
+
+
+def measure_quality(image: Image, box: Box, landmarks: Sequence[tuple[float, float]], detection: float) -> QualityParts:
+    """The parts for one face; `detection` is the detector's confidence scaled to 0..1."""
+    grey = _grey_crop(image, box)
+    return QualityParts(
+        size=_ramp(min(box.right - box.left, box.bottom - box.top), 16, 112),
+        sharpness=_sharpness(grey),
+        brightness=_brightness(grey),
+        pose=_pose(np.asarray(landmarks, dtype=np.float64)),
+        detection=min(1.0, max(0.0, detection)),
+    )
+
+
+def _ramp(value: float, nothing: float, full: float) -> float:
+    return float(min(1.0, max(0.0, (value - nothing) / (full - nothing))))
+
+
+def _grey_crop(image: Image, box: Box) -> npt.NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    left, top = max(0, int(box.left)), max(0, int(box.top))
+    right, bottom = min(width, round(box.right)), min(height, round(box.bottom))
+    if right - left < 2 or bottom - top < 2:
+        return np.zeros((_SIDE_PIXELS, _SIDE_PIXELS), dtype=np.uint8)
+    small = cv2.resize(image[top:bottom, left:right], (_SIDE_PIXELS, _SIDE_PIXELS), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+
+
+def _sharpness(grey: npt.NDArray[np.uint8]) -> float:
+    """Variance of the Laplacian against the variance of the pixels: independent of contrast."""
+    contrast = float(grey.astype(np.float64).var())
+    if contrast < 1.0:
+        return 0.0
+    edges = float(cv2.Laplacian(grey, cv2.CV_64F).var())
+    return _ramp(edges / contrast, 0.005, 0.06)
+
+
+def _brightness(grey: npt.NDArray[np.uint8]) -> float:
+    mean = float(grey.mean())
+    return min(_ramp(mean, 10, 70), _ramp(255 - mean, 10, 50))
+
+
+def _pose(landmarks: npt.NDArray[np.float64]) -> float:
+    """1 for a frontal face: the nose lies half way between the eyes, and its height half way from eyes to mouth."""
+    left_eye, right_eye, nose, left_mouth, right_mouth = landmarks
+    across = right_eye - left_eye
+    length = float(np.hypot(*across))
+    if length < 1.0:
+        return 0.0
+    along = float(np.dot(nose - left_eye, across)) / length**2
+    down = np.array([-across[1], across[0]]) / length
+    mouth = float(np.dot((left_mouth + right_mouth) / 2 - left_eye, down))
+    height = float(np.dot(nose - left_eye, down)) / mouth if mouth > 1.0 else 0.0
+    return min(1 - _ramp(abs(along - 0.5), 0.15, 0.5), 1 - _ramp(abs(height - 0.5), 0.2, 0.5))
