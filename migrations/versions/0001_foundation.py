@@ -5,7 +5,7 @@ from alembic import op
 from procrastinate.schema import SchemaManager
 from sqlalchemy.dialects import postgresql
 
-from service.database.base import OWNER_ROLE, SERVICE_ROLE, AnyHalfVector, VariableBits
+from service.database.base import OPERATOR_ROLE, OWNER_ROLE, SERVICE_ROLE, AnyHalfVector, VariableBits
 
 revision = "0001"
 down_revision = None
@@ -15,15 +15,104 @@ depends_on = None
 TENANT_TABLES = [
     "tenant",
     "api_key",
+    "rate_limit",
     "gallery",
     "person",
     "face",
     "face_detail",
     "person_template",
+    "gallery_size",
     "job",
     "job_input",
 ]
+RIGHTS = {"tenant": "SELECT", "api_key": "SELECT, INSERT, UPDATE"}
+"""What the service may do with a table where that is less than everything."""
 POLICY = "tenant_id = NULLIF(current_setting('app.tenant', true), '')::integer"
+
+SPEND = """
+CREATE FUNCTION spend(of_tenant integer, of_key bigint, of_class text, per_minute integer, amount integer)
+RETURNS double precision LANGUAGE plpgsql AS $$
+-- Takes `amount` from an allowance that refills evenly within a minute. Null: granted; else how many seconds to wait.
+DECLARE
+    moment timestamptz := clock_timestamp();
+    price interval := interval '1 minute' * (least(amount, per_minute)::double precision / per_minute);
+    full_again timestamptz;
+BEGIN
+    INSERT INTO rate_limit AS allowance (tenant_id, key_id, cost_class, full_at)
+    VALUES (of_tenant, of_key, of_class, moment + price)
+    ON CONFLICT (tenant_id, key_id, cost_class) DO UPDATE
+        SET full_at = greatest(allowance.full_at, moment) + price
+        WHERE greatest(allowance.full_at, moment) + price <= moment + interval '1 minute'
+    RETURNING full_at INTO full_again;
+    IF FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT full_at INTO full_again FROM rate_limit
+    WHERE tenant_id = of_tenant AND key_id = of_key AND cost_class = of_class;
+    RETURN extract(epoch FROM full_again + price - interval '1 minute' - moment);
+END $$"""
+CHARGE = """
+CREATE FUNCTION charge(of_tenant integer, of_key bigint, of_class text, amount integer)
+RETURNS double precision LANGUAGE plpgsql AS $$
+-- Counts against the key's own rate, then against its tenant's (key 0). Null: granted; else how many seconds to wait.
+DECLARE
+    limits record;
+    wait double precision;
+BEGIN
+    PERFORM set_config('app.tenant', of_tenant::text, true);
+    SELECT CASE of_class WHEN 'inference' THEN k.inferences_per_minute ELSE k.requests_per_minute END AS of_key,
+           CASE of_class WHEN 'inference' THEN t.inferences_per_minute ELSE t.requests_per_minute END AS of_tenant
+    INTO limits FROM api_key k JOIN tenant t ON t.tenant_id = k.tenant_id
+    WHERE k.tenant_id = charge.of_tenant AND k.id = charge.of_key;
+    IF limits.of_key IS NOT NULL THEN
+        wait := spend(of_tenant, of_key, of_class, limits.of_key, amount);
+    END IF;
+    IF wait IS NULL AND limits.of_tenant IS NOT NULL THEN
+        wait := spend(of_tenant, 0, of_class, limits.of_tenant, amount);
+    END IF;
+    RETURN wait;
+END $$"""
+ADMIT = """
+CREATE FUNCTION admit(of_tenant integer, presented bytea, of_class text, amount integer)
+RETURNS TABLE (key_id bigint, digest bytea, scopes text[], galleries text[], requests_per_minute integer,
+               inferences_per_minute integer, wait_seconds double precision) LANGUAGE plpgsql AS $$
+-- The live key behind a digest, if there is one, and how long it has to wait for its next request.
+DECLARE
+    found record;
+BEGIN
+    PERFORM set_config('app.tenant', of_tenant::text, true);
+    SELECT k.* INTO found FROM api_key k
+    WHERE k.tenant_id = of_tenant AND k.digest = presented AND k.revoked_at IS NULL
+      AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp());
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF found.last_used_at IS NULL OR found.last_used_at < now() - interval '1 minute' THEN
+        PERFORM set_config('synchronous_commit', 'off', true);
+        UPDATE api_key k SET last_used_at = now() WHERE k.tenant_id = of_tenant AND k.id = found.id;
+    END IF;
+    RETURN QUERY SELECT found.id, found.digest, found.scopes, found.galleries, found.requests_per_minute,
+                        found.inferences_per_minute, charge(of_tenant, found.id, of_class, amount);
+END $$"""
+ADMIT_OPERATOR = """
+CREATE FUNCTION admit_operator(presented bytea) RETURNS TABLE (key_id bigint, digest bytea) LANGUAGE plpgsql AS $$
+-- The live operator's key behind a digest, if there is one; the policy shows this one row and no other.
+DECLARE
+    found record;
+BEGIN
+    PERFORM set_config('app.operator_digest', encode(presented, 'hex'), true);
+    SELECT k.* INTO found FROM operator_key k
+    WHERE k.digest = presented AND k.revoked_at IS NULL
+      AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp());
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF found.last_used_at IS NULL OR found.last_used_at < now() - interval '1 minute' THEN
+        UPDATE operator_key k SET last_used_at = now() WHERE k.id = found.id;
+    END IF;
+    RETURN QUERY SELECT found.id, found.digest;
+END $$"""
+ADMISSION = [SPEND, CHARGE, ADMIT, ADMIT_OPERATOR]
 
 
 def upgrade() -> None:
@@ -35,23 +124,26 @@ def upgrade() -> None:
     create_jobs()
     for table in TENANT_TABLES:
         secure(table)
-    # The operator, as owner, lists and removes tenants; their content stays behind the policy above.
-    op.execute(f"CREATE POLICY operator ON tenant TO {OWNER_ROLE} USING (true) WITH CHECK (true)")
+    secure_operator()
+    create_admission()
+    allow_vacuum()
     create_queue()
     op.execute("RESET ROLE")
 
 
 def create_roles() -> None:
     """Roles belong to the whole server, so another database of it may have made them already."""
-    for role, attributes in ((OWNER_ROLE, "NOLOGIN"), (SERVICE_ROLE, "LOGIN")):
+    # The service takes up the operator's role on purpose (SET LOCAL ROLE), never by inheriting it.
+    for role, attributes in ((OWNER_ROLE, "NOLOGIN"), (OPERATOR_ROLE, "NOLOGIN"), (SERVICE_ROLE, "LOGIN NOINHERIT")):
         op.execute(
             f"""DO $$ BEGIN
                 CREATE ROLE {role} {attributes} NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
             EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"""
         )
-    op.execute(f"GRANT {OWNER_ROLE} TO CURRENT_USER")
+    op.execute(f"GRANT {OWNER_ROLE}, {OPERATOR_ROLE} TO CURRENT_USER")
+    op.execute(f"GRANT {OPERATOR_ROLE} TO {SERVICE_ROLE}")
     op.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {OWNER_ROLE}")
-    op.execute(f"GRANT USAGE ON SCHEMA public TO {SERVICE_ROLE}")
+    op.execute(f"GRANT USAGE ON SCHEMA public TO {SERVICE_ROLE}, {OPERATOR_ROLE}")
 
 
 def secure(table: str) -> None:
@@ -59,7 +151,20 @@ def secure(table: str) -> None:
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
     op.execute(f"CREATE POLICY tenant ON {table} TO {SERVICE_ROLE} USING ({POLICY}) WITH CHECK ({POLICY})")
-    op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {SERVICE_ROLE}")
+    rights = RIGHTS.get(table, "SELECT, INSERT, UPDATE, DELETE")
+    op.execute(f"GRANT {rights} ON {table} TO {SERVICE_ROLE}")
+
+
+def secure_operator() -> None:
+    """The operator sees tenants and operator's keys; the service sees the one operator's key whose digest it holds."""
+    for table in ("tenant", "operator_key"):
+        op.execute(f"CREATE POLICY operator ON {table} TO {OPERATOR_ROLE} USING (true) WITH CHECK (true)")
+        op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {OPERATOR_ROLE}")
+    op.execute("ALTER TABLE operator_key ENABLE ROW LEVEL SECURITY")
+    op.execute("ALTER TABLE operator_key FORCE ROW LEVEL SECURITY")
+    presented = "digest = decode(NULLIF(current_setting('app.operator_digest', true), ''), 'hex')"
+    op.execute(f"CREATE POLICY presented ON operator_key TO {SERVICE_ROLE} USING ({presented})")
+    op.execute(f"GRANT SELECT, UPDATE (last_used_at) ON operator_key TO {SERVICE_ROLE}")
 
 
 def key(name: str, kind: type[sa.types.TypeEngine[int]] = sa.BigInteger) -> sa.Column[int]:
@@ -75,6 +180,10 @@ def create_access() -> None:
         "tenant",
         key("tenant_id", sa.Integer),
         sa.Column("name", sa.Text, nullable=False),
+        *rates(),
+        sa.Column("maximum_galleries", sa.BigInteger),
+        sa.Column("maximum_faces_per_gallery", sa.BigInteger),
+        sa.Column("maximum_stored_bytes", sa.BigInteger),
         created_at(),
         sa.PrimaryKeyConstraint("tenant_id", name="tenant_pkey"),
         sa.UniqueConstraint("name", name="tenant_name_key"),
@@ -92,18 +201,74 @@ def create_access() -> None:
             postgresql.ARRAY(sa.Text),
             comment="Names of the only galleries this key may touch; null: all.",
         ),
-        created_at(),
-        sa.Column("expires_at", sa.DateTime(timezone=True)),
-        sa.Column("revoked_at", sa.DateTime(timezone=True)),
-        sa.Column("last_used_at", sa.DateTime(timezone=True)),
+        *rates(),
+        *key_moments(),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="api_key_pkey"),
+        sa.UniqueConstraint("tenant_id", "digest", name="api_key_tenant_id_key"),
         belongs_to("api_key", "tenant", ["tenant_id"], ["tenant_id"]),
+    )
+    op.create_table(
+        "rate_limit",
+        key("tenant_id", sa.Integer),
+        key("key_id"),
+        sa.Column("cost_class", sa.Text, nullable=False),
+        sa.Column(
+            "full_at",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="When the whole allowance is there again.",
+        ),
+        sa.PrimaryKeyConstraint("tenant_id", "key_id", "cost_class", name="rate_limit_pkey"),
+        belongs_to("rate_limit", "tenant", ["tenant_id"], ["tenant_id"]),
+        prefixes=["UNLOGGED"],
+    )
+    # Every request rewrites one row: with room in its page that stays a change of one page and of no index.
+    op.execute("ALTER TABLE rate_limit SET (fillfactor = 50)")
+    op.create_table(
+        "operator_key",
+        key("id"),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("hint", sa.Text, nullable=False),
+        sa.Column("digest", sa.LargeBinary, nullable=False),
+        *key_moments(),
+        sa.PrimaryKeyConstraint("id", name="operator_key_pkey"),
+        sa.UniqueConstraint("digest", name="operator_key_digest_key"),
     )
 
 
-def belongs_to(table: str, parent: str, columns: list[str], parent_columns: list[str]) -> sa.ForeignKeyConstraint:
+def rates() -> list[sa.Column[int]]:
+    return [sa.Column("requests_per_minute", sa.Integer), sa.Column("inferences_per_minute", sa.Integer)]
+
+
+def key_moments() -> list[sa.Column[object]]:
+    ends = [sa.Column(name, sa.DateTime(timezone=True)) for name in ("expires_at", "revoked_at", "last_used_at")]
+    return [created_at(), *ends]
+
+
+def create_admission() -> None:
+    """From a key to its caller in one round trip; everything runs as the service role, under the policies."""
+    functions = {
+        "spend": "integer, bigint, text, integer, integer",
+        "charge": "integer, bigint, text, integer",
+        "admit": "integer, bytea, text, integer",
+        "admit_operator": "bytea",
+    }
+    for statement in ADMISSION:
+        op.execute(statement)
+    for name, arguments in functions.items():
+        op.execute(f"REVOKE EXECUTE ON FUNCTION {name}({arguments}) FROM PUBLIC")
+        op.execute(f"GRANT EXECUTE ON FUNCTION {name}({arguments}) TO {SERVICE_ROLE}")
+
+
+def belongs_to(
+    table: str, parent: str, columns: list[str], parent_columns: list[str], onupdate: str | None = None
+) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(
-        columns, [f"{parent}.{column}" for column in parent_columns], name=f"{table}_{parent}_fkey", ondelete="CASCADE"
+        columns,
+        [f"{parent}.{column}" for column in parent_columns],
+        name=f"{table}_{parent}_fkey",
+        ondelete="CASCADE",
+        onupdate=onupdate,
     )
 
 
@@ -144,7 +309,9 @@ def create_person() -> None:
         sa.Column("metadata", postgresql.JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
         created_at(),
         sa.PrimaryKeyConstraint("tenant_id", "gallery_id", "id", name="person_pkey"),
-        sa.UniqueConstraint("tenant_id", "gallery_id", "external_id", name="person_tenant_id_gallery_id_external_id_key"),
+        sa.UniqueConstraint(
+            "tenant_id", "gallery_id", "external_id", name="person_tenant_id_gallery_id_external_id_key"
+        ),
         belongs_to("person", "gallery", ["tenant_id", "gallery_id"], ["tenant_id", "id"]),
     )
     names = ["tenant_id", "gallery_id", "name"]
@@ -162,12 +329,19 @@ def create_face() -> None:
         key("id"),
         sa.Column("code", VariableBits(), comment="Sign bits of the embedding; null where they carry nothing."),
         sa.Column("embedding", AnyHalfVector(), nullable=False, comment="Normalized where the metric is cosine."),
-        sa.PrimaryKeyConstraint(*people, "id", name="face_pkey"),
         belongs_to("face", "person", people, ["tenant_id", "gallery_id", "id"]),
     )
+    cover("face", [*people, "id"])
     # The vector stays in the row where it fits a page: a scan that goes to the TOAST table is ten times slower.
     op.execute("ALTER TABLE face ALTER COLUMN embedding SET STORAGE MAIN")
     op.execute("ALTER TABLE face SET (toast_tuple_target = 8160)")
+    op.create_index(
+        "face_inline_index",
+        "face",
+        people,
+        postgresql_include=["id", "embedding"],
+        postgresql_where=sa.text("code IS NULL"),
+    )
     op.create_table(
         "face_detail",
         key("tenant_id", sa.Integer),
@@ -179,7 +353,7 @@ def create_face() -> None:
         sa.Column("detection", postgresql.JSONB, comment="Box, score, quality, landmarks; null for an embedding."),
         created_at(),
         sa.PrimaryKeyConstraint(*people, "face_id", name="face_detail_pkey"),
-        belongs_to("face_detail", "face", [*people, "face_id"], [*people, "id"]),
+        belongs_to("face_detail", "face", [*people, "face_id"], [*people, "id"], onupdate="CASCADE"),
     )
     op.execute("ALTER TABLE face_detail ALTER COLUMN original SET STORAGE EXTERNAL")
     op.create_table(
@@ -189,32 +363,54 @@ def create_face() -> None:
         key("person_id"),
         key("number", sa.SmallInteger),
         sa.Column("code", VariableBits(), nullable=False, comment="Sign bits of a mean of the person's references."),
-        sa.PrimaryKeyConstraint(*people, "number", name="person_template_pkey"),
         belongs_to("person_template", "person", people, ["tenant_id", "gallery_id", "id"]),
     )
-    create_search_indexes()
+    cover("person_template", [*people, "number"])
+    create_sizes()
 
 
-def create_search_indexes() -> None:
-    """Covering indexes: the candidate step of a search reads nothing but one gallery's leaf pages."""
-    galleries = ["tenant_id", "gallery_id"]
-    op.create_index(
-        "face_code_index",
-        "face",
-        galleries,
-        postgresql_include=["code", "person_id", "id"],
-        postgresql_where=sa.text("code IS NOT NULL"),
+def cover(table: str, columns: list[str]) -> None:
+    """A primary key whose index carries the code: the candidate step of a search reads nothing else."""
+    # Stored plain, a code has an aligned four-byte header; the short header would cost a copy for every comparison.
+    op.execute(f"ALTER TABLE {table} ALTER COLUMN code SET STORAGE PLAIN")
+    op.execute(f"ALTER TABLE {table} ADD CONSTRAINT {table}_pkey PRIMARY KEY ({', '.join(columns)}) INCLUDE (code)")
+
+
+def create_sizes() -> None:
+    """How much a gallery holds, counted in the transaction that changes it; several rows so that no writer waits."""
+    op.create_table(
+        "gallery_size",
+        key("tenant_id", sa.Integer),
+        key("gallery_id", sa.Integer),
+        key("slot"),
+        sa.Column("people", sa.BigInteger, nullable=False),
+        sa.Column("faces", sa.BigInteger, nullable=False),
+        sa.Column("templates", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "gallery_id", "slot", name="gallery_size_pkey"),
+        belongs_to("gallery_size", "gallery", ["tenant_id", "gallery_id"], ["tenant_id", "id"]),
     )
-    op.create_index(
-        "face_inline_index",
-        "face",
-        galleries,
-        postgresql_include=["embedding", "person_id", "id"],
-        postgresql_where=sa.text("code IS NULL"),
+
+
+def allow_vacuum() -> None:
+    """A search reads the index alone once a load was vacuumed, which the service does where PostgreSQL can let it.
+
+    Before PostgreSQL 17 only the owner may; there the server's autovacuum, made eager here, does it.
+    """
+    searched = ["person", "face", "face_detail", "person_template"]
+    op.execute(
+        f"""DO $$ BEGIN
+            IF current_setting('server_version_num')::integer >= 170000 THEN
+                GRANT MAINTAIN ON {", ".join(searched)} TO {SERVICE_ROLE};
+            END IF;
+        END $$"""
     )
-    op.create_index(
-        "person_template_code_index", "person_template", galleries, postgresql_include=["code", "person_id"]
-    )
+    for table in ("face", "person_template"):
+        op.execute(
+            f"""ALTER TABLE {table} SET (
+                autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_vacuum_scale_factor = 0.02,
+                autovacuum_analyze_scale_factor = 0.05
+            )"""
+        )
 
 
 def create_jobs() -> None:
@@ -227,6 +423,13 @@ def create_jobs() -> None:
         sa.Column("status", sa.Text, nullable=False, server_default=sa.text("'queued'")),
         sa.Column("done", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("total", sa.BigInteger),
+        sa.Column(
+            "attempts",
+            sa.Integer,
+            nullable=False,
+            server_default=sa.text("0"),
+            comment="How often a worker began it.",
+        ),
         sa.Column("result", postgresql.JSONB),
         sa.Column("error", postgresql.JSONB),
         created_at(),
@@ -249,6 +452,8 @@ def create_jobs() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "job_id", "position", name="job_input_pkey"),
         belongs_to("job_input", "job", ["tenant_id", "job_id"], ["tenant_id", "id"]),
     )
+    # Read once and deleted: trying to compress it would cost more than its short life on the disk.
+    op.execute("ALTER TABLE job_input ALTER COLUMN content SET STORAGE EXTERNAL")
 
 
 def create_queue() -> None:

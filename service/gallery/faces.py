@@ -1,0 +1,99 @@
+"""Faces of a person: adding, listing, deleting. Templates and sizes follow in the same transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.identifiers import from_text, to_text
+from service.errors import NotFound
+from service.gallery import tables
+from service.gallery.galleries import Gallery
+from service.gallery.pages import Cursor, Page, check_limit
+from service.gallery.people import Person, lock_people
+from service.gallery.sizes import Change, count
+from service.gallery.storing import prepare_face, store_faces
+from service.gallery.templates import renew_templates
+
+
+@dataclass(frozen=True)
+class NewFace:
+    """A face to be enrolled: its embedding as it came, what the caller says of the picture, what the detector saw."""
+
+    values: Sequence[float] | npt.NDArray[np.floating]
+    source: Any | None = None
+    detection: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Face:
+    """A reference of a person, without its embedding."""
+
+    id: str
+    person_id: str
+    source: Any | None
+    detection: dict[str, Any] | None
+    created_at: datetime
+
+
+async def add_faces(session: AsyncSession, gallery: Gallery, person: Person, faces: Sequence[NewFace]) -> list[Face]:
+    """Add references to a person; all are checked before one is written. NotFound where the person was deleted."""
+    prepared = [prepare_face(face.values, gallery.space, face.source, face.detection) for face in faces]
+    if not prepared:
+        return []
+    await _hold(session, gallery, person)
+    numbers = await store_faces(session, gallery, [person.number] * len(prepared), prepared)
+    details = tables.face_detail.c
+    statement = _details(gallery, person).where(details.face_id.in_(numbers)).order_by(details.face_id)
+    return [_face(row) for row in await session.execute(statement)]
+
+
+async def list_faces(
+    session: AsyncSession, gallery: Gallery, person: Person, limit: int = 100, cursor: str | None = None
+) -> Page[Face]:
+    """The person's faces in the order they were added."""
+    cursors = Cursor("faces", gallery.tenant_id, gallery.id, person.number)
+    details = tables.face_detail.c
+    statement = _details(gallery, person).where(details.face_id > cursors.after(cursor))
+    rows = (await session.execute(statement.order_by(details.face_id).limit(check_limit(limit) + 1))).all()
+    return cursors.page([_face(row) for row in rows], [row.face_id for row in rows], limit)
+
+
+async def delete_face(session: AsyncSession, gallery: Gallery, person: Person, face_id: str) -> None:
+    """Remove one face; NotFound where the person has none of that identifier."""
+    await _hold(session, gallery, person)
+    faces = tables.face.c
+    statement = delete(tables.face).where(
+        faces.tenant_id == gallery.tenant_id,
+        faces.gallery_id == gallery.id,
+        faces.person_id == person.number,
+        faces.id == from_text(face_id),
+    )
+    if (await session.execute(statement.returning(faces.id))).one_or_none() is None:
+        raise NotFound(f"there is no face {face_id!r} of person {person.id!r}")
+    templates = await renew_templates(session, gallery, [person.number])
+    await count(session, gallery.id, Change(faces=-1, templates=templates))
+
+
+async def _hold(session: AsyncSession, gallery: Gallery, person: Person) -> None:
+    if not await lock_people(session, gallery, [person.number]):
+        raise NotFound(f"there is no person {person.id!r} in gallery {gallery.name!r}")
+
+
+def _details(gallery: Gallery, person: Person) -> Any:
+    details = tables.face_detail.c
+    columns = (details.person_id, details.face_id, details.source, details.detection, details.created_at)
+    return select(*columns).where(
+        details.tenant_id == gallery.tenant_id,
+        details.gallery_id == gallery.id,
+        details.person_id == person.number,
+    )
+
+
+def _face(row: Any) -> Face:
+    return Face(to_text(row.face_id), to_text(row.person_id), row.source, row.detection, row.created_at)

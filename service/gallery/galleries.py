@@ -1,0 +1,162 @@
+"""Galleries of a tenant: making, finding, listing, changing, deleting. Each is bound to one embedding space."""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.tenancy import tenant_of
+from service.embedding import EmbeddingSpace
+from service.errors import Conflict, InvalidRequest, NotFound
+from service.gallery import tables
+from service.gallery.changes import UNSET, Unset
+from service.gallery.content import check_gallery_name
+from service.gallery.pages import Cursor, Page, check_limit
+
+
+@dataclass(frozen=True)
+class GalleryCounts:
+    """How much a gallery holds."""
+
+    people: int
+    faces: int
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A biometric enrollment database of a tenant. The counts are those of the moment it was looked up."""
+
+    tenant_id: int
+    id: int
+    name: str
+    space: EmbeddingSpace
+    own_threshold: float | None
+    created_at: datetime
+    people: int = 0
+    faces: int = 0
+    templates: int = 0
+
+    @property
+    def threshold(self) -> float:
+        """The similarity from which two faces count as the same person: the gallery's own, else its space's."""
+        return self.space.threshold if self.own_threshold is None else self.own_threshold
+
+
+async def create_gallery(
+    session: AsyncSession, name: str, space: EmbeddingSpace, threshold: float | None = None
+) -> Gallery:
+    """Make an empty gallery; Conflict where the tenant has one of that name."""
+    values = {
+        "tenant_id": tenant_of(session),
+        "name": check_gallery_name(name),
+        "embedding_space": space.name,
+        "embedding_space_digest": space.digest,
+        "dimension": space.dimension,
+        "metric": space.metric,
+        "default_threshold": space.threshold,
+        "threshold": _check_threshold(threshold),
+    }
+    statement = insert(tables.gallery).values(values).returning(tables.gallery)
+    try:
+        async with session.begin_nested():
+            row = (await session.execute(statement)).one()
+    except IntegrityError as error:
+        raise Conflict(f"there is a gallery named {name!r} already") from error
+    return _gallery(row, 0, 0, 0)
+
+
+async def find_gallery(session: AsyncSession, name: str) -> Gallery:
+    """The gallery of that name; NotFound where the tenant has none."""
+    rows = await session.execute(_with_counts(tables.gallery.c.name == name, tenant_of(session)))
+    row = rows.one_or_none()
+    if row is None:
+        raise NotFound(f"there is no gallery named {name!r}")
+    return _gallery(row, row.people, row.faces, row.templates)
+
+
+async def list_galleries(
+    session: AsyncSession, limit: int = 100, cursor: str | None = None, names: frozenset[str] | None = None
+) -> Page[Gallery]:
+    """The tenant's galleries in the order they were made; `names` leaves out all others."""
+    cursors = Cursor("galleries", tenant_of(session), sorted(names) if names is not None else None)
+    wanted = tables.gallery.c.id > cursors.after(cursor)
+    if names is not None:
+        wanted &= tables.gallery.c.name.in_(names)
+    statement = _with_counts(wanted, tenant_of(session)).order_by(tables.gallery.c.id).limit(check_limit(limit) + 1)
+    rows = (await session.execute(statement)).all()
+    found = [_gallery(row, row.people, row.faces, row.templates) for row in rows]
+    return cursors.page(found, [gallery.id for gallery in found], limit)
+
+
+async def update_gallery(
+    session: AsyncSession, gallery: Gallery, *, name: str | None = None, threshold: float | Unset | None = UNSET
+) -> Gallery:
+    """Give another name or threshold (None: the space's own); Conflict where the name is taken."""
+    values: dict[str, Any] = {}
+    if name is not None:
+        values["name"] = check_gallery_name(name)
+    if not isinstance(threshold, Unset):
+        values["threshold"] = _check_threshold(threshold)
+    if values:
+        statement = update(tables.gallery).where(_is(gallery)).values(values).returning(tables.gallery.c.id)
+        try:
+            async with session.begin_nested():
+                changed = (await session.execute(statement)).one_or_none()
+        except IntegrityError as error:
+            raise Conflict(f"there is a gallery named {name!r} already") from error
+        if changed is None:
+            raise NotFound(f"there is no gallery named {gallery.name!r}")
+    return await find_gallery(session, gallery.name if name is None else name)
+
+
+async def delete_gallery(session: AsyncSession, gallery: Gallery) -> None:
+    """Remove a gallery with everything in it."""
+    deleted = await session.execute(delete(tables.gallery).where(_is(gallery)).returning(tables.gallery.c.id))
+    if deleted.one_or_none() is None:
+        raise NotFound(f"there is no gallery named {gallery.name!r}")
+
+
+async def gallery_counts(session: AsyncSession, gallery: Gallery) -> GalleryCounts:
+    """How much the gallery holds now."""
+    size = tables.gallery_size.c
+    total = select(func.coalesce(func.sum(size.people), 0), func.coalesce(func.sum(size.faces), 0))
+    row = (
+        await session.execute(total.where(size.tenant_id == tenant_of(session), size.gallery_id == gallery.id))
+    ).one()
+    return GalleryCounts(int(row[0]), int(row[1]))
+
+
+def _is(gallery: Gallery) -> ColumnElement[bool]:
+    return (tables.gallery.c.tenant_id == gallery.tenant_id) & (tables.gallery.c.id == gallery.id)
+
+
+def _with_counts(wanted: ColumnElement[bool], tenant_id: int) -> Select[Any]:
+    size = tables.gallery_size.c
+    sums = [func.coalesce(func.sum(size[name]), 0).label(name) for name in ("people", "faces", "templates")]
+    counted = (
+        select(*sums).where(size.tenant_id == tenant_id, size.gallery_id == tables.gallery.c.id).lateral("counted")
+    )
+    return select(tables.gallery, counted).where(tables.gallery.c.tenant_id == tenant_id, wanted)
+
+
+def _gallery(row: Row[Any], people: int, faces: int, templates: int) -> Gallery:
+    space = EmbeddingSpace(
+        row.embedding_space, row.embedding_space_digest, row.dimension, row.metric, _short(row.default_threshold)
+    )
+    own = None if row.threshold is None else _short(row.threshold)
+    return Gallery(row.tenant_id, row.id, row.name, space, own, row.created_at, int(people), int(faces), int(templates))
+
+
+def _short(stored: float) -> float:
+    """A stored `real` as the decimal number it was made from: 0.4, not 0.4000000059604645."""
+    return float(f"{stored:.7g}")
+
+
+def _check_threshold(threshold: float | None) -> float | None:
+    if threshold is not None and not (math.isfinite(threshold) and 0.0 <= threshold <= 1.0):
+        raise InvalidRequest("threshold: a similarity of 0 to 1")
+    return threshold

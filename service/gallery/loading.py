@@ -1,0 +1,141 @@
+"""Many references at once: people found or made by external id, else by name, in bounded batches of the caller."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from service.database.identifiers import new_identifier
+from service.errors import NotFound
+from service.gallery.content import check_metadata, check_name
+from service.gallery.galleries import Gallery
+from service.gallery.people import lock_people
+from service.gallery.sizes import Change, count
+from service.gallery.storing import prepare_face, store_faces
+from service.gallery.wire import big_integers
+
+
+@dataclass(frozen=True)
+class ReferenceRow:
+    """One reference to be loaded, and whose it is."""
+
+    name: str
+    external_id: str | None
+    values: Sequence[float] | npt.NDArray[np.floating]
+    source: Any | None = None
+    metadata: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class BulkResult:
+    """How many people were made and how many faces were added."""
+
+    people: int
+    faces: int
+
+
+Identity = tuple[str | None, str]
+"""By what a row's person is known: an external id, or None and a name."""
+
+_FIND = text("""
+    SELECT id, name, external_id FROM person
+    WHERE tenant_id = :tenant AND gallery_id = :gallery AND external_id = ANY (CAST(:external_ids AS text[]))
+    UNION ALL
+    SELECT id, name, external_id FROM person
+    WHERE tenant_id = :tenant AND gallery_id = :gallery AND name = ANY (CAST(:names AS text[])) AND external_id IS NULL
+""")
+_MAKE = text("""
+    INSERT INTO person (tenant_id, gallery_id, id, name, external_id, metadata)
+    SELECT :tenant, :gallery, id, name, external_id, CAST(metadata AS jsonb)
+    FROM unnest(
+        CAST(:ids AS bigint[]), CAST(:names AS text[]), CAST(:external_ids AS text[]), CAST(:metadata AS text[])
+    ) AS given (id, name, external_id, metadata)
+    ORDER BY external_id, name
+    ON CONFLICT DO NOTHING
+    RETURNING id, name, external_id
+""")
+
+
+async def add_references(session: AsyncSession, gallery: Gallery, rows: Sequence[ReferenceRow]) -> BulkResult:
+    """Add one batch; everything is checked before anything is written. Metadata is taken for people that are made."""
+    faces = [prepare_face(row.values, gallery.space, row.source) for row in rows]
+    wanted = _identities(rows)
+    if not faces:
+        return BulkResult(0, 0)
+    found = await _find(session, gallery, wanted)
+    made = await _make(session, gallery, [row for identity, row in wanted.items() if identity not in found])
+    missing = {identity: row for identity, row in wanted.items() if identity not in found and identity not in made}
+    found |= await _find(session, gallery, missing)  # another transaction made these a moment ago
+    await _hold(session, gallery, set(found.values()))
+    numbers = found | made
+    new_people = frozenset(made.values())
+    await store_faces(session, gallery, [numbers[_identity(row)] for row in rows], faces, new_people)
+    await count(session, gallery.id, Change(people=len(made)))
+    return BulkResult(len(made), len(faces))
+
+
+async def finish_load(engine: AsyncEngine) -> None:
+    """Tell the planner and the index what was loaded, so that searches read the index alone from now on.
+
+    Needs PostgreSQL 17 or later, where the service role may; elsewhere the server's autovacuum does it a little later.
+    """
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(text("VACUUM (ANALYZE, SKIP_LOCKED) face, face_detail, person, person_template"))
+
+
+def _identity(row: ReferenceRow) -> Identity:
+    return (None, row.name) if row.external_id is None else (row.external_id, "")
+
+
+def _identities(rows: Sequence[ReferenceRow]) -> dict[Identity, ReferenceRow]:
+    """The first row of each person, checked."""
+    first: dict[Identity, ReferenceRow] = {}
+    for row in rows:
+        if _identity(row) not in first:
+            check_name(row.name)
+            if row.external_id is not None:
+                check_name(row.external_id, "external_id")
+            check_metadata(row.metadata or {})
+            first[_identity(row)] = row
+    return first
+
+
+async def _find(session: AsyncSession, gallery: Gallery, wanted: dict[Identity, ReferenceRow]) -> dict[Identity, int]:
+    if not wanted:
+        return {}
+    values = {
+        "tenant": gallery.tenant_id,
+        "gallery": gallery.id,
+        "external_ids": [external_id for external_id, _ in wanted if external_id is not None],
+        "names": [name for external_id, name in wanted if external_id is None],
+    }
+    return _by_identity(await session.execute(_FIND, values))
+
+
+async def _make(session: AsyncSession, gallery: Gallery, rows: Sequence[ReferenceRow]) -> dict[Identity, int]:
+    if not rows:
+        return {}
+    values = {
+        "tenant": gallery.tenant_id,
+        "gallery": gallery.id,
+        "ids": big_integers([new_identifier() for _ in rows]),
+        "names": [row.name for row in rows],
+        "external_ids": [row.external_id for row in rows],
+        "metadata": [json.dumps(row.metadata or {}) for row in rows],
+    }
+    return _by_identity(await session.execute(_MAKE, values))
+
+
+def _by_identity(rows: Any) -> dict[Identity, int]:
+    return {(row.external_id, "" if row.external_id is not None else row.name): row.id for row in rows}
+
+
+async def _hold(session: AsyncSession, gallery: Gallery, numbers: set[int]) -> None:
+    if numbers - await lock_people(session, gallery, sorted(numbers)):
+        raise NotFound("a person was deleted while references were loaded")

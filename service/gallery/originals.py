@@ -1,0 +1,22 @@
+"""The exact store of embeddings as they came: float32 where that loses nothing, else float64; little-endian.
+
+Eight bytes a number tell float64, four tell float32.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+def to_bytes(values: Sequence[float] | npt.NDArray[np.floating]) -> bytes:
+    """The numbers without any loss; they are finite."""
+    wide = np.asarray(values, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        narrow = wide.astype("<f4")
+    return (narrow if np.array_equal(narrow.astype(np.float64), wide) else wide.astype("<f8")).tobytes()
+
+
+def from_bytes(content: bytes, dimension: int) -> npt.NDArray[np.float64]:
+    """The numbers that `to_bytes` was given, shape (dimension,)."""
+    return np.frombuffer(content, dtype="<f4" if len(content) == 4 * dimension else "<f8").astype(np.float64)

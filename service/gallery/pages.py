@@ -1,0 +1,58 @@
+"""Lists in pages: an opaque cursor says after which item the next page begins, and of which list it is."""
+
+import base64
+import binascii
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from service.errors import InvalidRequest
+
+Item = TypeVar("Item")
+
+MAXIMUM_LIMIT = 1000
+_SCOPE_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Page(Generic[Item]):
+    """One page; `next_cursor` is None on the last."""
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+class Cursor:
+    """Reads and makes the cursors of one list, told apart from other lists by `scope`."""
+
+    def __init__(self, *scope: object) -> None:
+        self._scope = hashlib.sha256(repr(scope).encode()).digest()[:_SCOPE_BYTES]
+
+    def after(self, cursor: str | None) -> int:
+        """The key after which the page begins, 0 for the first page; InvalidRequest for another list's cursor."""
+        if cursor is None:
+            return 0
+        try:
+            content = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
+            key: int = struct.unpack(">q", content[_SCOPE_BYTES:])[0]
+        except (UnicodeEncodeError, binascii.Error, struct.error):
+            raise InvalidRequest("the cursor is none that a list gave") from None
+        if content[:_SCOPE_BYTES] != self._scope:
+            raise InvalidRequest("the cursor belongs to another list")
+        return key
+
+    def page(self, items: Sequence[Item], keys: Sequence[int], limit: int) -> Page[Item]:
+        """A page of `limit` items out of up to `limit` + 1 that were read, `keys` beside them."""
+        if len(items) <= limit:
+            return Page(list(items), None)
+        content = self._scope + struct.pack(">q", keys[limit - 1])
+        return Page(list(items[:limit]), base64.urlsafe_b64encode(content).decode())
+
+
+def check_limit(limit: int) -> int:
+    """The limit itself; InvalidRequest outside 1 to 1,000."""
+    if not 1 <= limit <= MAXIMUM_LIMIT:
+        raise InvalidRequest(f"limit: 1 to {MAXIMUM_LIMIT}")
+    return limit

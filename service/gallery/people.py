@@ -1,0 +1,193 @@
+"""People of a gallery: a name each, unique unless an external id tells two of one name apart; metadata beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.identifiers import from_text, new_identifier, to_text
+from service.database.tenancy import tenant_of
+from service.errors import Conflict, NotFound
+from service.gallery import tables
+from service.gallery.changes import UNSET, Unset
+from service.gallery.content import check_metadata, check_name
+from service.gallery.galleries import Gallery
+from service.gallery.pages import Cursor, Page, check_limit
+from service.gallery.sizes import Change, count
+
+
+@dataclass(frozen=True)
+class Person:
+    """An enrolled identity. `id` is the public identifier of `number`; `faces` counts references."""
+
+    id: str
+    number: int
+    name: str
+    external_id: str | None
+    metadata: dict[str, Any]
+    faces: int
+    created_at: datetime
+
+
+async def create_person(
+    session: AsyncSession,
+    gallery: Gallery,
+    name: str,
+    external_id: str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Person:
+    """Add a person without a face yet; Conflict where name or external id is taken."""
+    values = {
+        "tenant_id": tenant_of(session),
+        "gallery_id": gallery.id,
+        "id": new_identifier(),
+        "name": check_name(name),
+        "external_id": None if external_id is None else check_name(external_id, "external_id"),
+        "metadata": check_metadata(metadata or {}),
+    }
+    statement = insert(tables.person).values(values).returning(tables.person)
+    try:
+        async with session.begin_nested():
+            row = (await session.execute(statement)).one()
+    except IntegrityError as error:
+        raise _refusal(error, gallery, name, external_id) from error
+    await count(session, gallery.id, Change(people=1))
+    return _person(row, 0)
+
+
+async def find_person(session: AsyncSession, gallery: Gallery, person_id: str) -> Person:
+    """The person of that public identifier; NotFound where the gallery has none."""
+    statement = _with_faces(session, gallery, tables.person.c.id == from_text(person_id))
+    row = (await session.execute(statement)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no person {person_id!r} in gallery {gallery.name!r}")
+    return _person(row, row.faces)
+
+
+async def find_person_named(
+    session: AsyncSession, gallery: Gallery, name: str, external_id: str | None = None
+) -> Person | None:
+    """The person with that external id, or without one and of that name; None where there is none."""
+    people = tables.person.c
+    wanted = people.external_id == external_id
+    if external_id is None:
+        wanted = (people.name == name) & people.external_id.is_(None)
+    row = (await session.execute(_with_faces(session, gallery, wanted))).one_or_none()
+    return None if row is None else _person(row, row.faces)
+
+
+async def list_people(
+    session: AsyncSession,
+    gallery: Gallery,
+    limit: int = 100,
+    cursor: str | None = None,
+    *,
+    name: str | None = None,
+    external_id: str | None = None,
+) -> Page[Person]:
+    """The gallery's people in the order they were added, only those of that name or external id where given."""
+    cursors = Cursor("people", tenant_of(session), gallery.id, name, external_id)
+    wanted = tables.person.c.id > cursors.after(cursor)
+    if name is not None:
+        wanted &= tables.person.c.name == check_name(name)
+    if external_id is not None:
+        wanted &= tables.person.c.external_id == check_name(external_id, "external_id")
+    statement = _with_faces(session, gallery, wanted).order_by(tables.person.c.id).limit(check_limit(limit) + 1)
+    people = [_person(row, row.faces) for row in await session.execute(statement)]
+    return cursors.page(people, [person.number for person in people], limit)
+
+
+async def update_person(
+    session: AsyncSession,
+    gallery: Gallery,
+    person: Person,
+    *,
+    name: str | Unset = UNSET,
+    external_id: str | Unset | None = UNSET,
+    metadata: dict[str, Any] | Unset = UNSET,
+) -> Person:
+    """Change what is given; Conflict where the new name or external id is taken."""
+    values: dict[str, Any] = {}
+    if not isinstance(name, Unset):
+        values["name"] = check_name(name)
+    if not isinstance(external_id, Unset):
+        values["external_id"] = None if external_id is None else check_name(external_id, "external_id")
+    if not isinstance(metadata, Unset):
+        values["metadata"] = check_metadata(metadata)
+    if values:
+        try:
+            async with session.begin_nested():
+                await session.execute(update(tables.person).where(is_person(gallery, person.number)).values(values))
+        except IntegrityError as error:
+            now = {"name": person.name, "external_id": person.external_id} | values
+            raise _refusal(error, gallery, now["name"], now["external_id"]) from error
+    return await find_person(session, gallery, person.id)
+
+
+async def delete_person(session: AsyncSession, gallery: Gallery, person_id: str) -> None:
+    """Remove a person with all faces and templates; NotFound where the gallery has none of that identifier."""
+    number = from_text(person_id)
+    await lock_people(session, gallery, [] if number is None else [number])
+    counts = select(_count_of(tables.face, gallery, number), _count_of(tables.person_template, gallery, number))
+    faces, templates = (await session.execute(counts)).one()
+    statement = delete(tables.person).where(is_person(gallery, number)).returning(tables.person.c.id)
+    if (await session.execute(statement)).one_or_none() is None:
+        raise NotFound(f"there is no person {person_id!r} in gallery {gallery.name!r}")
+    await count(session, gallery.id, Change(-1, -faces, -templates))
+
+
+async def lock_people(session: AsyncSession, gallery: Gallery, numbers: Sequence[int]) -> set[int]:
+    """Hold people until the transaction ends, so that their templates follow one writer at a time; those that exist.
+
+    Always in the order of their numbers, so that two writers never wait for each other.
+    """
+    people = tables.person.c
+    statement = (
+        select(people.id)
+        .where(people.tenant_id == gallery.tenant_id, people.gallery_id == gallery.id)
+        .where(people.id == func.any(list(numbers)))
+        .order_by(people.id)
+        .with_for_update(key_share=True)
+    )
+    return set((await session.scalars(statement)).all())
+
+
+def is_person(gallery: Gallery, number: int | None) -> ColumnElement[bool]:
+    """The condition that names one person by its whole key."""
+    people = tables.person.c
+    return (people.tenant_id == gallery.tenant_id) & (people.gallery_id == gallery.id) & (people.id == number)
+
+
+def _count_of(table: Any, gallery: Gallery, number: int | None) -> Any:
+    rows = select(func.count()).select_from(table)
+    return rows.where(
+        table.c.tenant_id == gallery.tenant_id, table.c.gallery_id == gallery.id, table.c.person_id == number
+    ).scalar_subquery()
+
+
+def _with_faces(session: AsyncSession, gallery: Gallery, wanted: ColumnElement[bool]) -> Select[Any]:
+    people, faces = tables.person.c, tables.face.c
+    counted = (
+        select(func.count().label("faces"))
+        .where(faces.tenant_id == tenant_of(session), faces.gallery_id == gallery.id, faces.person_id == people.id)
+        .lateral("counted")
+    )
+    return select(tables.person, counted).where(
+        people.tenant_id == tenant_of(session), people.gallery_id == gallery.id, wanted
+    )
+
+
+def _person(row: Row[Any], faces: int) -> Person:
+    return Person(to_text(row.id), row.id, row.name, row.external_id, row.metadata, faces, row.created_at)
+
+
+def _refusal(error: IntegrityError, gallery: Gallery, name: str, external_id: str | None) -> Conflict | NotFound:
+    if "foreign key" in str(error.orig):
+        return NotFound(f"gallery {gallery.name!r} was deleted")
+    if external_id is not None:
+        return Conflict(f"there is a person with external_id {external_id!r} in gallery {gallery.name!r} already")
+    return Conflict(f"there is a person named {name!r} in gallery {gallery.name!r} already")

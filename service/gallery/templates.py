@@ -1,0 +1,112 @@
+"""A person's templates: means of references, as many as it takes until every reference is close to one of them.
+
+They follow the references in the same transaction; the search for large galleries reads nothing else first.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.gallery.codes import codes_of, has_codes
+from service.gallery.galleries import Gallery
+from service.gallery.wire import big_integers, bit_strings, read_half_vector
+
+CLOSE = 0.7
+"""Cosine to a template from which a reference counts as represented by it."""
+
+_MOST_MEANS = 8
+_ROUNDS = 3
+
+Matrix = npt.NDArray[np.float32]
+"""Embeddings at unit length, shape (count, dimension)."""
+
+_READ = text("""
+    SELECT person_id, halfvec_send(embedding) AS embedding FROM face
+    WHERE tenant_id = :tenant AND gallery_id = :gallery AND person_id = ANY (CAST(:people AS bigint[]))
+    ORDER BY person_id, id
+""")
+_DELETE = text("""
+    DELETE FROM person_template
+    WHERE tenant_id = :tenant AND gallery_id = :gallery AND person_id = ANY (CAST(:people AS bigint[]))
+""")
+_INSERT = text("""
+    INSERT INTO person_template (tenant_id, gallery_id, person_id, number, code)
+    SELECT :tenant, :gallery, person_id, number, code
+    FROM unnest(CAST(:people AS bigint[]), CAST(:numbers AS bigint[]), CAST(:codes AS varbit[]))
+        AS template (person_id, number, code)
+""")
+
+
+async def renew_templates(session: AsyncSession, gallery: Gallery, people: Sequence[int]) -> int:
+    """Make the templates of these people anew from their references; by how many their number changed.
+
+    The caller holds the people (`people.lock_people`).
+    """
+    if not has_codes(gallery.space) or not people:
+        return 0
+    keys = {"tenant": gallery.tenant_id, "gallery": gallery.id, "people": big_integers(people)}
+    references: dict[int, list[npt.NDArray[np.float32]]] = {}
+    for row in await session.execute(_READ, keys):
+        references.setdefault(row.person_id, []).append(read_half_vector(row.embedding))
+    deleted = (await session.execute(_DELETE, keys)).rowcount  # type: ignore[attr-defined]
+    made = await add_templates(session, gallery, {person: np.stack(rows) for person, rows in references.items()})
+    return made - int(deleted)
+
+
+async def add_templates(session: AsyncSession, gallery: Gallery, references: Mapping[int, Matrix]) -> int:
+    """Store templates of people who have none, from all their references; how many were stored."""
+    if not has_codes(gallery.space) or not references:
+        return 0
+    templates = {person: templates_of(rows) for person, rows in references.items()}
+    people = [person for person, rows in templates.items() for _ in rows]
+    numbers = [number for rows in templates.values() for number in range(len(rows))]
+    values = {
+        "tenant": gallery.tenant_id,
+        "gallery": gallery.id,
+        "people": big_integers(people),
+        "numbers": big_integers(numbers),
+        "codes": bit_strings(codes_of(np.concatenate(list(templates.values())))),
+    }
+    await session.execute(_INSERT, values)
+    return len(people)
+
+
+def templates_of(references: Matrix) -> Matrix:
+    """Means such that every reference has a cosine of CLOSE or more to one of them, shape (templates, dimension)."""
+    means = _unit(references.mean(axis=0, keepdims=True))
+    while True:
+        closeness = (references @ means.T).max(axis=1)
+        if closeness.min() >= CLOSE:
+            return means
+        if len(means) == _MOST_MEANS:
+            return np.concatenate([means, _leaders(references[closeness < CLOSE])])
+        means = _settle(references, np.concatenate([means, references[[closeness.argmin()]]]))
+
+
+def _settle(references: Matrix, means: Matrix) -> Matrix:
+    """A few rounds of spherical k-means; means that nobody is nearest to are dropped."""
+    for _ in range(_ROUNDS):
+        nearest = (references @ means.T).argmax(axis=1)
+        means = np.concatenate(
+            [_unit(references[nearest == group].mean(axis=0, keepdims=True)) for group in np.unique(nearest)]
+        )
+    return means
+
+
+def _leaders(references: Matrix) -> Matrix:
+    """References such that every other is close to one of them, for people who hardly have a mean."""
+    chosen: list[Matrix] = []
+    left = references
+    while len(left):
+        chosen.append(left[:1])
+        left = left[left @ left[0] < CLOSE]
+    return np.concatenate(chosen)
+
+
+def _unit(rows: Matrix) -> Matrix:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Matrix = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit
