@@ -1,0 +1,146 @@
+"""`face-identity enroll`: pictures of people become references of a gallery."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import typer
+from rich.progress import Progress
+
+from service.cli.encoders import SpaceName, encoders_for
+from service.cli.exits import ExitCode
+from service.cli.files import PictureFile, people_in, read_file
+from service.cli.filling import gallery_to_fill
+from service.cli.output import Json, progress, remark, write_json, write_table
+from service.cli.workplace import (
+    DEFAULT_GALLERY,
+    DEFAULT_TENANT,
+    Gallery,
+    Tenant,
+    Workplace,
+    asynchronous,
+    open_workplace,
+)
+from service.encoder.encoders import Encoders
+from service.errors import InvalidRequest
+from service.gallery import galleries
+from service.gallery.people import Person, create_person, delete_person, find_person_named
+from service.identity.enroll import Picture, Rejection, enroll_pictures
+
+PICTURES_AT_ONCE = 16
+"""Read and enrolled in one transaction: memory stays bounded, and a run that breaks off keeps what was done."""
+
+
+@dataclass
+class Outcome:
+    """What came of one person's pictures."""
+
+    name: str
+    person_id: str | None = None
+    faces: int = 0
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Enrolling:
+    """What the steps of one run share."""
+
+    workplace: Workplace
+    encoders: Encoders
+    gallery: galleries.Gallery
+    several: Literal["reject", "largest"]
+    bar: Progress
+
+
+@asynchronous
+async def enroll(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="A folder of folders (one a person), a folder, or pictures.")
+    ],
+    *,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Whose pictures they are.")] = None,
+    gallery: Gallery = DEFAULT_GALLERY,
+    tenant: Tenant = DEFAULT_TENANT,
+    encoder: SpaceName = None,
+    largest: Annotated[
+        bool, typer.Option("--largest", help="Of several faces in a picture take the largest, instead of none.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Add people's faces to a gallery from pictures.
+
+    A folder that holds folders: one person a folder, named as it. A folder of pictures: one person. A picture: one
+    person, named as the file. Gallery and people are made where they are missing. A picture that cannot be used is
+    named with the reason; exit code 3: some were rejected, 4: all.
+    """
+    findings = people_in(paths, name)
+    if not findings.people:
+        raise InvalidRequest(f"there is no picture in {', '.join(paths)}")
+    rejected = [Rejection(stray.shown, "no-person", "it lies beside folders of people") for stray in findings.strays]
+    async with open_workplace(tenant) as workplace:
+        found = await gallery_to_fill(workplace, gallery, encoder)
+        with encoders_for(workplace.settings, found.space) as encoders, progress() as bar:
+            enrolling = Enrolling(workplace, encoders, found, "largest" if largest else "reject", bar)
+            outcomes = await enroll_people(enrolling, findings.people)
+    _tell(gallery, outcomes, rejected, as_json)
+
+
+async def enroll_people(enrolling: Enrolling, people: dict[str, list[PictureFile]]) -> list[Outcome]:
+    """Enroll every person's pictures, a bounded number in each transaction."""
+    task = enrolling.bar.add_task("enrolling", total=sum(len(pictures) for pictures in people.values()))
+    outcomes = []
+    for name, pictures in people.items():
+        outcome = Outcome(name)
+        for start in range(0, len(pictures), PICTURES_AT_ONCE):
+            batch = pictures[start : start + PICTURES_AT_ONCE]
+            await _enroll_batch(enrolling, outcome, batch)
+            enrolling.bar.update(task, advance=len(batch))
+        outcomes.append(outcome)
+    return outcomes
+
+
+async def _enroll_batch(enrolling: Enrolling, outcome: Outcome, batch: Sequence[PictureFile]) -> None:
+    pictures = [Picture(picture.shown, read_file(picture.path)) for picture in batch]
+    person, is_new = await _person_to_fill(enrolling, outcome.name)
+    async with enrolling.workplace.session() as session:
+        enrollment = await enroll_pictures(
+            session, enrolling.encoders, enrolling.gallery.name, person.id, pictures, several=enrolling.several
+        )
+        if is_new and not enrollment.faces:  # nobody is left behind without a face
+            await delete_person(session, enrolling.gallery, person.id)
+        await session.commit()
+    outcome.person_id = None if is_new and not enrollment.faces else person.id
+    outcome.faces += len(enrollment.faces)
+    outcome.rejected += enrollment.rejected
+
+
+async def _person_to_fill(enrolling: Enrolling, name: str) -> tuple[Person, bool]:
+    """The person of that name, and whether it was made just now."""
+    async with enrolling.workplace.session() as session:
+        person = await find_person_named(session, enrolling.gallery, name)
+        if person is not None:
+            return person, False
+        person = await create_person(session, enrolling.gallery, name)
+        await session.commit()
+        return person, True
+
+
+def _tell(gallery: str, outcomes: list[Outcome], strays: list[Rejection], as_json: bool) -> None:
+    rejected = [*(one for outcome in outcomes for one in outcome.rejected), *strays]
+    faces = sum(outcome.faces for outcome in outcomes)
+    if as_json:
+        write_json(
+            {
+                "gallery": gallery,
+                "people": [{"id": one.person_id, "name": one.name, "faces": one.faces} for one in outcomes],
+                "faces": faces,
+                "rejected": [{"image": one.image, "reason": one.reason, "detail": one.detail} for one in rejected],
+            }
+        )
+    else:
+        write_table(["person", "faces", "rejected"], [(o.name, o.faces, len(o.rejected)) for o in outcomes], "")
+        for one in rejected:
+            remark(f"rejected {one.image}: {one.reason}" + (f" ({one.detail})" if one.detail else ""))
+        remark(f"{faces} faces of {sum(o.faces > 0 for o in outcomes)} people are in gallery {gallery!r}.")
+    if rejected:
+        raise typer.Exit(ExitCode.PARTLY if faces else ExitCode.UNUSABLE_INPUT)

@@ -1,0 +1,95 @@
+"""`face-identity keys`: a tenant's API keys. A key is shown once, when it is made."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from service.access.scopes import SCOPES
+from service.access.tenants import KeySummary, create_key, list_keys, revoke_key
+from service.cli.output import Json, remark, write_json, write_line, write_table
+from service.cli.workplace import DEFAULT_TENANT, Tenant, asynchronous, open_workplace
+
+application = typer.Typer(help="Create, list and revoke a tenant's API keys.")
+
+Scopes = Annotated[
+    list[str] | None,
+    typer.Option("--scope", help=f"What the key may do (repeatable; default all): {', '.join(SCOPES)}."),
+]
+Galleries = Annotated[
+    list[str] | None, typer.Option("--gallery", help="The only gallery the key may touch (repeatable; default all).")
+]
+Days = Annotated[int | None, typer.Option("--days", min=1, max=36500, help="Days until the key ends (default never).")]
+
+
+@application.command()
+@asynchronous
+async def create(
+    name: Annotated[str, typer.Argument(help="What the key is for.")] = "key",
+    *,
+    tenant: Tenant = DEFAULT_TENANT,
+    scopes: Scopes = None,
+    galleries: Galleries = None,
+    days: Days = None,
+    as_json: Json = False,
+) -> None:
+    """Create an API key and show it this once."""
+    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    async with open_workplace(tenant) as workplace, workplace.session() as session:
+        summary, key = await create_key(session, name, scopes, galleries, expires_at)
+        await session.commit()
+    if as_json:
+        write_json({"tenant": tenant, "key": key} | _described(summary))
+        return
+    write_line(f"tenant  {tenant}\nid      {summary.id}\nkey     {key}")
+    remark("The key is shown this once; only its hash is stored.")
+
+
+@application.command("list")
+@asynchronous
+async def list_all(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
+    """List a tenant's keys, without the keys themselves."""
+    async with open_workplace(tenant) as workplace, workplace.session() as session:
+        keys = await list_keys(session)
+    if as_json:
+        write_json({"items": [_described(key) for key in keys]})
+        return
+    headings = ["id", "name", "begins with", "scopes", "galleries", "expires", "revoked", "last used"]
+    write_table(headings, [_row(key) for key in keys], "There is no key.")
+
+
+@application.command()
+@asynchronous
+async def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `keys list` shows it.")],
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: Json = False,
+) -> None:
+    """End a key; the next request with it is refused."""
+    async with open_workplace(tenant) as workplace, workplace.session() as session:
+        summary = await revoke_key(session, key_id)
+        await session.commit()
+    if as_json:
+        write_json(_described(summary))
+        return
+    write_line(f"Key {summary.id} ({summary.name}) is revoked.")
+
+
+def _described(key: KeySummary) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "hint": key.hint,
+        "scopes": key.scopes,
+        "galleries": key.galleries,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+    }
+
+
+def _row(key: KeySummary) -> list[object]:
+    scopes = "all" if set(key.scopes) == set(SCOPES) else key.scopes
+    galleries = "all" if key.galleries is None else key.galleries
+    return [key.id, key.name, key.hint, scopes, galleries, key.expires_at, key.revoked_at, key.last_used_at]

@@ -1,0 +1,90 @@
+"""Answers on standard output: a table or lines for people, one JSON document for programs.
+
+Everything else (progress, remarks) goes to standard error. Piped output has no colors and is never cut.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
+
+_PIPED_WIDTH = 10_000  # columns: rich assumes 80 where there is no terminal, and would cut
+
+
+def write_json(value: object) -> None:
+    """Print one JSON document in one line."""
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    print(json.dumps(value, ensure_ascii=ascii_only, default=_as_json), flush=True)
+
+
+def write_line(text: str, style: str = "") -> None:
+    """Print a line for people, on standard output."""
+    _console().print(Text(printable(text), style=style), soft_wrap=True)
+
+
+def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """Print a table for people, or `empty` where there is no row."""
+    table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(shown(cell)) for cell in row))
+    if table.row_count:
+        _console().print(table)
+    else:
+        write_line(empty)
+
+
+def remark(text: str) -> None:
+    """Say something beside the answer, on standard error."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def progress(quiet: bool = False) -> Progress:
+    """A progress bar on standard error; nothing where that is no terminal, or for `quiet`."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    )
+
+
+def shown(value: object) -> str:
+    """A value as people read it: times to the second, similarities to three places, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, list | tuple | frozenset):
+        return ", ".join(shown(item) for item in value)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which could move a terminal's cursor."""
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH)
+
+
+def _as_json(value: Any) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -1,0 +1,25 @@
+"""One page of a longer list: the options that ask for it and how it is told."""
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import typer
+
+from service.cli.output import remark
+from service.gallery.pages import Page
+
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Entries a page.")]
+Cursor = Annotated[str | None, typer.Option("--cursor", help="Where the page before ended (its next_cursor).")]
+
+Item = TypeVar("Item")
+
+
+def page_answer(page: Page[Item], answer: Callable[[Item], object]) -> dict[str, object]:
+    """A page as JSON, each entry in the form that `answer` gives it."""
+    return {"items": [answer(item) for item in page.items], "next_cursor": page.next_cursor}
+
+
+def tell_of_more(page: Page[Item]) -> None:
+    """Say how to go on, where the list is longer than the page."""
+    if page.next_cursor is not None:
+        remark(f"There are more: --cursor {page.next_cursor}")

@@ -1,0 +1,62 @@
+"""`face-identity detect` and `encode`: what an encoder sees in a picture. No database is opened."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.answers import detected_answer, encoded_answer
+from service.cli.encoders import EncoderName, encoders_named
+from service.cli.files import read_file
+from service.cli.output import Json, write_json, write_line, write_table
+from service.cli.recognize import corners
+from service.cli.workplace import asynchronous, read_settings
+from service.encoder.contract import DetectedFace
+from service.encoder.drawing import annotate
+
+Image = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture file; - reads standard input.")]
+
+
+@asynchronous
+async def detect(
+    image: Image,
+    *,
+    annotated: Annotated[
+        Path | None, typer.Option("--annotate", metavar="OUT.jpg", help="Write the picture with boxes here.")
+    ] = None,
+    encoder: EncoderName = None,
+    as_json: Json = False,
+) -> None:
+    """Find the faces in a picture, largest first."""
+    data = read_file(image)
+    with encoders_named(read_settings(), encoder) as encoders:
+        faces = await encoders.detect(encoders.default, data)
+        if annotated is not None:
+            boxes = [(face.box, str(number)) for number, face in enumerate(faces, start=1)]
+            annotated.write_bytes(annotate(await encoders.decode(data), boxes))
+    if as_json:
+        write_json({"faces": [detected_answer(face) for face in faces]})
+        return
+    rows = [_row(number, face) for number, face in enumerate(faces, start=1)]
+    write_table(["face", "left, top, right, bottom", "score", "quality"], rows, "There is no face in this picture.")
+
+
+@asynchronous
+async def encode(image: Image, *, encoder: EncoderName = None, as_json: Json = False) -> None:
+    """Print the embedding of every face in a picture, largest first: one JSON list of numbers a line."""
+    data = read_file(image)
+    with encoders_named(read_settings(), encoder) as encoders:
+        space = encoders.default
+        faces = await encoders.encode(space, data)
+    if as_json:
+        answers = [encoded_answer(face) for face in faces]
+        write_json({"faces": answers, "embedding_space": space.name, "dimension": space.dimension})
+        return
+    for face in faces:
+        write_json(face.embedding.tolist())
+    if not faces:
+        write_line("There is no face in this picture.")
+
+
+def _row(number: int, face: DetectedFace) -> list[object]:
+    return [number, corners(face.box), face.detection_score, face.quality]

@@ -1,0 +1,116 @@
+"""Where a command works: settings, the opened and migrated database, and one tenant's sessions.
+
+Commands open it with `async with open_workplace(...)`; transactions of the command line begin and end in commands.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
+
+from service.access.tenants import create_tenant, find_tenant
+from service.database.connection import Database, open_database
+from service.database.migration import migrate
+from service.database.tenancy import tenant_session
+from service.errors import Conflict, InvalidSettings, NotFound
+from service.settings import Settings
+from service.telemetry import configure_logging
+
+DEFAULT_TENANT = "default"
+DEFAULT_GALLERY = "default"
+
+Tenant = Annotated[str, typer.Option("--tenant", "-t", help="Name of the tenant to act for.")]
+Gallery = Annotated[str, typer.Option("--gallery", "-g", help="Name of the gallery.")]
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def asynchronous(function: Callable[Parameters, Coroutine[Any, Any, Result]]) -> Callable[Parameters, Result]:
+    """A command written as a coroutine, as the plain function that typer takes."""
+
+    @functools.wraps(function)
+    def run(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+        return asyncio.run(function(*arguments, **named))
+
+    return run
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """An open database and the tenant a command acts for."""
+
+    settings: Settings
+    database: Database
+    tenant_id: int
+
+    def session(self) -> AsyncSession:
+        """A session of the tenant; the command commits."""
+        return tenant_session(self.database.engine, self.tenant_id)
+
+
+def read_settings(**changes: object) -> Settings:
+    """Settings of environment and `.env`, with what the command line says instead (None: nothing)."""
+    try:
+        settings = Settings(**{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]).upper()
+        raise InvalidSettings(f"{name}: {first['msg']}") from None
+    configure_logging(settings.logger_level)
+    return settings
+
+
+@contextlib.asynccontextmanager
+async def open_migrated(settings: Settings) -> AsyncIterator[Database]:
+    """The database, made when it is new and brought to the newest schema."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    async with await asyncio.to_thread(open_database, settings) as database:
+        await asyncio.to_thread(migrate, database.logins)
+        yield database
+
+
+@contextlib.asynccontextmanager
+async def open_workplace(tenant: str, settings: Settings | None = None) -> AsyncIterator[Workplace]:
+    """The tenant's workplace; the tenant `default` is made when missing, any other has to exist."""
+    settings = settings or read_settings()
+    async with open_migrated(settings) as database:
+        yield Workplace(settings, database, await _tenant_number(database, tenant))
+
+
+@contextlib.asynccontextmanager
+async def operator(database: Database) -> AsyncIterator[AsyncConnection]:
+    """A transaction of the administrator's login, for what is about tenants themselves; committed at the end."""
+    engine = create_async_engine(database.logins.administrator, hide_parameters=True)
+    try:
+        async with engine.begin() as connection:
+            yield connection
+    finally:
+        await engine.dispose()
+
+
+async def _tenant_number(database: Database, name: str) -> int:
+    try:
+        async with operator(database) as connection:
+            return await find_tenant(connection, name)
+    except NotFound:
+        if name != DEFAULT_TENANT:
+            raise
+    return await make_tenant(database, name)
+
+
+async def make_tenant(database: Database, name: str) -> int:
+    """The tenant of that name, made now or by another process a moment ago."""
+    try:
+        async with operator(database) as connection:
+            return await create_tenant(connection, name)
+    except Conflict:
+        async with operator(database) as connection:
+            return await find_tenant(connection, name)
