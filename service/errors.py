@@ -128,6 +128,24 @@ class NoFaceFound(InvalidRequest):
     slug = "no-face-found"
 
 
+class TooManyRequests(ServiceError):
+    """More was asked for in this time than is allowed."""
+
+    slug = "too-many-requests"
+    status = 429
+
+    def __init__(self, detail: str = "", *, retry_after_seconds: int, **members: object) -> None:
+        super().__init__(detail, retry_after_seconds=retry_after_seconds, **members)
+        self.retry_after_seconds = retry_after_seconds
+        """What the answer's `Retry-After` says."""
+
+
+class QuotaExceeded(TooManyRequests):
+    """A quota of this tenant is used up."""
+
+    slug = "quota-exceeded"
+
+
 class EncoderUnavailable(ServiceError):
     """The encoder that this needs is not loaded on this server."""
 

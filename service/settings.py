@@ -39,11 +39,44 @@ class Settings(BaseSettings):
     recognizer_load_device: int = Field(default=-1, ge=-1, description="Recognition device: -1 CPU, 0..N GPU.")
     server_ip: str = Field(default="127.0.0.1", description="Address that serve listens on.")
     server_port: int = Field(default=8000, ge=0, le=65535, description="Port that serve listens on.")
+    server_workers: int = Field(
+        default=1, ge=1, le=64, description="Processes that answer requests, each with its own models in memory."
+    )
+    server_ssl_context: Path | None = Field(
+        default=None, description="File of the TLS certificate and its chain (PEM); empty: plain HTTP."
+    )
+    server_ssl_keyfile: Path | None = Field(default=None, description="File of the certificate's private key (PEM).")
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses or networks, comma-separated, whose X-Forwarded-For and -Proto are believed.",
+    )
+    allowed_origins: str = Field(
+        default="",
+        description="Origins, comma-separated, whose pages may call this server from a browser; empty: none.",
+    )
     worker_in_server: bool = Field(default=True, description="serve also runs background jobs.")
     maximum_image_bytes: int = Field(default=20 * MEBIBYTE, gt=0, description="Largest image upload, in bytes.")
+    maximum_request_bytes: int = Field(
+        default=128 * MEBIBYTE, gt=0, description="Largest request with pictures or probes, in bytes."
+    )
     maximum_image_pixels: int = Field(default=40_000_000, gt=0, description="Largest image, in pixels.")
     maximum_import_bytes: int = Field(default=8192 * MEBIBYTE, gt=0, description="Largest dataset, in bytes.")
     maximum_faces: int = Field(default=200, gt=0, description="Faces encoded in one picture, largest first.")
+    tenant_requests_per_minute: int | None = Field(
+        default=None, gt=0, description="A new tenant's quota of requests that run no model; empty: no limit."
+    )
+    tenant_inferences_per_minute: int | None = Field(
+        default=None, gt=0, description="A new tenant's quota of pictures that a model runs over; empty: no limit."
+    )
+    tenant_maximum_galleries: int | None = Field(
+        default=None, gt=0, description="A new tenant's quota of galleries; empty: no limit."
+    )
+    tenant_maximum_faces_per_gallery: int | None = Field(
+        default=None, gt=0, description="A new tenant's quota of faces, and of people, a gallery; empty: no limit."
+    )
+    tenant_maximum_stored_bytes: int | None = Field(
+        default=None, gt=0, description="A new tenant's quota of stored bytes; empty: no limit."
+    )
     logger_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO",
         validation_alias=AliasChoices("logger_level", "LOGGER_LEVEL"),

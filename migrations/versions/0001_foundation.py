@@ -78,39 +78,39 @@ RETURNS TABLE (key_id bigint, digest bytea, scopes text[], galleries text[], req
                inferences_per_minute integer, wait_seconds double precision) LANGUAGE plpgsql AS $$
 -- The live key behind a digest, if there is one, and how long it has to wait for its next request.
 DECLARE
-    found record;
+    live record;
 BEGIN
     PERFORM set_config('app.tenant', of_tenant::text, true);
-    SELECT k.* INTO found FROM api_key k
+    SELECT k.* INTO live FROM api_key k
     WHERE k.tenant_id = of_tenant AND k.digest = presented AND k.revoked_at IS NULL
       AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp());
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    IF found.last_used_at IS NULL OR found.last_used_at < now() - interval '1 minute' THEN
+    IF live.last_used_at IS NULL OR live.last_used_at < now() - interval '1 minute' THEN
         PERFORM set_config('synchronous_commit', 'off', true);
-        UPDATE api_key k SET last_used_at = now() WHERE k.tenant_id = of_tenant AND k.id = found.id;
+        UPDATE api_key k SET last_used_at = now() WHERE k.tenant_id = of_tenant AND k.id = live.id;
     END IF;
-    RETURN QUERY SELECT found.id, found.digest, found.scopes, found.galleries, found.requests_per_minute,
-                        found.inferences_per_minute, charge(of_tenant, found.id, of_class, amount);
+    RETURN QUERY SELECT live.id, live.digest, live.scopes, live.galleries, live.requests_per_minute,
+                        live.inferences_per_minute, charge(of_tenant, live.id, of_class, amount);
 END $$"""
 ADMIT_OPERATOR = """
 CREATE FUNCTION admit_operator(presented bytea) RETURNS TABLE (key_id bigint, digest bytea) LANGUAGE plpgsql AS $$
 -- The live operator's key behind a digest, if there is one; the policy shows this one row and no other.
 DECLARE
-    found record;
+    live record;
 BEGIN
     PERFORM set_config('app.operator_digest', encode(presented, 'hex'), true);
-    SELECT k.* INTO found FROM operator_key k
+    SELECT k.* INTO live FROM operator_key k
     WHERE k.digest = presented AND k.revoked_at IS NULL
       AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp());
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    IF found.last_used_at IS NULL OR found.last_used_at < now() - interval '1 minute' THEN
-        UPDATE operator_key k SET last_used_at = now() WHERE k.id = found.id;
+    IF live.last_used_at IS NULL OR live.last_used_at < now() - interval '1 minute' THEN
+        UPDATE operator_key k SET last_used_at = now() WHERE k.id = live.id;
     END IF;
-    RETURN QUERY SELECT found.id, found.digest;
+    RETURN QUERY SELECT live.id, live.digest;
 END $$"""
 ADMISSION = [SPEND, CHARGE, ADMIT, ADMIT_OPERATOR]
 
@@ -204,7 +204,7 @@ def create_access() -> None:
         *rates(),
         *key_moments(),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="api_key_pkey"),
-        sa.UniqueConstraint("tenant_id", "digest", name="api_key_tenant_id_key"),
+        sa.UniqueConstraint("tenant_id", "digest", name="api_key_tenant_id_digest_key"),
         belongs_to("api_key", "tenant", ["tenant_id"], ["tenant_id"]),
     )
     op.create_table(

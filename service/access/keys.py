@@ -2,7 +2,7 @@
 
 A key reads `fik_TENANT_SECRET`: the tenant's number in base 36, then 256 random bits and a checksum in base 62.
 The prefix and the checksum let leak scanners find it; the tenant lets it be looked up under row-level security,
-so authentication needs no way around the policies either.
+so authentication needs no way around the policies either. The platform operator's key reads `fio_SECRET`.
 """
 
 import hashlib
@@ -12,10 +12,13 @@ import zlib
 from dataclasses import dataclass
 
 PREFIX = "fik"
+OPERATOR_PREFIX = "fio"
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_LENGTH = 43  # 62 ** 43 > 2 ** 256
 _CHECKSUM_LENGTH = 6  # 62 ** 6 > 2 ** 32
-_FORM = re.compile(rf"{PREFIX}_([0-9a-z]{{1,7}})_([0-9A-Za-z]{{{_SECRET_LENGTH}}})([0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})")
+_SECRET = rf"([0-9A-Za-z]{{{_SECRET_LENGTH}}})([0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
+_FORM = re.compile(rf"{PREFIX}_([1-9a-z][0-9a-z]{{0,6}})_{_SECRET}")
+_OPERATOR_FORM = re.compile(rf"{OPERATOR_PREFIX}_{_SECRET}")
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,12 @@ class PresentedKey:
 
 def new_key(tenant_id: int) -> str:
     """A fresh key for a tenant; shown once, never stored."""
-    body = f"{PREFIX}_{_base(tenant_id, 36).lower()}_{_base(secrets.randbits(256), 62).rjust(_SECRET_LENGTH, '0')}"
-    return body + _checksum(body)
+    return _with_secret(f"{PREFIX}_{_base(tenant_id, 36).lower()}_")
+
+
+def new_operator_key() -> str:
+    """A fresh key of the platform's operator; shown once, never stored."""
+    return _with_secret(f"{OPERATOR_PREFIX}_")
 
 
 def digest_of(key: str) -> bytes:
@@ -39,17 +46,31 @@ def digest_of(key: str) -> bytes:
 
 def hint_of(key: str) -> str:
     """The part of a key that is shown later, so that its owner can tell which it is."""
-    prefix, tenant, secret = key.split("_")
-    return f"{prefix}_{tenant}_{secret[:4]}…"
+    opening, _, secret = key.rpartition("_")
+    return f"{opening}_{secret[:4]}…"
 
 
 def read_key(text: str) -> PresentedKey | None:
     """The tenant and digest of a well-formed key; None for anything else, without asking the database."""
     found = _FORM.fullmatch(text)
-    if found is None or _checksum(text[:-_CHECKSUM_LENGTH]) != found.group(3):
+    if found is None or not _checksum_fits(text):
         return None
     tenant_id = int(found.group(1), 36)
     return PresentedKey(tenant_id, digest_of(text)) if tenant_id < 1 << 31 else None
+
+
+def read_operator_key(text: str) -> bytes | None:
+    """The digest of a well-formed operator's key; None for anything else."""
+    return digest_of(text) if _OPERATOR_FORM.fullmatch(text) and _checksum_fits(text) else None
+
+
+def _with_secret(opening: str) -> str:
+    body = opening + _base(secrets.randbits(256), 62).rjust(_SECRET_LENGTH, "0")
+    return body + _checksum(body)
+
+
+def _checksum_fits(text: str) -> bool:
+    return _checksum(text[:-_CHECKSUM_LENGTH]) == text[-_CHECKSUM_LENGTH:]
 
 
 def _checksum(body: str) -> str:

@@ -1,14 +1,46 @@
-"""Tables of tenants and their API keys."""
+"""Tables of tenants, their API keys and rates, and of the platform operator's keys."""
 
-from sqlalchemy import ARRAY, Column, DateTime, ForeignKeyConstraint, Integer, LargeBinary, Table, Text, func
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+)
 
 from service.database.base import identifier, metadata, tenant_key
+
+
+def _rates() -> tuple[Column[int], ...]:
+    """The rate limits that a tenant and each of its keys may have; null: none."""
+    return Column("requests_per_minute", Integer), Column("inferences_per_minute", Integer)
+
+
+def _moments() -> tuple[Column[object], ...]:
+    """When a key was made, ends, was ended and was used last (to the minute)."""
+    return (
+        Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("expires_at", DateTime(timezone=True)),
+        Column("revoked_at", DateTime(timezone=True)),
+        Column("last_used_at", DateTime(timezone=True)),
+    )
+
 
 tenant = Table(
     "tenant",
     metadata,
     Column("tenant_id", Integer, primary_key=True, autoincrement=False),
     Column("name", Text, nullable=False, unique=True),
+    *_rates(),
+    Column("maximum_galleries", BigInteger),
+    Column("maximum_faces_per_gallery", BigInteger),
+    Column("maximum_stored_bytes", BigInteger),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
@@ -22,9 +54,30 @@ api_key = Table(
     Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the key; the key itself is not kept."),
     Column("scopes", ARRAY(Text), nullable=False),
     Column("galleries", ARRAY(Text), comment="Names of the only galleries this key may touch; null: all."),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Column("expires_at", DateTime(timezone=True)),
-    Column("revoked_at", DateTime(timezone=True)),
-    Column("last_used_at", DateTime(timezone=True)),
+    *_rates(),
+    *_moments(),
+    UniqueConstraint("tenant_id", "digest"),
     ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], ondelete="CASCADE"),
+)
+
+# Not logged: after a crash every allowance is whole again, and counting a request costs no disk write.
+rate_limit = Table(
+    "rate_limit",
+    metadata,
+    tenant_key(),
+    identifier("key_id"),
+    Column("cost_class", Text, primary_key=True),
+    Column("full_at", DateTime(timezone=True), nullable=False, comment="When the whole allowance is there again."),
+    ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], ondelete="CASCADE"),
+    prefixes=["UNLOGGED"],
+)
+
+operator_key = Table(
+    "operator_key",
+    metadata,
+    identifier("id"),
+    Column("name", Text, nullable=False),
+    Column("hint", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    *_moments(),
 )

@@ -1,50 +1,21 @@
-"""Tenants and their API keys in the database."""
+"""Tenants and their quotas, as the platform's operator sees and changes them."""
 
-import hmac
 import secrets
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from service.access.keys import digest_of, hint_of, new_key, read_key
-from service.access.scopes import SCOPES, check_scopes
-from service.access.tables import api_key, tenant
-from service.database.base import OWNER_ROLE
-from service.database.identifiers import from_text, new_identifier, to_text
+from service.access.names import check_name
+from service.access.operator import act_as_operator
+from service.access.quotas import Quotas
+from service.access.tables import tenant
 from service.database.tenancy import tenant_of
-from service.errors import Conflict, InvalidRequest, NotFound
+from service.errors import Conflict, NotFound
 
-USE_IS_RECORDED_EVERY = timedelta(minutes=1)
-MAXIMUM_NAME_LENGTH = 200
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who is asking: a tenant, through one of its keys."""
-
-    tenant_id: int
-    key_id: int
-    scopes: frozenset[str]
-    galleries: frozenset[str] | None = field(default=None)
-    """Names of the only galleries the key may touch; None: all."""
-
-
-@dataclass(frozen=True)
-class KeySummary:
-    """A key as it is listed: everything but the key."""
-
-    id: str
-    name: str
-    hint: str
-    scopes: list[str]
-    galleries: list[str] | None
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None
+UNLIMITED = Quotas()
 
 
 @dataclass(frozen=True)
@@ -53,6 +24,7 @@ class TenantSummary:
 
     tenant_id: int
     name: str
+    quotas: Quotas
     created_at: datetime
 
 
@@ -61,13 +33,13 @@ def new_tenant_id() -> int:
     return secrets.randbelow((1 << 31) - 1) + 1
 
 
-async def create_tenant(connection: AsyncConnection, name: str) -> int:
+async def create_tenant(connection: AsyncConnection, name: str, quotas: Quotas = UNLIMITED) -> int:
     """Add a tenant, as the operator. Conflict where the name is taken."""
     check_name(name)
     tenant_id = new_tenant_id()
     await act_as_operator(connection)
     try:
-        await connection.execute(insert(tenant).values(tenant_id=tenant_id, name=name))
+        await connection.execute(insert(tenant).values(tenant_id=tenant_id, name=name, **quotas.as_columns()))
     except IntegrityError as error:
         raise Conflict(f"there is a tenant named {name!r} already") from error
     return tenant_id
@@ -75,18 +47,27 @@ async def create_tenant(connection: AsyncConnection, name: str) -> int:
 
 async def find_tenant(connection: AsyncConnection, name: str) -> int:
     """The number of the tenant of that name, as the operator."""
-    await act_as_operator(connection)
-    found = await connection.scalar(select(tenant.c.tenant_id).where(tenant.c.name == name))
-    if found is None:
+    return (await read_tenant(connection, name)).tenant_id
+
+
+async def read_tenant(connection: AsyncConnection, name: str) -> TenantSummary:
+    """The tenant of that name, as the operator."""
+    found = await _select(connection, tenant.c.name == name)
+    if not found:
         raise NotFound(f"there is no tenant named {name!r}")
-    return int(found)
+    return found[0]
 
 
-async def list_tenants(connection: AsyncConnection) -> list[TenantSummary]:
-    """Every tenant by name, as the operator."""
-    await act_as_operator(connection)
-    rows = await connection.execute(select(tenant).order_by(tenant.c.name))
-    return [TenantSummary(**row._mapping) for row in rows]
+async def list_tenants(connection: AsyncConnection, limit: int | None = None, after: str = "") -> list[TenantSummary]:
+    """Tenants by name, as the operator: those that come after a name."""
+    return await _select(connection, tenant.c.name > after, limit)
+
+
+async def change_quotas(connection: AsyncConnection, name: str, quotas: Quotas) -> TenantSummary:
+    """Give a tenant other quotas, as the operator; they hold from the next request on."""
+    tenant_id = await find_tenant(connection, name)
+    await connection.execute(update(tenant).where(tenant.c.tenant_id == tenant_id).values(quotas.as_columns()))
+    return await read_tenant(connection, name)
 
 
 async def delete_tenant(connection: AsyncConnection, name: str) -> None:
@@ -95,95 +76,44 @@ async def delete_tenant(connection: AsyncConnection, name: str) -> None:
     await connection.execute(delete(tenant).where(tenant.c.tenant_id == tenant_id))
 
 
-async def act_as_operator(connection: AsyncConnection) -> None:
-    """From here on the transaction speaks as the role that owns the tables: it sees tenants, not their data."""
-    await connection.execute(text(f"SET LOCAL ROLE {OWNER_ROLE}"))
+async def own_quotas(session: AsyncSession) -> Quotas:
+    """What the session's tenant may use, as the tenant itself reads it."""
+    row = (await session.execute(select(*_QUOTAS).where(tenant.c.tenant_id == tenant_of(session)))).one()
+    return Quotas(**row._mapping)
 
 
-async def create_key(
-    session: AsyncSession,
-    name: str,
-    scopes: list[str] | None = None,
-    galleries: list[str] | None = None,
-    expires_at: datetime | None = None,
-) -> tuple[KeySummary, str]:
-    """Make a key for the session's tenant; the second value is the key itself, to be shown once."""
-    check_name(name)
-    if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise InvalidRequest("expires_at lies in the past")
-    key = new_key(tenant_of(session))
-    values = {
-        "tenant_id": tenant_of(session),
-        "id": new_identifier(),
-        "name": name,
-        "hint": hint_of(key),
-        "digest": digest_of(key),
-        "scopes": check_scopes(scopes if scopes is not None else list(SCOPES)),
-        "galleries": galleries,
-        "expires_at": expires_at,
-    }
-    row = (await session.execute(insert(api_key).values(values).returning(*_SUMMARY))).one()
-    return _summary(row._mapping), key
+_QUOTAS = [tenant.c[name] for name in UNLIMITED.as_columns()]
 
 
-async def list_keys(session: AsyncSession) -> list[KeySummary]:
-    """The keys of the session's tenant, oldest first."""
-    rows = await session.execute(
-        select(*_SUMMARY).where(api_key.c.tenant_id == tenant_of(session)).order_by(api_key.c.id)
-    )
-    return [_summary(row._mapping) for row in rows]
-
-
-async def revoke_key(session: AsyncSession, key_id: str) -> KeySummary:
-    """End a key; the next request with it is refused."""
-    statement = (
-        update(api_key)
-        .where(api_key.c.tenant_id == tenant_of(session), api_key.c.id == from_text(key_id))
-        .values(revoked_at=func.coalesce(api_key.c.revoked_at, func.now()))
-        .returning(*_SUMMARY)
-    )
-    row = (await session.execute(statement)).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no key {key_id!r}")
-    return _summary(row._mapping)
-
-
-async def authenticate(session: AsyncSession, key: str) -> Caller | None:
-    """The caller behind a live key, None for any other. `session` is bound to the key's own claim of tenant."""
-    presented = read_key(key)
-    if presented is None:
-        return None
-    statement = select(api_key).where(
-        api_key.c.tenant_id == presented.tenant_id,
-        api_key.c.digest == presented.digest,
-        api_key.c.revoked_at.is_(None),
-        (api_key.c.expires_at.is_(None)) | (api_key.c.expires_at > func.now()),
-    )
-    row = (await session.execute(statement)).one_or_none()
-    if row is None or not hmac.compare_digest(row.digest, presented.digest):
-        return None
-    await _record_use(session, row.tenant_id, row.id, row.last_used_at)
-    galleries = frozenset(row.galleries) if row.galleries is not None else None
-    return Caller(row.tenant_id, row.id, frozenset(row.scopes), galleries)
-
-
-def check_name(name: str) -> None:
-    """InvalidRequest for a name of a tenant or key that is empty, too long or not printable."""
-    if not name.strip() or len(name) > MAXIMUM_NAME_LENGTH or not name.isprintable():
-        raise InvalidRequest(f"a name has 1 to {MAXIMUM_NAME_LENGTH} printable characters")
-
-
-async def _record_use(session: AsyncSession, tenant_id: int, key_id: int, last_used_at: datetime | None) -> None:
-    now = datetime.now(UTC)
-    if last_used_at is None or now - last_used_at > USE_IS_RECORDED_EVERY:
-        await session.execute(
-            update(api_key).where(api_key.c.tenant_id == tenant_id, api_key.c.id == key_id).values(last_used_at=now)
+async def _select(
+    connection: AsyncConnection, condition: ColumnElement[bool], limit: int | None = None
+) -> list[TenantSummary]:
+    await act_as_operator(connection)
+    rows = await connection.execute(select(tenant).where(condition).order_by(tenant.c.name).limit(limit))
+    return [
+        TenantSummary(
+            tenant_id=row.tenant_id,
+            name=row.name,
+            quotas=Quotas(**{column.name: row._mapping[column] for column in _QUOTAS}),
+            created_at=row.created_at,
         )
+        for row in rows
+    ]
 
 
-_SUMMARY = [column for column in api_key.c if column.name not in {"tenant_id", "digest"}]
+# Until its callers have moved to the modules below.
+from service.access.admission import Caller as Caller  # noqa: E402
+from service.access.admission import admit
+from service.access.tenant_keys import KeySummary as KeySummary  # noqa: E402
+from service.access.tenant_keys import create_key as create_key  # noqa: E402
+from service.access.tenant_keys import list_keys as list_keys  # noqa: E402
+from service.access.tenant_keys import revoke_key as revoke_key
 
 
-def _summary(row: object) -> KeySummary:
-    values = dict(row)  # type: ignore[call-overload]
-    return KeySummary(**{**values, "id": to_text(values["id"])})
+async def authenticate(session, key):
+    from service.errors import Unauthenticated
+
+    try:
+        return await admit(session.bind, key)
+    except Unauthenticated:
+        return None

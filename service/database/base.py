@@ -5,6 +5,7 @@ from sqlalchemy.types import UserDefinedType
 
 OWNER_ROLE = "face_identity_owner"
 SERVICE_ROLE = "face_identity_service"
+OPERATOR_ROLE = "face_identity_operator"
 
 metadata = MetaData(
     naming_convention={

@@ -1,0 +1,26 @@
+"""The platform operator's transactions: they see tenants and operator's keys, and no tenant's data.
+
+The service role may take up the operator's role for one transaction. That role has policies on `tenant` and
+`operator_key` only, so whoever speaks with it sees no gallery, person, face, job or key of any tenant.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.database.base import OPERATOR_ROLE
+
+
+@asynccontextmanager
+async def operator_transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction of the operator, committed at the end."""
+    async with engine.begin() as connection:
+        await act_as_operator(connection)
+        yield connection
+
+
+async def act_as_operator(connection: AsyncConnection) -> None:
+    """From here on the transaction speaks as the operator."""
+    await connection.execute(text(f"SET LOCAL ROLE {OPERATOR_ROLE}"))

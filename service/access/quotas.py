@@ -1,0 +1,58 @@
+"""How much a tenant or a key may use. The numbers lie in the database, so they hold for every server process."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
+
+from service.errors import InvalidRequest
+from service.settings import Settings
+
+CostClass = Literal["request", "inference"]
+"""What a request costs: `inference` runs a model over pictures, `request` is everything else."""
+
+_LARGEST = {"requests_per_minute": 1_000_000, "inferences_per_minute": 1_000_000}
+_LARGEST_COUNT = 1 << 62
+
+
+@dataclass(frozen=True)
+class RateLimits:
+    """Requests of each cost class that may begin within a minute; None: as many as come."""
+
+    requests_per_minute: int | None = None
+    inferences_per_minute: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, largest = getattr(self, field.name), _LARGEST.get(field.name, _LARGEST_COUNT)
+            if value is not None and not 1 <= value <= largest:
+                raise InvalidRequest(f"{field.name} is a number from 1 to {largest}, or null for no limit")
+
+    def as_columns(self) -> dict[str, int | None]:
+        """The limits by the names of their columns."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Quotas(RateLimits):
+    """What a tenant may use altogether: rates, and how much it may keep; None: no limit."""
+
+    maximum_galleries: int | None = None
+    maximum_faces_per_gallery: int | None = None
+    """People of a gallery are held to the same number."""
+    maximum_stored_bytes: int | None = None
+
+
+def quotas_of_new_tenants(settings: Settings) -> Quotas:
+    """What the settings give to a tenant when it is created."""
+    return Quotas(
+        requests_per_minute=settings.tenant_requests_per_minute,
+        inferences_per_minute=settings.tenant_inferences_per_minute,
+        maximum_galleries=settings.tenant_maximum_galleries,
+        maximum_faces_per_gallery=settings.tenant_maximum_faces_per_gallery,
+        maximum_stored_bytes=settings.tenant_maximum_stored_bytes,
+    )
+
+
+def narrower(own: RateLimits, creator: RateLimits) -> RateLimits:
+    """The limits of a key made with another key: never wider than its creator's."""
+    pairs = [(getattr(own, field.name), getattr(creator, field.name)) for field in fields(RateLimits)]
+    return RateLimits(*(min((value for value in pair if value is not None), default=None) for pair in pairs))

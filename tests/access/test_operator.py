@@ -1,0 +1,130 @@
+"""The platform operator: tenants and quotas, keys of its own, and no way into a tenant's data."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.access.admission import admit, admit_operator
+from service.access.keys import new_operator_key
+from service.access.operator import operator_transaction
+from service.access.operator_keys import (
+    create_operator_key,
+    list_operator_keys,
+    revoke_operator_key,
+    rotate_operator_key,
+)
+from service.access.quotas import Quotas
+from service.access.tenant_keys import create_key
+from service.access.tenants import (
+    change_quotas,
+    create_tenant,
+    delete_tenant,
+    find_tenant,
+    list_tenants,
+    own_quotas,
+    read_tenant,
+)
+from service.database.base import metadata
+from service.database.connection import Database
+from service.database.tenancy import tenant_session
+from service.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
+
+
+async def test_the_operator_creates_reads_and_removes_tenants(database: Database) -> None:
+    async with operator_transaction(database.engine) as connection:
+        number = await create_tenant(connection, "acme-of-operator", Quotas(requests_per_minute=60))
+    async with operator_transaction(database.engine) as connection:
+        found = await read_tenant(connection, "acme-of-operator")
+        assert (found.tenant_id, found.quotas) == (number, Quotas(requests_per_minute=60))
+        assert found in await list_tenants(connection)
+        assert found not in await list_tenants(connection, after="acme-of-operator")
+        assert len(await list_tenants(connection, limit=1)) == 1
+        await delete_tenant(connection, "acme-of-operator")
+        with pytest.raises(NotFound):
+            await find_tenant(connection, "acme-of-operator")
+
+
+async def test_two_tenants_have_two_names(database: Database) -> None:
+    async with operator_transaction(database.engine) as connection:
+        await create_tenant(connection, "taken-name")
+    with pytest.raises(Conflict, match="taken-name"):
+        async with operator_transaction(database.engine) as connection:
+            await create_tenant(connection, "taken-name")
+
+
+async def test_a_tenant_reads_its_quotas_and_cannot_change_them(database: Database) -> None:
+    async with operator_transaction(database.engine) as connection:
+        number = await create_tenant(connection, "quota-reader")
+        await change_quotas(connection, "quota-reader", Quotas(maximum_galleries=3))
+    async with tenant_session(database.engine, number) as session:
+        assert await own_quotas(session) == Quotas(maximum_galleries=3)
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            await session.execute(text("UPDATE tenant SET maximum_galleries = 4"))
+
+
+@pytest.mark.parametrize("wrong", [{"maximum_galleries": 0}, {"requests_per_minute": 1_000_001}])
+def test_a_quota_is_a_number_that_can_be_meant(wrong: dict[str, int]) -> None:
+    with pytest.raises(InvalidRequest, match=next(iter(wrong))):
+        Quotas(**wrong)
+
+
+async def test_an_operators_key_is_admitted_until_it_is_revoked(database: Database) -> None:
+    async with operator_transaction(database.engine) as connection:
+        summary, key = await create_operator_key(connection, "console")
+    assert (await admit_operator(database.engine, key)).key_id
+    async with operator_transaction(database.engine) as connection:
+        listed = {found.id: found for found in await list_operator_keys(connection)}
+        assert listed[summary.id].last_used_at is not None
+        await revoke_operator_key(connection, summary.id)
+    with pytest.raises(Unauthenticated):
+        await admit_operator(database.engine, key)
+
+
+async def test_while_an_operators_key_is_rotated_both_are_live(database: Database) -> None:
+    async with operator_transaction(database.engine) as connection:
+        old, old_key = await create_operator_key(connection, "console", datetime.now(UTC) + timedelta(days=9))
+        new, new_key = await rotate_operator_key(connection, old.id, timedelta(minutes=5))
+    assert new.expires_at is not None
+    for key in (old_key, new_key):
+        await admit_operator(database.engine, key)
+    async with operator_transaction(database.engine) as connection:
+        await rotate_operator_key(connection, new.id, timedelta(0))
+        with pytest.raises(Conflict, match="ended"):
+            await rotate_operator_key(connection, new.id)
+    with pytest.raises(Unauthenticated):
+        await admit_operator(database.engine, new_key)
+
+
+async def test_an_operators_key_that_was_never_made_is_nobody(database: Database) -> None:
+    with pytest.raises(Unauthenticated):
+        await admit_operator(database.engine, new_operator_key())
+
+
+async def test_a_tenants_key_is_no_operators_key(database: Database, session: AsyncSession) -> None:
+    _, key = await create_key(session, "door")
+    await session.commit()
+    with pytest.raises(Unauthenticated):
+        await admit_operator(database.engine, key)
+    async with operator_transaction(database.engine) as connection:
+        _, operators = await create_operator_key(connection, "console")
+    with pytest.raises(Unauthenticated):
+        await admit(database.engine, operators)
+
+
+async def test_an_operator_cannot_read_what_tenants_have(database: Database, session: AsyncSession) -> None:
+    await create_key(session, "door")
+    await session.commit()
+    for table in metadata.sorted_tables:
+        if "tenant_id" in table.c and table.name != "tenant":
+            with pytest.raises(ProgrammingError, match="permission denied"):
+                async with operator_transaction(database.engine) as connection:
+                    await connection.execute(text(f"SELECT 1 FROM {table.name}"))
+
+
+async def test_a_tenants_session_sees_no_operators_key(database: Database, session: AsyncSession) -> None:
+    async with operator_transaction(database.engine) as connection:
+        await create_operator_key(connection, "console")
+    assert (await session.execute(text("SELECT count(*) FROM operator_key"))).scalar_one() == 0

@@ -1,0 +1,180 @@
+"""A tenant's keys: what they may do, how they are rotated, and when they end."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.access.admission import Caller, admit
+from service.access.keys import new_key
+from service.access.quotas import RateLimits
+from service.access.scopes import SCOPES
+from service.access.tables import api_key
+from service.access.tenant_keys import (
+    KeyRequest,
+    create_key,
+    create_key_as,
+    find_key,
+    list_keys,
+    revoke_key,
+    rotate_key,
+)
+from service.database.connection import Database
+from service.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
+
+
+async def is_live(database: Database, key: str) -> bool:
+    try:
+        await admit(database.engine, key)
+    except Unauthenticated:
+        return False
+    return True
+
+
+async def test_a_fresh_key_names_its_tenant_scopes_and_galleries(
+    database: Database, session: AsyncSession, tenant_id: int
+) -> None:
+    summary, key = await create_key(session, "door", ["recognize", "read"], ["staff"])
+    await session.commit()
+    caller = await admit(database.engine, key)
+    assert (caller.tenant_id, caller.scopes) == (tenant_id, frozenset({"recognize", "read"}))
+    assert caller.galleries == frozenset({"staff"})
+    assert summary.last_used_at is None
+    assert (await find_key(session, summary.id)).last_used_at is not None
+
+
+async def test_a_key_without_more_said_may_do_everything_a_tenant_may(session: AsyncSession) -> None:
+    summary, _ = await create_key(session, "first")
+    assert set(summary.scopes) == set(SCOPES)
+    assert summary.galleries is None
+
+
+async def test_the_key_itself_is_not_stored(session: AsyncSession) -> None:
+    _, key = await create_key(session, "door")
+    row = (await session.execute(select(api_key))).one()
+    assert key not in str(row)
+    assert key.encode() not in bytes(row.digest)
+
+
+async def test_a_revoked_key_is_refused_at_once(database: Database, session: AsyncSession) -> None:
+    summary, key = await create_key(session, "door")
+    await session.commit()
+    assert await is_live(database, key)
+    revoked = await revoke_key(session, summary.id)
+    await session.commit()
+    assert not await is_live(database, key)
+    assert (await revoke_key(session, summary.id)).revoked_at == revoked.revoked_at
+
+
+async def test_a_key_that_was_never_made_is_nobody(database: Database, tenant_id: int) -> None:
+    assert not await is_live(database, new_key(tenant_id))
+
+
+async def test_a_key_ends_when_it_expires(database: Database, session: AsyncSession) -> None:
+    summary, key = await create_key(session, "guest", expires_at=datetime.now(UTC) + timedelta(hours=1))
+    await session.commit()
+    assert await is_live(database, key)
+    await session.execute(update(api_key).values(expires_at=datetime.now(UTC)))
+    await session.commit()
+    assert not await is_live(database, key)
+    with pytest.raises(Conflict, match="ended"):
+        await rotate_key(session, summary.id)
+
+
+@pytest.mark.parametrize(
+    ("moment", "complaint"),
+    [(datetime.now(UTC) - timedelta(seconds=1), "past"), (datetime(2999, 1, 1), "time zone")],
+)
+async def test_a_key_expires_at_a_moment_to_come(session: AsyncSession, moment: datetime, complaint: str) -> None:
+    with pytest.raises(InvalidRequest, match=complaint):
+        await create_key(session, "door", expires_at=moment)
+
+
+async def test_while_a_key_is_rotated_both_are_live(database: Database, session: AsyncSession) -> None:
+    old, old_key = await create_key(session, "door", ["recognize"], ["staff"], rates=RateLimits(60, 6))
+    new, new_key_text = await rotate_key(session, old.id, timedelta(hours=1))
+    await session.commit()
+    assert await is_live(database, old_key)
+    assert await is_live(database, new_key_text)
+    assert (new.name, new.scopes, new.galleries, new.expires_at) == ("door", ["recognize"], ["staff"], None)
+    assert (new.requests_per_minute, new.inferences_per_minute) == (60, 6)
+    ends = (await find_key(session, old.id)).expires_at
+    assert ends is not None
+    assert timedelta(minutes=59) < ends - datetime.now(UTC) <= timedelta(hours=1)
+
+
+async def test_a_key_rotated_without_grace_ends_at_once(database: Database, session: AsyncSession) -> None:
+    old, old_key = await create_key(session, "door")
+    await rotate_key(session, old.id, timedelta(0))
+    await session.commit()
+    assert not await is_live(database, old_key)
+
+
+async def test_a_successor_lives_as_long_as_the_old_key_was_made_for(session: AsyncSession) -> None:
+    old, _ = await create_key(session, "door", expires_at=datetime.now(UTC) + timedelta(days=30))
+    new, _ = await rotate_key(session, old.id)
+    assert old.expires_at is not None
+    assert new.expires_at is not None
+    assert abs(new.expires_at - old.expires_at) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("grace", [timedelta(seconds=-1), timedelta(days=91)])
+async def test_a_grace_is_neither_negative_nor_endless(session: AsyncSession, grace: timedelta) -> None:
+    old, _ = await create_key(session, "door")
+    with pytest.raises(InvalidRequest, match="grace"):
+        await rotate_key(session, old.id, grace)
+
+
+async def test_a_key_does_not_open_another_tenant(session: AsyncSession, other_session: AsyncSession) -> None:
+    summary, _ = await create_key(session, "door")
+    await session.commit()
+    assert await list_keys(other_session) == []
+    for attempt in (revoke_key, rotate_key, find_key):
+        with pytest.raises(NotFound):
+            await attempt(other_session, summary.id)
+
+
+def creator(**changes: object) -> Caller:
+    values = {"tenant_id": 1, "key_id": 1, "scopes": frozenset({"admin", "read"}), "galleries": frozenset({"staff"})}
+    return Caller(**{**values, **changes})  # type: ignore[arg-type]
+
+
+async def test_a_key_made_with_a_key_has_at_most_what_its_creator_has(session: AsyncSession) -> None:
+    summary, _ = await create_key_as(session, creator(rates=RateLimits(60, None)), KeyRequest("child"))
+    assert (summary.scopes, summary.galleries) == (["admin", "read"], ["staff"])
+    assert (summary.requests_per_minute, summary.inferences_per_minute) == (60, None)
+    wide = KeyRequest("child", ["read"], ["staff"], rates=RateLimits(1000, 5))
+    summary, _ = await create_key_as(session, creator(rates=RateLimits(60, None)), wide)
+    assert (summary.requests_per_minute, summary.inferences_per_minute) == (60, 5)
+
+
+@pytest.mark.parametrize(
+    "request_", [KeyRequest("child", ["export"]), KeyRequest("child", ["read"], ["staff", "guests"])]
+)
+async def test_a_key_gives_no_more_than_its_creator_has(session: AsyncSession, request_: KeyRequest) -> None:
+    with pytest.raises(Forbidden):
+        await create_key_as(session, creator(), request_)
+
+
+async def test_a_narrow_key_cannot_be_rotated_into_a_wider_one(session: AsyncSession) -> None:
+    powerful, _ = await create_key(session, "everything")
+    with pytest.raises(Forbidden):
+        await rotate_key(session, powerful.id, creator=creator())
+
+
+@pytest.mark.parametrize("galleries", [[], [""], ["a\0b"], ["x"] * 1001])
+async def test_a_key_is_limited_to_galleries_that_can_be_named(session: AsyncSession, galleries: list[str]) -> None:
+    with pytest.raises(InvalidRequest, match="galleries"):
+        await create_key(session, "door", galleries=galleries)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "x" * 201])
+async def test_a_key_has_a_printable_name(session: AsyncSession, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="name"):
+        await create_key(session, name)
+
+
+async def test_a_scope_has_to_exist(session: AsyncSession) -> None:
+    with pytest.raises(InvalidRequest, match="unknown scope 'everything'"):
+        await create_key(session, "door", ["everything"])
