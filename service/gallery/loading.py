@@ -101,7 +101,7 @@ def _identities(rows: Sequence[ReferenceRow]) -> dict[Identity, ReferenceRow]:
             check_name(row.name)
             if row.external_id is not None:
                 check_name(row.external_id, "external_id")
-            check_metadata(row.metadata or {})
+            check_metadata({} if row.metadata is None else row.metadata)
             first[_identity(row)] = row
     return first
 
@@ -127,7 +127,7 @@ async def _make(session: AsyncSession, gallery: Gallery, rows: Sequence[Referenc
         "ids": big_integers([new_identifier() for _ in rows]),
         "names": [row.name for row in rows],
         "external_ids": [row.external_id for row in rows],
-        "metadata": [json.dumps(row.metadata or {}) for row in rows],
+        "metadata": [json.dumps({} if row.metadata is None else row.metadata) for row in rows],
     }
     return _by_identity(await session.execute(_MAKE, values))
 

@@ -47,7 +47,7 @@ async def create_person(
         "id": new_identifier(),
         "name": check_name(name),
         "external_id": None if external_id is None else check_name(external_id, "external_id"),
-        "metadata": check_metadata(metadata or {}),
+        "metadata": check_metadata({} if metadata is None else metadata),
     }
     statement = insert(tables.person).values(values).returning(tables.person)
     try:

@@ -1,0 +1,142 @@
+"""How many references of each person resemble a probe: one exact statement, nothing is left out by an index.
+
+What search compares is rounded to half precision. Where that could make a vote of none, or none of a vote, the
+reference as it came decides, in float64.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.identifiers import to_text
+from service.embedding import Embedding, EmbeddingSpace, check_embedding
+from service.errors import InvalidRequest
+from service.gallery.codes import has_codes
+from service.gallery.galleries import Gallery
+from service.gallery.originals import from_bytes
+from service.gallery.storing import comparable
+from service.gallery.wire import half_vector_type, half_vectors
+
+MAXIMUM_PROBES = 1000
+_HALF_ROUNDING = 2.0**-11  # the largest relative error of a number rounded to half precision
+_SUMMING_ERROR = 2e-4  # pgvector adds up in float32; and the smallest halves are rounded more coarsely
+
+
+@dataclass(frozen=True)
+class Votes:
+    """How many references of one person are more similar to a probe than asked.
+
+    `first` orders people by when their first reference was enrolled; `person_id` is None outside a gallery.
+    """
+
+    name: str
+    count: int
+    first: int
+    person_id: str | None = None
+
+
+def _statement(similarity: str, condition: str) -> TextClause:
+    """Certain votes and doubtful references of everybody who may have the most votes."""
+    return text(f"""
+        WITH near AS MATERIALIZED (
+            SELECT probe.ordinal, face.person_id, face.id, {similarity} AS similarity
+            FROM unnest(CAST(:vectors AS halfvec[])) WITH ORDINALITY AS probe (vector, ordinal)
+            JOIN face ON face.tenant_id = :tenant AND face.gallery_id = :gallery AND {condition}
+            WHERE {similarity} > :possible
+        ), counted AS (
+            SELECT ordinal, person_id, count(*) AS possible, count(*) FILTER (WHERE similarity > :certain) AS certain
+            FROM near GROUP BY ordinal, person_id
+        ), contender AS (
+            SELECT *, max(certain) OVER (PARTITION BY ordinal) AS most FROM counted
+        )
+        SELECT contender.ordinal, contender.person_id, person.name, contender.certain, reference.first, doubtful.originals
+        FROM contender
+        JOIN person ON person.tenant_id = :tenant AND person.gallery_id = :gallery AND person.id = contender.person_id
+        CROSS JOIN LATERAL (
+            SELECT min(face.id) AS first FROM face
+            WHERE face.tenant_id = :tenant AND face.gallery_id = :gallery AND face.person_id = contender.person_id
+        ) AS reference
+        LEFT JOIN LATERAL (
+            SELECT array_agg(detail.original) AS originals
+            FROM near JOIN face_detail AS detail
+                ON detail.tenant_id = :tenant AND detail.gallery_id = :gallery
+                AND detail.person_id = near.person_id AND detail.face_id = near.id
+            WHERE near.ordinal = contender.ordinal AND near.person_id = contender.person_id
+                AND near.similarity <= :certain
+        ) AS doubtful ON contender.possible > contender.certain
+        WHERE contender.possible >= contender.most
+        ORDER BY contender.ordinal, reference.first
+    """)  # noqa: S608 - pieces of this file only
+
+
+_COSINE = "-(face.embedding <#> probe.vector)"
+_WITH_CODES = _statement(_COSINE, "face.code IS NOT NULL")
+_INLINE_COSINE = _statement(_COSINE, "face.code IS NULL")
+_INLINE_EUCLIDEAN = _statement("1 - (face.embedding <-> probe.vector)", "face.code IS NULL")
+
+
+async def count_votes(
+    session: AsyncSession, gallery: Gallery, probes: Sequence[Embedding], above: float
+) -> list[list[Votes]]:
+    """For each probe everybody who may have the most references of similarity greater than `above`.
+
+    Counts are exact; the order is that of first references. Empty where no reference is similar enough.
+    """
+    if len(probes) > MAXIMUM_PROBES:
+        raise InvalidRequest(f"probes: {len(probes)} where {MAXIMUM_PROBES} are the most")
+    if not probes:
+        return []
+    matrix = np.stack([comparable(check_embedding(probe, gallery.space), gallery.space) for probe in probes])
+    margin = _margin(matrix, gallery.space)
+    values = {
+        "tenant": gallery.tenant_id,
+        "gallery": gallery.id,
+        "vectors": half_vectors(matrix, await half_vector_type(session)),
+        "possible": above - margin,
+        "certain": above + margin,
+    }
+    votes: list[list[Votes]] = [[] for _ in probes]
+    for row in await session.execute(_choose(gallery.space), values):
+        count = row.certain + _count_doubtful(row, probes[row.ordinal - 1], gallery.space, above)
+        if count > 0:
+            votes[row.ordinal - 1].append(Votes(row.name, count, row.first, to_text(row.person_id)))
+    return votes
+
+
+def _choose(space: EmbeddingSpace) -> TextClause:
+    if space.metric == "euclidean":
+        return _INLINE_EUCLIDEAN
+    return _WITH_CODES if has_codes(space) else _INLINE_COSINE
+
+
+def _margin(matrix: npt.NDArray[np.float32], space: EmbeddingSpace) -> float:
+    """How far a similarity of halves can be from that of the numbers they were rounded from."""
+    if space.metric == "cosine":
+        return 2 * _HALF_ROUNDING + _SUMMING_ERROR
+    longest = float(np.linalg.norm(matrix, axis=1).max())
+    # A reference at a distance of 1 or less, which is where votes are, is at most that much longer than the probe.
+    return (2 * longest + 1) * _HALF_ROUNDING + _SUMMING_ERROR
+
+
+def _count_doubtful(row: Row[Any], probe: Embedding, space: EmbeddingSpace, above: float) -> int:
+    if row.originals is None:
+        return 0
+    references = np.stack([from_bytes(original, space.dimension) for original in row.originals])
+    return int(np.count_nonzero(similarities(references, probe[np.newaxis], space)[0] > above))
+
+
+def similarities(
+    references: npt.NDArray[np.float64], probes: npt.NDArray[np.floating], space: EmbeddingSpace
+) -> npt.NDArray[np.float64]:
+    """Unclipped similarities in float64, shape (probes, references), from matrices of one embedding a row."""
+    wide = probes.astype(np.float64)
+    if space.metric == "cosine":
+        lengths = np.linalg.norm(wide, axis=1)[:, None] * np.linalg.norm(references, axis=1)[None, :]
+        return np.asarray(wide @ references.T / lengths, dtype=np.float64)
+    distances = [np.linalg.norm(references - probe, axis=1) for probe in wide]
+    return 1.0 - np.array(distances, dtype=np.float64).reshape(len(wide), len(references))

@@ -1,0 +1,178 @@
+"""People of a gallery: names, external ids, metadata, pages; other tenants and galleries see none of them."""
+
+import math
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.errors import Conflict, InvalidRequest, NotFound
+from service.gallery.galleries import Gallery, create_gallery, delete_gallery
+from service.gallery.people import (
+    create_person,
+    delete_person,
+    find_person,
+    find_person_named,
+    list_people,
+    update_person,
+)
+from tests.support.galleries import space_of
+
+
+@pytest.fixture
+async def gallery(session: AsyncSession) -> Gallery:
+    return await create_gallery(session, "staff", space_of())
+
+
+async def test_a_person_is_found_as_made(session: AsyncSession, gallery: Gallery) -> None:
+    made = await create_person(session, gallery, "Ada", "employee 1", {"floor": 3, "tags": ["vip"]})
+    assert await find_person(session, gallery, made.id) == made
+    assert (made.name, made.external_id, made.metadata, made.faces) == (
+        "Ada",
+        "employee 1",
+        {"floor": 3, "tags": ["vip"]},
+        0,
+    )
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b\\c", "🧑🏽‍🚀 Zoë", "李雷", "%00' OR 1=1 --", "x" * 500])
+async def test_odd_names_are_kept_exactly(session: AsyncSession, gallery: Gallery, name: str) -> None:
+    made = await create_person(session, gallery, name)
+    assert (await find_person(session, gallery, made.id)).name == name
+
+
+@pytest.mark.parametrize("name", ["", " \t", "x" * 501, "x" * 10_000, "a\0", "a\x1b[31m", "\udc00"])
+async def test_a_name_that_cannot_be_used_is_refused(session: AsyncSession, gallery: Gallery, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="name"):
+        await create_person(session, gallery, name)
+
+
+async def test_a_name_is_taken_once(session: AsyncSession, gallery: Gallery) -> None:
+    await create_person(session, gallery, "Ada")
+    with pytest.raises(Conflict, match="Ada"):
+        await create_person(session, gallery, "Ada")
+    assert len((await list_people(session, gallery)).items) == 1
+
+
+async def test_external_ids_tell_two_people_of_one_name_apart(session: AsyncSession, gallery: Gallery) -> None:
+    alone = await create_person(session, gallery, "Ada")
+    first = await create_person(session, gallery, "Ada", "1")
+    second = await create_person(session, gallery, "Ada", "2")
+    with pytest.raises(Conflict, match="external_id '2'"):
+        await create_person(session, gallery, "Grace", "2")
+    assert await find_person_named(session, gallery, "Ada") == alone
+    assert await find_person_named(session, gallery, "Ada", "2") == second
+    assert await find_person_named(session, gallery, "Ada", "3") is None
+    assert {person.id for person in (await list_people(session, gallery, name="Ada")).items} == {
+        alone.id,
+        first.id,
+        second.id,
+    }
+    assert (await list_people(session, gallery, external_id="1")).items == [first]
+
+
+async def test_the_same_name_may_stand_in_two_galleries(session: AsyncSession, gallery: Gallery) -> None:
+    other = await create_gallery(session, "guests", space_of())
+    made = await create_person(session, gallery, "Ada", "1")
+    await create_person(session, other, "Ada", "1")
+    with pytest.raises(NotFound):
+        await find_person(session, other, made.id)
+
+
+async def test_a_person_of_another_tenant_is_not_there(
+    session: AsyncSession, other_session: AsyncSession, gallery: Gallery
+) -> None:
+    made = await create_person(session, gallery, "Ada")
+    await session.commit()
+    with pytest.raises(NotFound):
+        await find_person(other_session, gallery, made.id)
+    with pytest.raises(NotFound):
+        await delete_person(other_session, gallery, made.id)
+    assert (await list_people(other_session, gallery)).items == []
+
+
+@pytest.mark.parametrize("person_id", ["", "x", "0000000000000", "ZZZZZZZZZZZZZ", "z" * 13, "0" * 12 + "é"])
+async def test_an_identifier_that_is_none_of_ours_is_not_there(
+    session: AsyncSession, gallery: Gallery, person_id: str
+) -> None:
+    with pytest.raises(NotFound):
+        await find_person(session, gallery, person_id)
+    with pytest.raises(NotFound):
+        await delete_person(session, gallery, person_id)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [[], "text", {"a": math.nan}, {"a": {1}}, {"a": "\0"}, {"a": "\ud800"}, {"a": "x" * 20_000}, {"\0": 1}],
+)
+async def test_metadata_that_cannot_be_kept_is_refused(session: AsyncSession, gallery: Gallery, metadata: Any) -> None:
+    with pytest.raises(InvalidRequest, match="metadata"):
+        await create_person(session, gallery, "Ada", metadata=metadata)
+
+
+async def test_metadata_is_kept_exactly(session: AsyncSession, gallery: Gallery) -> None:
+    metadata = {"a\\u0000": "\\u0000", "ü": [1, 2.5, None, True, {"deep": "🙂"}], "": ""}
+    made = await create_person(session, gallery, "Ada", metadata=metadata)
+    assert (await find_person(session, gallery, made.id)).metadata == metadata
+
+
+async def test_pages_list_every_person_once_in_order(session: AsyncSession, gallery: Gallery) -> None:
+    made = [(await create_person(session, gallery, f"person {number}")).id for number in range(10)]
+    first = await list_people(session, gallery, limit=4)
+    second = await list_people(session, gallery, limit=4, cursor=first.next_cursor)
+    third = await list_people(session, gallery, limit=4, cursor=second.next_cursor)
+    assert [person.id for page in (first, second, third) for person in page.items] == made
+    assert third.next_cursor is None
+
+
+async def test_a_page_that_ends_with_the_list_is_the_last(session: AsyncSession, gallery: Gallery) -> None:
+    for number in range(4):
+        await create_person(session, gallery, f"person {number}")
+    assert (await list_people(session, gallery, limit=4)).next_cursor is None
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "é", "AAAA", "A" * 22, "'; DROP TABLE person; --"])
+async def test_a_cursor_that_no_list_gave_is_refused(session: AsyncSession, gallery: Gallery, cursor: str) -> None:
+    with pytest.raises(InvalidRequest, match="cursor"):
+        await list_people(session, gallery, cursor=cursor)
+
+
+async def test_the_cursor_of_another_gallery_is_refused(session: AsyncSession, gallery: Gallery) -> None:
+    for number in range(2):
+        await create_person(session, gallery, f"person {number}")
+    cursor = (await list_people(session, gallery, limit=1)).next_cursor
+    other = await create_gallery(session, "guests", space_of())
+    with pytest.raises(InvalidRequest, match="another list"):
+        await list_people(session, other, cursor=cursor)
+
+
+async def test_a_change_leaves_the_rest_as_it_is(session: AsyncSession, gallery: Gallery) -> None:
+    made = await create_person(session, gallery, "Ada", "1", {"floor": 3})
+    changed = await update_person(session, gallery, made, name="Grace")
+    assert (changed.id, changed.name, changed.external_id, changed.metadata) == (made.id, "Grace", "1", {"floor": 3})
+    changed = await update_person(session, gallery, changed, external_id=None, metadata={})
+    assert (changed.name, changed.external_id, changed.metadata) == ("Grace", None, {})
+
+
+async def test_a_change_to_a_taken_name_is_refused(session: AsyncSession, gallery: Gallery) -> None:
+    await create_person(session, gallery, "Ada")
+    grace = await create_person(session, gallery, "Grace")
+    with pytest.raises(Conflict, match="Ada"):
+        await update_person(session, gallery, grace, name="Ada")
+    assert (await find_person(session, gallery, grace.id)).name == "Grace"
+
+
+async def test_a_deleted_person_is_gone_and_the_name_free(session: AsyncSession, gallery: Gallery) -> None:
+    made = await create_person(session, gallery, "Ada")
+    await delete_person(session, gallery, made.id)
+    with pytest.raises(NotFound):
+        await find_person(session, gallery, made.id)
+    with pytest.raises(NotFound):
+        await delete_person(session, gallery, made.id)
+    await create_person(session, gallery, "Ada")
+
+
+async def test_nobody_is_added_to_a_gallery_that_was_deleted(session: AsyncSession, gallery: Gallery) -> None:
+    await delete_gallery(session, gallery)
+    with pytest.raises(NotFound, match="deleted"):
+        await create_person(session, gallery, "Ada")
