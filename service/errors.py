@@ -19,7 +19,12 @@ class ServiceError(Exception):
     @property
     def title(self) -> str:
         """The class's docstring, without its full stop."""
-        return (type(self).__doc__ or "").strip().splitlines()[0].rstrip(".")
+        return title_of(type(self))
+
+
+def title_of(kind: type[ServiceError]) -> str:
+    """The title that every error of a class has."""
+    return (kind.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
 class InvalidRequest(ServiceError):

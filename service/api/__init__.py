@@ -1,1 +1,1 @@
-"""Our own dialect, `/v1`: one file a resource, the route and its request and response models."""
+"""Our own dialect `/v1`: one file a resource, the route beside its request and response models."""

@@ -1,0 +1,102 @@
+"""Whole galleries as files: import as a job, export as a stream."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict
+
+from service.errors import PayloadTooLarge
+from service.gallery.galleries import find_gallery
+from service.http.bodies import chunks, is_multipart
+from service.http.callers import GalleryName
+from service.http.documentation import problems
+from service.http.multipart import file_chunks
+from service.http.routes import keyed_router, needs
+from service.http.service import RunningService
+from service.http.sessions import RequestSession, StreamSession
+from service.identity.datasets.writing import export_dataset
+from service.identity.importing import start_import
+
+router = keyed_router("/v1/galleries/{gallery}", "datasets")
+
+Format = Literal["dataset", "encoder", "ndjson"]
+_MEDIA_TYPES: dict[str, str] = {
+    "dataset": "application/json",
+    "encoder": "application/json",
+    "ndjson": "application/x-ndjson",
+}
+_DATASET: dict[str, Any] = {"schema": {}, "example": [["Ada", "0.12,-0.03,0.4"], ["Grace", "0.7,0.1,-0.2"]]}
+_FILE: dict[str, Any] = {
+    "schema": {"type": "object", "properties": {"file": {"type": "string", "contentMediaType": "*/*"}}}
+}
+_ROWS: dict[str, Any] = {
+    "schema": {"type": "string"},
+    "example": '{"person": "Ada", "embedding": [0.12, -0.03, 0.4]}\n',
+}
+_EXPORTED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The file.",
+        "content": {"application/json": _DATASET, "application/x-ndjson": _ROWS},
+    }
+}
+
+
+class StartedJob(BaseModel):
+    """The job that does the work: ask `/v1/jobs/{job}` how far it is."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"job": "0c4qyk3d9m2w8"}]})
+
+    job: str
+
+
+@router.post(
+    "/import",
+    status_code=202,
+    responses=problems(PayloadTooLarge),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "A dataset, an encoder's output or NDJSON rows; the body itself or a form's only file.",
+            "content": {"application/json": _DATASET, "application/x-ndjson": _ROWS, "multipart/form-data": _FILE},
+        }
+    },
+)
+@needs("enroll")
+async def import_dataset(
+    request: Request, response: Response, gallery: GalleryName, session: RequestSession, service: RunningService
+) -> StartedJob:
+    """Import references: the file is kept, and read by a job. All of it is imported or, with an error, nothing."""
+    limit_bytes = service.settings.maximum_import_bytes
+    await find_gallery(session, gallery)
+    await session.rollback()
+    pieces = file_chunks(request, limit_bytes) if is_multipart(request) else chunks(request, limit_bytes)
+    job = await start_import(session, gallery, pieces, limit_bytes)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return StartedJob(job=job.id)
+
+
+@router.get("/export", response_class=StreamingResponse, responses=_EXPORTED)
+@needs("export")
+async def export(
+    gallery: GalleryName,
+    session: StreamSession,
+    file_format: Annotated[Format, Query(alias="format", description="Shape of the file.")] = "dataset",
+) -> StreamingResponse:
+    """Write every reference of a gallery with its embedding, exactly as it came."""
+    found = await find_gallery(session, gallery)
+    content = await _begun(export_dataset(session, found, file_format))
+    return StreamingResponse(content, media_type=_MEDIA_TYPES[file_format])
+
+
+async def _begun(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same content; what goes wrong up to its first bytes is raised here, while it can still be answered."""
+    first = await anext(content, b"")
+
+    async def all_of_it() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in content:
+            yield piece
+
+    return all_of_it()

@@ -1,0 +1,183 @@
+"""Faces of a person: references made from pictures, or stored as the embeddings they already are."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.shapes import Cursor, FoundFace, Limit, List, page_of
+from service.errors import (
+    Conflict,
+    EmbeddingSpaceMismatch,
+    EncoderUnavailable,
+    InvalidRequest,
+    NoFaceFound,
+    PayloadTooLarge,
+    ServiceError,
+    UnreadableImage,
+    UnsupportedImageFormat,
+    UnsupportedMediaType,
+)
+from service.gallery.faces import Face, delete_face, list_faces
+from service.gallery.galleries import find_gallery
+from service.gallery.people import find_person
+from service.http.bodies import read_json
+from service.http.callers import GalleryName
+from service.http.documentation import body_of, problems
+from service.http.probes import NewReference
+from service.http.routes import keyed_router, needs
+from service.http.service import RunningService
+from service.http.sessions import RequestSession
+from service.http.uploads import pictures_of, takes_pictures
+from service.identity.enroll import DUPLICATE_PICTURE, Enrollment, Rejection, enroll_embedding, enroll_pictures
+
+router = keyed_router("/v1/galleries/{gallery}/people/{person}/faces", "faces")
+
+MAXIMUM_PICTURES = 100
+_FACE: dict[str, Any] = {
+    "id": "0c4qyk3d9m2wa",
+    "person": "0c4qyk3d9m2w8",
+    "source": "ada.jpg",
+    "detection": {
+        "box": {"left": 10.0, "top": 12.5, "right": 90.0, "bottom": 110.0},
+        "detection_score": 0.98,
+        "quality": 0.71,
+        "landmarks": [[35.0, 50.0], [65.0, 50.0], [50.0, 70.0], [38.0, 90.0], [62.0, 90.0]],
+    },
+    "created_at": "2026-01-31T08:30:00Z",
+}
+_REJECTION: dict[str, Any] = {"image": "group.jpg", "reason": "several-faces", "detail": "3 faces of like size"}
+_EMBEDDING = {
+    "type": "object",
+    "required": ["embedding"],
+    "additionalProperties": False,
+    "properties": {
+        "embedding": {"type": "array", "items": {"type": "number"}},
+        "source": {"description": "What you want to remember of where it comes from: any JSON, up to 16 KiB."},
+    },
+    "examples": [{"embedding": [0.12, -0.03, 0.4], "source": "badge-17.jpg"}],
+}
+
+
+class FaceShape(BaseModel):
+    """A reference of a person; its embedding is given by an export only."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_FACE]})
+
+    id: str
+    person: str
+    source: Any = Field(description="Name of the picture, or what the caller said.")
+    detection: FoundFace | None = Field(description="Where the face was in its picture; null for an embedding.")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, face: Face) -> "FaceShape":
+        """The face as it is answered."""
+        return cls(
+            id=face.id,
+            person=face.person_id,
+            source=face.source,
+            detection=None if face.detection is None else FoundFace(**face.detection),
+            created_at=face.created_at,
+        )
+
+
+class RejectionShape(BaseModel):
+    """A picture that became no reference, and why."""
+
+    image: str
+    reason: str = Field(description="As the end of a problem's `type`, such as `no-face-found`.")
+    detail: str
+
+
+class EnrollmentShape(BaseModel):
+    """What became of the pictures."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"faces": [_FACE], "rejected": [_REJECTION]}]})
+
+    faces: list[FaceShape]
+    rejected: list[RejectionShape]
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=problems(
+        Conflict,
+        EmbeddingSpaceMismatch,
+        PayloadTooLarge,
+        UnsupportedMediaType,
+        UnsupportedImageFormat,
+        UnreadableImage,
+        NoFaceFound,
+        EncoderUnavailable,
+    ),
+    openapi_extra=body_of(pictures="One or more pictures, each of the person alone or largest.", json=_EMBEDDING),
+)
+@needs("enroll", runs_model=True)
+async def add(
+    *,
+    request: Request,
+    gallery: GalleryName,
+    person: str,
+    session: RequestSession,
+    service: RunningService,
+    several: Annotated[
+        Literal["reject", "largest"], Query(description="What to do with a picture of several faces of like size.")
+    ] = "reject",
+) -> EnrollmentShape:
+    """Add references: the next search finds them. A picture that cannot be used is named under `rejected`.
+
+    Where no picture can be used, nothing is added and the answer is the first picture's problem.
+    """
+    if takes_pictures(request):
+        pictures = await pictures_of(request, MAXIMUM_PICTURES)
+        enrollment = await enroll_pictures(session, service.encoders, gallery, person, pictures, several=several)
+    else:
+        reference = await read_json(request, NewReference)
+        enrollment = await enroll_embedding(session, gallery, person, reference.embedding, reference.source)
+    return _answer(enrollment)
+
+
+@router.get("")
+@needs("read")
+async def list_all(
+    gallery: GalleryName, person: str, session: RequestSession, limit: Limit = 100, cursor: Cursor = None
+) -> List[FaceShape]:
+    """The references of a person, oldest first."""
+    place = await find_gallery(session, gallery)
+    found = await find_person(session, place, person)
+    return page_of(await list_faces(session, place, found, limit, cursor), FaceShape.of)
+
+
+@router.delete("/{face}", status_code=204)
+@needs("erase")
+async def erase(gallery: GalleryName, person: str, face: str, session: RequestSession) -> Response:
+    """Erase one reference: the next search does not find it."""
+    place = await find_gallery(session, gallery)
+    await delete_face(session, place, await find_person(session, place, person), face)
+    return Response(status_code=204)
+
+
+def _answer(enrollment: Enrollment) -> EnrollmentShape:
+    rejected = [RejectionShape(image=one.image, reason=one.reason, detail=one.detail) for one in enrollment.rejected]
+    if rejected and not enrollment.faces:
+        raise _nothing_enrolled(enrollment.rejected[0], rejected)
+    return EnrollmentShape(faces=[FaceShape.of(face) for face in enrollment.faces], rejected=rejected)
+
+
+def _nothing_enrolled(first: Rejection, rejected: list[RejectionShape]) -> ServiceError:
+    """The first picture's problem, with what became of all of them."""
+    other = Conflict if first.reason == DUPLICATE_PICTURE else InvalidRequest
+    kind = next((kind for kind in _kinds(ServiceError) if kind.slug == first.reason), other)
+    error = kind(f"{first.image}: {first.detail}", rejected=[one.model_dump() for one in rejected])
+    error.slug = first.reason
+    return error
+
+
+def _kinds(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    yield kind
+    for narrower in kind.__subclasses__():
+        yield from _kinds(narrower)

@@ -1,0 +1,101 @@
+"""Is the process alive, can it work, and what does it count. No key is needed, and nothing of a tenant is told."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict
+
+from service.database.migration import SchemaState
+from service.errors import DatabaseUnavailable
+from service.http.documentation import problems
+from service.http.service import RunningService
+from service.telemetry import METRICS_CONTENT_TYPE, metrics_text
+
+router = APIRouter(tags=["health"])
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "alive"}]})
+
+    status: Literal["alive"] = "alive"
+
+
+class DatabaseState(BaseModel):
+    """The database as this server finds it."""
+
+    postgresql: str
+    pgvector: str | None
+    pgvector_is_safe: bool
+    schema_revision: str | None
+    schema_is_current: bool
+
+
+class LoadedEncoder(BaseModel):
+    """One encoder of this server."""
+
+    name: str
+    digest: str
+    dimension: int
+
+
+class Ready(BaseModel):
+    """The server can work."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "status": "ready",
+                    "database": {
+                        "postgresql": "16.9",
+                        "pgvector": "0.8.5",
+                        "pgvector_is_safe": True,
+                        "schema_revision": "0001",
+                        "schema_is_current": True,
+                    },
+                    "encoders": [{"name": "dlib", "digest": "6f1c…", "dimension": 128}],
+                }
+            ]
+        }
+    )
+
+    status: Literal["ready"] = "ready"
+    database: DatabaseState
+    encoders: list[LoadedEncoder]
+
+
+@router.get("/healthz")
+async def alive() -> Alive:
+    """The process is alive. A database that is away is no reason to restart it."""
+    return Alive()
+
+
+@router.get("/readyz", responses=problems(DatabaseUnavailable))
+async def ready(service: RunningService) -> Ready:
+    """The database answers and has the newest schema; which encoders are loaded."""
+    state = await service.readiness.state()
+    if not state.is_current:
+        raise DatabaseUnavailable(f"the schema is at {state.revision} where {state.newest} is the newest: migrate")
+    encoders = [
+        LoadedEncoder(name=space.name, digest=space.digest, dimension=space.dimension)
+        for space in service.encoders.spaces
+    ]
+    return Ready(database=_shape(state), encoders=encoders)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"example": "# HELP …"}}}})
+async def metrics() -> Response:
+    """Counts for Prometheus."""
+    return Response(metrics_text(), media_type=METRICS_CONTENT_TYPE)
+
+
+def _shape(state: SchemaState) -> DatabaseState:
+    return DatabaseState(
+        postgresql=state.postgresql,
+        pgvector=state.pgvector,
+        pgvector_is_safe=state.pgvector_is_safe,
+        schema_revision=state.revision,
+        schema_is_current=state.is_current,
+    )

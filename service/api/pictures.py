@@ -1,0 +1,122 @@
+"""Pictures by themselves: where the faces are, and what their embeddings are. Nothing is stored."""
+
+from typing import Any
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict
+
+from service.api.shapes import EncoderName, FoundFace, found
+from service.embedding import EmbeddingSpace
+from service.errors import (
+    EncoderUnavailable,
+    InvalidRequest,
+    PayloadTooLarge,
+    UnreadableImage,
+    UnsupportedImageFormat,
+    UnsupportedMediaType,
+)
+from service.http.documentation import body_of, problems
+from service.http.routes import keyed_router, needs
+from service.http.service import RunningService, Service
+from service.http.uploads import picture_of
+from service.identity.spaces import resolve_space
+
+router = keyed_router("/v1", "pictures")
+
+_PROBLEMS = problems(PayloadTooLarge, UnsupportedMediaType, UnsupportedImageFormat, UnreadableImage, EncoderUnavailable)
+_FACE: dict[str, Any] = {
+    "box": {"left": 10.0, "top": 12.5, "right": 90.0, "bottom": 110.0},
+    "detection_score": 0.98,
+    "quality": 0.71,
+    "landmarks": [[35.0, 50.0], [65.0, 50.0], [50.0, 70.0], [38.0, 90.0], [62.0, 90.0]],
+}
+
+
+class Detection(BaseModel):
+    """The faces of a picture, largest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"faces": [_FACE], "width": 640, "height": 480}]})
+
+    faces: list[FoundFace]
+    width: int
+    height: int
+
+
+class SpaceShape(BaseModel):
+    """Which embedding space embeddings belong to; those of two digests are never compared."""
+
+    name: str
+    digest: str
+    dimension: int
+    metric: str
+    threshold: float
+
+    @classmethod
+    def of(cls, space: EmbeddingSpace) -> "SpaceShape":
+        """The space as it is answered."""
+        return cls(
+            name=space.name,
+            digest=space.digest,
+            dimension=space.dimension,
+            metric=space.metric,
+            threshold=space.threshold,
+        )
+
+
+class EncodedShape(FoundFace):
+    """A face with its embedding, as the network gives it."""
+
+    embedding: list[float]
+
+
+class Encoding(BaseModel):
+    """The faces of a picture with their embeddings, largest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "faces": [_FACE | {"embedding": [0.12, -0.03, 0.4]}],
+                    "embedding_space": {
+                        "name": "dlib",
+                        "digest": "6f1c…",
+                        "dimension": 128,
+                        "metric": "euclidean",
+                        "threshold": 0.4,
+                    },
+                }
+            ]
+        }
+    )
+
+    faces: list[EncodedShape]
+    embedding_space: SpaceShape
+
+
+@router.post("/detect", responses=_PROBLEMS, openapi_extra=body_of(pictures="One picture."))
+@needs("recognize", runs_model=True)
+async def detect(request: Request, service: RunningService, encoder: EncoderName = None) -> Detection:
+    """Find the faces in a picture."""
+    space = _encoder_space(service, encoder)
+    image = await service.encoders.decode(await picture_of(request))
+    faces = await service.encoders.detect(space, image)
+    return Detection(
+        faces=[FoundFace.of(face) for face in faces], width=int(image.shape[1]), height=int(image.shape[0])
+    )
+
+
+@router.post("/encode", responses=_PROBLEMS, openapi_extra=body_of(pictures="One picture."))
+@needs("recognize", runs_model=True)
+async def encode(request: Request, service: RunningService, encoder: EncoderName = None) -> Encoding:
+    """Give the embedding of every face in a picture, with the embedding space they belong to."""
+    space = _encoder_space(service, encoder)
+    encoded = await service.encoders.encode(space, await picture_of(request))
+    faces = [EncodedShape(**found(one.face), embedding=one.embedding.tolist()) for one in encoded]
+    return Encoding(faces=faces, embedding_space=SpaceShape.of(space))
+
+
+def _encoder_space(service: Service, name: str | None) -> EmbeddingSpace:
+    space = resolve_space(service.encoders, name)
+    if space.is_external:
+        raise InvalidRequest("encoder: embeddings of external:... are made elsewhere; name an encoder of this server")
+    return space

@@ -1,0 +1,17 @@
+"""Every router of `/v1` and the health routes, in the order in which the documentation shows them."""
+
+from fastapi import APIRouter
+
+from service.api import datasets, faces, galleries, health, jobs, keys, people, pictures, recognition
+
+ROUTERS: tuple[APIRouter, ...] = (
+    galleries.router,
+    people.router,
+    faces.router,
+    recognition.router,
+    pictures.router,
+    datasets.router,
+    jobs.router,
+    keys.router,
+    health.router,
+)

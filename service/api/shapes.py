@@ -1,0 +1,84 @@
+"""Shapes that several resources of `/v1` share: requests refuse what they do not know, answers are plain."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.encoder.contract import Box, DetectedFace
+from service.gallery.pages import Page
+
+Item = TypeVar("Item")
+Row = TypeVar("Row")
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="Items a page.")]
+Cursor = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")]
+Candidates = Annotated[int, Query(alias="limit", ge=1, le=100, description="Candidates a face, best first.")]
+Threshold = Annotated[
+    float | None,
+    Query(ge=0, le=1, allow_inf_nan=False, description="Similarity asked for a match; the gallery's where left out."),
+]
+EncoderName = Annotated[
+    str | None, Query(max_length=500, description="An encoder of this server, as in ENCODER; the first where left out.")
+]
+
+
+class RequestModel(BaseModel):
+    """What a client sends: an unknown field is an error, not a silence."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class List(BaseModel, Generic[Item]):
+    """One page of a list; `next_cursor` is null on the last."""
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+def page_of(page: Page[Row], shape: Callable[[Row], Item]) -> List[Item]:
+    """A page of the room below as it is answered."""
+    return List(items=[shape(item) for item in page.items], next_cursor=page.next_cursor)
+
+
+class BoxShape(BaseModel):
+    """A face's rectangle in pixels of the upright picture."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @classmethod
+    def of(cls, box: Box) -> "BoxShape":
+        """The box to a hundredth of a pixel."""
+        return cls(
+            left=round(box.left, 2), top=round(box.top, 2), right=round(box.right, 2), bottom=round(box.bottom, 2)
+        )
+
+
+class FoundFace(BaseModel):
+    """One face found in a picture."""
+
+    box: BoxShape
+    detection_score: float = Field(description="The detector's own measure: higher is surer.")
+    quality: float = Field(description="0..1, a heuristic of sharpness, size and pose; not ISO/IEC 29794-5.")
+    landmarks: list[tuple[float, float]] = Field(
+        description="Left eye, right eye, nose, left and right mouth corner, in pixels, as seen in the picture."
+    )
+
+    @classmethod
+    def of(cls, face: DetectedFace) -> "FoundFace":
+        """The face as it is answered."""
+        return cls(**found(face))
+
+
+def found(face: DetectedFace) -> dict[str, Any]:
+    """The members of a found face."""
+    return {
+        "box": BoxShape.of(face.box),
+        "detection_score": round(float(face.detection_score), 4),
+        "quality": round(float(face.quality), 4),
+        "landmarks": [(round(float(x), 2), round(float(y), 2)) for x, y in face.landmarks],
+    }

@@ -1,0 +1,154 @@
+"""Uploads as `multipart/form-data`, read as they arrive: every limit holds while reading, nothing is put on disk.
+
+Pictures stay in memory on purpose: a temporary file would be biometric data at rest that nobody erases.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from service.errors import ImageTooLarge, InvalidRequest
+from service.http.bodies import chunks
+from service.identity.enroll import Picture
+
+MAXIMUM_FILE_NAME_LENGTH = 200
+OVERHEAD_BYTES = 16 * 1024  # boundaries and headers of the parts
+
+
+@dataclass
+class Part:
+    """One part of a form as far as it has arrived; `pieces` are taken out as they are used."""
+
+    name: str
+    file_name: str
+    pieces: list[bytes] = field(default_factory=list)
+    ended: bool = False
+
+
+async def read_pictures(
+    request: Request, *, image_bytes: int, total_bytes: int, least: int, most: int
+) -> list[Picture]:
+    """The parts named `image`, `least` to `most` of them, in their order.
+
+    A part over `image_bytes` is ImageTooLarge, more than `total_bytes` in all PayloadTooLarge; any other part, and
+    none at all, InvalidRequest.
+    """
+    pictures: list[Picture] = []
+    data = bytearray()
+    async for part in _parts(request, total_bytes):
+        if part.name != "image":
+            raise InvalidRequest(f"there is a part {part.name!r}; pictures are parts named 'image'")
+        if len(pictures) == most:
+            raise InvalidRequest(f"more than {most} parts named 'image'")
+        data += b"".join(part.pieces)
+        part.pieces.clear()
+        if len(data) > image_bytes:
+            raise ImageTooLarge(
+                f"{_shown(part, pictures)} has more than {image_bytes} bytes",
+                image=_shown(part, pictures),
+                limit_bytes=image_bytes,
+            )
+        if part.ended:
+            pictures.append(Picture(_shown(part, pictures), bytes(data)))
+            data.clear()
+    if len(pictures) < least:
+        raise InvalidRequest(f"{len(pictures)} parts named 'image' where {least} are needed")
+    return pictures
+
+
+async def file_chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
+    """The content of a form's only file, as it arrives."""
+    found = False
+    async for part in _parts(request, limit_bytes + OVERHEAD_BYTES):
+        if found:
+            raise InvalidRequest("one file is taken here")
+        for piece in part.pieces:
+            yield piece
+        part.pieces.clear()
+        found = part.ended
+    if not found:
+        raise InvalidRequest("there is no file in the form")
+
+
+async def _parts(request: Request, limit_bytes: int) -> AsyncIterator[Part]:
+    """Each part whenever something of it has arrived, and once more when it has ended."""
+    form = _Form()
+    parser = form.parser(request.headers.get("content-type", ""))
+    try:
+        async for chunk in chunks(request, limit_bytes):
+            parser.write(chunk)
+            for part in form.arrived():
+                yield part
+        parser.finalize()
+    except FormParserError:
+        raise InvalidRequest("the form is not of the form multipart/form-data") from None
+    if not form.complete:
+        raise InvalidRequest("the form ends before its last boundary")
+
+
+def _shown(part: Part, before: list[Picture]) -> str:
+    return part.file_name or f"image {len(before) + 1}"
+
+
+class _Form:
+    """What the parser calls back; holds parts until they are taken."""
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._waiting: list[Part] = []
+        self._header = b""
+        self._value = b""
+        self._disposition = b""
+
+    def parser(self, content_type: str) -> MultipartParser:
+        boundary = parse_options_header(content_type)[1].get(b"boundary")
+        if not boundary:
+            raise InvalidRequest("Content-Type names no boundary")
+        names = "part_begin", "part_data", "part_end", "header_field", "header_value", "header_end", "headers_finished"
+        callbacks = {f"on_{name}": getattr(self, f"_{name}") for name in names} | {"on_end": self._end}
+        try:
+            return MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
+        except FormParserError:
+            raise InvalidRequest("the boundary in Content-Type is too long") from None
+
+    def arrived(self) -> list[Part]:
+        """Parts of which something is new; one that has not ended stays."""
+        arrived = self._waiting
+        self._waiting = [part for part in arrived if not part.ended]
+        return arrived
+
+    def _part_begin(self) -> None:
+        self._disposition = b""
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header = self._value = b""
+
+    def _headers_finished(self) -> None:
+        options = parse_options_header(self._disposition)[1]
+        self._waiting.append(Part(_text(options.get(b"name", b"")), _text(options.get(b"filename", b""))))
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        self._waiting[-1].pieces.append(data[start:end])
+
+    def _part_end(self) -> None:
+        self._waiting[-1].ended = True
+
+    def _end(self) -> None:
+        self.complete = True
+
+
+def _text(raw: bytes) -> str:
+    """A name as it may be shown: printable and not too long."""
+    text = raw.decode("utf-8", errors="replace")[:MAXIMUM_FILE_NAME_LENGTH]
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,36 @@
+"""Embeddings in a request's body, as probes or as a reference: strict JSON, read fast, checked by the gallery."""
+
+from typing import Any
+
+import msgspec
+from fastapi import Request
+
+from service.errors import InvalidRequest
+from service.http.bodies import decode_vectors, read_json
+
+MAXIMUM_PROBES = 1000
+
+
+class _Probes(msgspec.Struct, forbid_unknown_fields=True):
+    embedding: list[float] | None = None
+    embeddings: list[msgspec.Raw] | None = None
+
+
+class NewReference(msgspec.Struct, forbid_unknown_fields=True):
+    """An embedding to be stored for a person, and what the caller says of where it comes from."""
+
+    embedding: list[float]
+    source: Any = None
+
+
+async def read_probes(request: Request, limit_bytes: int) -> list[list[float]]:
+    """The probes of `{"embedding": [...]}` or `{"embeddings": [[...], ...]}`, 1 to 1,000 of them."""
+    body = await read_json(request, _Probes, limit_bytes)
+    if (body.embedding is None) == (body.embeddings is None):
+        raise InvalidRequest("send either embedding or embeddings")
+    if body.embedding is not None:
+        return [body.embedding]
+    vectors = body.embeddings or []
+    if not 1 <= len(vectors) <= MAXIMUM_PROBES:
+        raise InvalidRequest(f"embeddings: {len(vectors)} where 1 to {MAXIMUM_PROBES} are taken")
+    return await decode_vectors(vectors, "embeddings")

@@ -1,0 +1,105 @@
+"""Errors as answers: RFC 9457 problem+json for everything that goes wrong, with nothing of the inside in it.
+
+A validation error names the field and what is wrong with it, never the value that was sent.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.errors import (
+    DatabaseUnavailable,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    ServiceError,
+    TooManyRequests,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
+from service.telemetry import logger
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:face-identity:"
+MAXIMUM_FIELD_LENGTH = 100
+RETRY_AFTER_SECONDS = 1
+_OF_STATUS: dict[int, tuple[type[ServiceError], str]] = {
+    404: (NotFound, "there is nothing at this path"),
+    405: (MethodNotAllowed, "see the Allow header for the methods that are"),
+    413: (PayloadTooLarge, ""),
+    415: (UnsupportedMediaType, ""),
+}
+
+
+def install_problems(app: FastAPI) -> None:
+    """Let every error of `app` be answered as a problem."""
+    app.add_exception_handler(ServiceError, _answer_service_error)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    for kind in (OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(kind, _answer_database_error)
+
+
+def problem(error: ServiceError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
+    """One error as an answer."""
+    content = {
+        "type": TYPE_PREFIX + error.slug,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "request_id": request_id,
+        **error.members,
+    }
+    extra = dict(headers or {})
+    if isinstance(error, Unauthenticated):
+        extra["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooManyRequests):
+        extra["Retry-After"] = str(error.retry_after_seconds)
+    elif error.status == 503:
+        extra["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return Response(msgspec.json.encode(content), error.status, extra, MEDIA_TYPE)
+
+
+def request_id_of(request: Request) -> str:
+    """The number under which the request stands in the log."""
+    return str(getattr(request.state, "request_id", ""))
+
+
+async def _answer_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 - registered for this class alone
+    if error.status >= 500:
+        logger("http").warning("request failed", problem=error.slug, detail=error.detail)
+    return problem(error, request_id_of(request))
+
+
+async def _answer_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
+    errors = [{"field": _field(found["loc"]), "reason": str(found["msg"])} for found in error.errors()]
+    detail = "; ".join(f"{found['field']}: {found['reason']}" for found in errors[:3])
+    return problem(InvalidRequest(detail, errors=errors), request_id_of(request))
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
+    kind, detail = _OF_STATUS.get(error.status_code, (InvalidRequest, "the request cannot be read"))
+    return problem(kind(detail), request_id_of(request), error.headers)
+
+
+async def _answer_database_error(request: Request, error: Exception) -> Response:
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    logger("http").warning("database unavailable", kind=type(error).__name__, sqlstate=state)
+    return problem(DatabaseUnavailable("try again in a moment"), request_id_of(request))
+
+
+def _field(location: tuple[Any, ...]) -> str:
+    """Where in the request: `body.metadata`, `query.limit`. What a client made up is kept short and printable."""
+    text = ".".join(str(part) for part in location)[:MAXIMUM_FIELD_LENGTH]
+    return "".join(character if character.isprintable() else "?" for character in text)

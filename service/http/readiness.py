@@ -1,0 +1,27 @@
+"""How the database stands, asked of it at most once a second however often a probe asks us."""
+
+import asyncio
+import time
+
+from service.database.connection import Logins
+from service.database.migration import SchemaState, schema_state
+
+ASKED_EVERY_SECONDS = 1.0
+
+
+class Readiness:
+    """Remembers the answer for a second; one caller asks, the others wait for the same answer."""
+
+    def __init__(self, logins: Logins) -> None:
+        self._logins = logins
+        self._lock = asyncio.Lock()
+        self._known: tuple[float, SchemaState] | None = None
+
+    async def state(self) -> SchemaState:
+        """How the database stands; DatabaseUnavailable where it does not answer."""
+        async with self._lock:
+            if self._known is None or time.monotonic() - self._known[0] > ASKED_EVERY_SECONDS:
+                self._known = None
+                found = await asyncio.to_thread(schema_state, self._logins)
+                self._known = time.monotonic(), found
+            return self._known[1]

@@ -1,0 +1,95 @@
+"""Routes behind a key: who calls and what the key may do is settled before anything of the body is read.
+
+A route says what it needs with `@needs("scope")`; one that does not say cannot be made.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from service.access.quotas import CostClass
+from service.access.scopes import check_scopes
+from service.errors import (
+    DatabaseUnavailable,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    TooManyRequests,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
+from service.http.bodies import MAXIMUM_JSON_BYTES, as_plain, is_json, is_multipart, read_body
+from service.http.callers import caller_with, check_scope, key_in
+from service.http.documentation import SECURITY, problems
+from service.http.service import service_of
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+_SCOPE = "needed_scope"
+_RUNS_MODEL = "runs_model"
+
+
+def needs(scope: str, *, runs_model: bool = False) -> Callable[[Endpoint], Endpoint]:
+    """Mark a route function with the scope that a key must have, and whether a model runs over its pictures."""
+    check_scopes([scope])
+
+    def mark(endpoint: Endpoint) -> Endpoint:
+        setattr(endpoint, _SCOPE, scope)
+        setattr(endpoint, _RUNS_MODEL, runs_model)
+        return endpoint
+
+    return mark
+
+
+class KeyedRoute(APIRoute):
+    """A route that only a key with the needed scope may use."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        self.needed_scope: str = getattr(endpoint, _SCOPE, "")
+        if not self.needed_scope:
+            raise TypeError(f"{endpoint.__qualname__} does not say which scope it needs")
+        self.runs_model: bool = getattr(endpoint, _RUNS_MODEL)
+        usual = problems(Unauthenticated, Forbidden, NotFound, InvalidRequest, TooManyRequests, DatabaseUnavailable)
+        options["responses"] = {**usual, **(options.get("responses") or {})}
+        extra = {"security": SECURITY, "x-needed-scope": self.needed_scope}
+        options["openapi_extra"] = {**extra, **(options.get("openapi_extra") or {})}
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler that FastAPI makes, after the key was looked at."""
+        answer = super().get_route_handler()
+
+        async def answer_caller(request: Request) -> Response:
+            cost_class: CostClass = "inference" if self.runs_model and is_multipart(request) else "request"
+            caller = await caller_with(service_of(request), key_in(request.headers), cost_class)
+            request.state.caller = caller
+            request.scope["tenant_id"] = caller.tenant_id
+            check_scope(caller, self.needed_scope)
+            return await answer(await _StrictRequest.of(request) if self.body_field is not None else request)
+
+        return answer_caller
+
+
+def keyed_router(prefix: str, tag: str) -> APIRouter:
+    """A router whose routes all need a key."""
+    return APIRouter(prefix=prefix, tags=[tag], route_class=KeyedRoute)
+
+
+class _StrictRequest(Request):
+    """A request whose JSON was read strictly and within its limit before FastAPI asks for it."""
+
+    _parsed: Any = None
+
+    @classmethod
+    async def of(cls, request: Request) -> "_StrictRequest":
+        if not is_json(request):
+            raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
+        strict = cls(request.scope, request.receive)
+        strict._body = await read_body(request, MAXIMUM_JSON_BYTES)
+        strict._parsed = as_plain(strict._body)
+        return strict
+
+    async def json(self) -> Any:
+        return self._parsed

@@ -1,0 +1,35 @@
+"""What a running server holds: settings, open database, loaded encoders. Made by `app.py`, read by routes."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.database.connection import Database
+from service.encoder.encoders import Encoders
+from service.http.readiness import Readiness
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything a request may need besides the request itself."""
+
+    settings: Settings
+    database: Database
+    encoders: Encoders
+
+    @cached_property
+    def readiness(self) -> Readiness:
+        """Whether the database can be worked with."""
+        return Readiness(self.database.logins)
+
+
+def service_of(request: Request) -> Service:
+    """The server's own parts. A mounted dialect shares the state of the application it is mounted in."""
+    service: Service = request.app.state.service
+    return service
+
+
+RunningService = Annotated[Service, Depends(service_of)]
