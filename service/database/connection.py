@@ -62,7 +62,7 @@ def open_database(settings: Settings) -> Database:
         server = start_embedded_server(settings.data_dir / "postgres")
         administrator = _embedded_database(parse_url(server.url))
     logins = Logins(administrator, _service_login(administrator, settings.database_service_url))
-    return Database(logins, _engine(logins.service, settings), server)
+    return Database(logins, open_pool(logins.service, settings.database_pool_size), server)
 
 
 def parse_url(text: str) -> URL:
@@ -121,10 +121,11 @@ def _embedded_database(maintenance: URL) -> URL:
     return maintenance.set(database=DATABASE_NAME)
 
 
-def _engine(url: URL, settings: Settings) -> AsyncEngine:
+def open_pool(login: URL, connections: int) -> AsyncEngine:
+    """An engine of at most `connections`; whoever opens it disposes of it."""
     return create_async_engine(
-        url,
-        pool_size=settings.database_pool_size,
+        login,
+        pool_size=connections,
         max_overflow=0,
         pool_timeout=30,
         pool_pre_ping=False,

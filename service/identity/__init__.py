@@ -1,1 +1,1 @@
-"""The verbs, the reason the product exists: enroll, recognize, verify, erase."""
+"""The verbs: enroll, recognize, verify, import, export, evaluate. They hold no connection while a model works."""

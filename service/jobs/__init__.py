@@ -1,1 +1,1 @@
-"""The background queue."""
+"""The background queue: jobs as their tenants see them, their input files, and who works them off."""

@@ -15,6 +15,7 @@ job = Table(
     Column("status", Text, nullable=False, server_default=text("'queued'")),
     Column("done", BigInteger, nullable=False, server_default=text("0")),
     Column("total", BigInteger),
+    Column("attempts", Integer, nullable=False, server_default=text("0"), comment="How often a worker began it."),
     Column("result", JSONB),
     Column("error", JSONB),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),

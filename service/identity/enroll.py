@@ -1,0 +1,193 @@
+"""Enrollment: references of a person, from pictures or from embeddings made elsewhere.
+
+A picture that cannot be used is rejected by name and reason, and the others are enrolled. The same picture is
+enrolled once for a person: a request that is sent again adds nothing.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.embedding import EmbeddingSpace, check_embedding
+from service.encoder.contract import DetectedFace, EncodedFace
+from service.encoder.encoders import Encoders
+from service.errors import ImageTooLarge, InvalidRequest, NoFaceFound, UnreadableImage, UnsupportedImageFormat
+from service.gallery.faces import Face, NewFace, add_faces, list_faces
+from service.gallery.galleries import Gallery, find_gallery
+from service.gallery.people import Person, find_person, lock_people
+from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
+
+SEVERAL_FACES = "several-faces"
+DUPLICATE_PICTURE = "duplicate-picture"
+DOMINANCE = 2.0
+"""How many times the area of the next a picture's largest face has, so that there is no doubt who is meant."""
+MAXIMUM_SOURCE_LENGTH = 500
+_PAGE = 1000
+
+Several = Literal["reject", "largest"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file and what the caller calls it."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A picture that was not enrolled. `reason` is a slug for programs, `detail` a sentence for people."""
+
+    image: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Enrollment:
+    """The new references, in the order of the pictures, and the pictures that gave none."""
+
+    faces: list[Face]
+    rejected: list[Rejection]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    picture: Picture
+    digest: str
+    face: EncodedFace
+
+
+async def enroll_pictures(
+    session: AsyncSession,
+    encoders: Encoders,
+    gallery_name: str,
+    person_id: str,
+    pictures: Sequence[Picture],
+    *,
+    several: Several = "reject",
+) -> Enrollment:
+    """Add one reference a picture; the caller commits.
+
+    A picture of several faces is rejected unless its largest is at least twice as large as the next, or `several`
+    is "largest".
+    """
+    if not pictures:
+        raise InvalidRequest("no picture was sent")
+    gallery = await find_gallery_for_pictures(session, gallery_name)
+    known = await _enrolled_pictures(session, gallery, await find_person(session, gallery, person_id))
+    await session.rollback()  # the connection goes back while the model works
+    encoded, rejected = await _encode_all(encoders, gallery.space, pictures, known, several)
+    if not encoded:
+        return Enrollment([], rejected)
+    return await _store(session, gallery, person_id, encoded, rejected)
+
+
+async def enroll_embedding(
+    session: AsyncSession,
+    gallery_name: str,
+    person_id: str,
+    values: Sequence[float] | npt.NDArray[np.floating],
+    source: Any | None = None,
+) -> Enrollment:
+    """Add an embedding of the gallery's own space, shape (dimension,), as a reference; the caller commits."""
+    gallery = await find_gallery(session, gallery_name)
+    check_embedding(values, gallery.space)
+    person = await find_person(session, gallery, person_id)
+    return Enrollment(await add_faces(session, gallery, person, [NewFace(values, source)]), [])
+
+
+async def _encode_all(
+    encoders: Encoders, space: EmbeddingSpace, pictures: Sequence[Picture], known: set[str], several: Several
+) -> tuple[list[_Encoded], list[Rejection]]:
+    """One picture after the other: each may take hundreds of megabytes while it is decoded."""
+    encoded: list[_Encoded] = []
+    rejected: list[Rejection] = []
+    seen = set(known)
+    for picture in pictures:
+        digest = hashlib.sha256(picture.data).hexdigest()
+        if digest in seen:
+            rejected.append(_duplicate(picture))
+            continue
+        face = await _encode(encoders, space, picture, several)
+        if isinstance(face, Rejection):
+            rejected.append(face)
+            continue
+        seen.add(digest)
+        encoded.append(_Encoded(picture, digest, face))
+    return encoded, rejected
+
+
+async def _encode(
+    encoders: Encoders, space: EmbeddingSpace, picture: Picture, several: Several
+) -> EncodedFace | Rejection:
+    try:
+        faces = await encoders.encode(space, picture.data, maximum_faces=2)
+        if not faces:
+            raise NoFaceFound("no face was found in the picture")
+    except (NoFaceFound, UnreadableImage, UnsupportedImageFormat, ImageTooLarge) as error:
+        return Rejection(picture.name, error.slug, error.detail or error.title)
+    if several == "reject" and not largest_is_meant([face.face for face in faces]):
+        return Rejection(picture.name, SEVERAL_FACES, "the picture shows several faces, none far larger than the rest")
+    return faces[0]
+
+
+def largest_is_meant(faces: Sequence[DetectedFace]) -> bool:
+    """Whether the first of the faces, largest first, is alone or dominates."""
+    return len(faces) == 1 or faces[0].box.area >= DOMINANCE * faces[1].box.area
+
+
+async def _store(
+    session: AsyncSession, gallery: Gallery, person_id: str, encoded: list[_Encoded], rejected: list[Rejection]
+) -> Enrollment:
+    gallery = await find_same_gallery(session, gallery)
+    person = await find_person(session, gallery, person_id)
+    await lock_people(session, gallery, [person.number])  # the same request at the same time waits here
+    known = await _enrolled_pictures(session, gallery, person)
+    fresh = [item for item in encoded if item.digest not in known]
+    rejected += [_duplicate(item.picture) for item in encoded if item.digest in known]
+    added = await add_faces(session, gallery, person, [_new_face(item) for item in fresh]) if fresh else []
+    return Enrollment(added, rejected)
+
+
+async def _enrolled_pictures(session: AsyncSession, gallery: Gallery, person: Person) -> set[str]:
+    """Digests of the pictures that the person's references were made of."""
+    digests: set[str] = set()
+    cursor: str | None = None
+    while True:
+        page = await list_faces(session, gallery, person, _PAGE, cursor)
+        digests |= {face.detection["picture"] for face in page.items if face.detection and "picture" in face.detection}
+        cursor = page.next_cursor
+        if cursor is None:
+            return digests
+
+
+def _duplicate(picture: Picture) -> Rejection:
+    return Rejection(picture.name, DUPLICATE_PICTURE, "this very picture is a reference of the person already")
+
+
+def _new_face(item: _Encoded) -> NewFace:
+    return NewFace(item.face.embedding, _source(item.picture.name), _detection(item))
+
+
+def _source(name: str) -> str | None:
+    """The picture's name as far as it can be stored."""
+    return "".join(character for character in name if character.isprintable())[:MAXIMUM_SOURCE_LENGTH] or None
+
+
+def _detection(item: _Encoded) -> dict[str, Any]:
+    found, box = item.face.face, item.face.face.box
+    sides = {"left": box.left, "top": box.top, "right": box.right, "bottom": box.bottom}
+    return {
+        "box": {side: round(float(place), 2) for side, place in sides.items()},
+        "detection_score": round(float(found.detection_score), 4),
+        "quality": round(float(found.quality), 4),
+        "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in found.landmarks],
+        "picture": item.digest,
+    }

@@ -1,0 +1,104 @@
+"""Verification (1:1): is this that person, and do two pictures show the same one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.embedding import Embedding, EmbeddingSpace, check_embedding, normalized, similarity_from
+from service.encoder.contract import DetectedFace, EncodedFace
+from service.encoder.encoders import Encoders
+from service.errors import EmbeddingSpaceMismatch, NoFaceFound
+from service.gallery.galleries import Gallery, find_gallery
+from service.gallery.people import find_person
+from service.gallery.search import Candidate, best_reference
+from service.identity.decision import check_threshold
+from service.identity.spaces import find_gallery_for_pictures, find_same_gallery, resolve_space
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The comparison's outcome. `face` is the probe's, `reference` the id of the most similar face, if any."""
+
+    verified: bool
+    similarity: float
+    threshold: float
+    face: DetectedFace | None
+    reference: str | None
+
+
+async def verify_picture(
+    session: AsyncSession,
+    encoders: Encoders,
+    gallery_name: str,
+    person_id: str,
+    data: bytes,
+    *,
+    threshold: float | None = None,
+) -> Verification:
+    """Compare a picture's largest face with the person's references; NoFaceFound where it shows none."""
+    gallery = await find_gallery_for_pictures(session, gallery_name)
+    await find_person(session, gallery, person_id)
+    threshold = check_threshold(threshold, gallery.threshold)
+    await session.rollback()  # the connection goes back while the model works
+    probe = await _largest_face(encoders, gallery.space, data)
+    gallery = await find_same_gallery(session, gallery)
+    best = await _best_of(session, gallery, person_id, probe.embedding)
+    return _verification(best, threshold, probe.face)
+
+
+async def verify_embedding(
+    session: AsyncSession,
+    gallery_name: str,
+    person_id: str,
+    values: Sequence[float] | npt.NDArray[np.floating],
+    *,
+    threshold: float | None = None,
+) -> Verification:
+    """Compare an embedding of the gallery's own space, shape (dimension,), with the person's references."""
+    gallery = await find_gallery(session, gallery_name)
+    threshold = check_threshold(threshold, gallery.threshold)
+    best = await _best_of(session, gallery, person_id, check_embedding(values, gallery.space))
+    return _verification(best, threshold, None)
+
+
+async def compare_pictures(
+    encoders: Encoders, first: bytes, second: bytes, *, encoder: str | None = None, threshold: float | None = None
+) -> Verification:
+    """Compare the largest faces of two pictures; `face` is the second one's. NoFaceFound names the picture."""
+    space = resolve_space(encoders, encoder)
+    if space.is_external:
+        raise EmbeddingSpaceMismatch(f"{space.name} has no encoder here: pictures cannot be compared with it")
+    threshold = check_threshold(threshold, space.threshold)
+    one = await _largest_face(encoders, space, first, "first ")
+    other = await _largest_face(encoders, space, second, "second ")
+    similarity = similarity_of(space, one.embedding, other.embedding)
+    return Verification(similarity >= threshold, similarity, threshold, other.face, None)
+
+
+def similarity_of(space: EmbeddingSpace, one: Embedding, other: Embedding) -> float:
+    """Similarity 0..1 of two embeddings of one space, each of shape (dimension,)."""
+    if space.metric == "cosine":
+        return similarity_from("cosine", float(np.dot(normalized(one), normalized(other))))
+    return similarity_from("euclidean", float(np.linalg.norm(one.astype(np.float64) - other)))
+
+
+async def _best_of(session: AsyncSession, gallery: Gallery, person_id: str, probe: Embedding) -> Candidate | None:
+    person = await find_person(session, gallery, person_id)
+    return await best_reference(session, gallery, person, probe)
+
+
+def _verification(best: Candidate | None, threshold: float, face: DetectedFace | None) -> Verification:
+    """A person without a reference is verified by nothing, whatever the threshold."""
+    if best is None:
+        return Verification(False, 0.0, threshold, face, None)
+    return Verification(best.similarity >= threshold, best.similarity, threshold, face, best.face_id)
+
+
+async def _largest_face(encoders: Encoders, space: EmbeddingSpace, data: bytes, which: str = "") -> EncodedFace:
+    found = await encoders.encode(space, data, maximum_faces=1)
+    if not found:
+        raise NoFaceFound(f"no face was found in the {which}picture")
+    return found[0]

@@ -1,0 +1,44 @@
+"""The file that came with a job, kept in the database in pieces so that any worker can read it.
+
+Neither side holds more than one piece in memory.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sqlalchemy import Select, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.tenancy import tenant_of
+from service.jobs.jobs import Job
+from service.jobs.tables import job_input
+
+PIECE_BYTES = 1024 * 1024
+
+
+async def store_input(session: AsyncSession, job: Job, file: BinaryIO) -> int:
+    """Keep the rest of `file` for the job; the number of bytes."""
+    key = {"tenant_id": tenant_of(session), "job_id": job.number}
+    position = size = 0
+    while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+        await session.execute(insert(job_input).values(**key, position=position, content=piece))
+        position, size = position + 1, size + len(piece)
+    return size
+
+
+async def write_input(session: AsyncSession, job: Job, path: Path) -> None:
+    """Write the job's input to a new file at `path`."""
+    file = await asyncio.to_thread(path.open, "xb")
+    try:
+        position = 0
+        while (piece := await session.scalar(_piece(session, job, position))) is not None:
+            await asyncio.to_thread(file.write, piece)
+            position += 1
+    finally:
+        await asyncio.to_thread(file.close)
+
+
+def _piece(session: AsyncSession, job: Job, position: int) -> Select[Any]:
+    key = job_input.c.tenant_id == tenant_of(session), job_input.c.job_id == job.number
+    return select(job_input.c.content).where(*key, job_input.c.position == position)
