@@ -1,0 +1,1 @@
+"""Tests of the MXNet readers and the converter."""
