@@ -4,31 +4,18 @@ What the network means: anchors at strides 8, 16, 32 (and 64, 128 in the one-anc
 sides and, where the network has them, five landmarks. Boxes of several input sizes are merged by one NMS.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from service.encoder.contract import Image
+from service.encoder.detections import Detections, Floats, merged
 from service.errors import InvalidModel
-
-Floats = npt.NDArray[np.float32]
 
 _INPUT_SIDES = (128, 640)  # insightface's default: 128 finds the faces that fill the picture
 _SCORE_THRESHOLD = 0.5
-_OVERLAP_THRESHOLD = 0.4
-
-
-@dataclass(frozen=True)
-class Detections:
-    """Boxes (n, 4) as left, top, right, bottom; scores (n,), falling; landmarks (n, 5, 2); in pixels of the picture."""
-
-    boxes: Floats
-    scores: Floats
-    landmarks: Floats
 
 
 class ScrfdDetector:
@@ -48,11 +35,11 @@ class ScrfdDetector:
 
     def detect(self, image: Image) -> Detections:
         """Every face with a score of 0.5 or more; once more at a smaller scale with a border where there is none."""
-        found = _merged([self._at_side(image, side, side) for side in self._sides])
+        found = merged([self._at_side(image, side, side) for side in self._sides])
         if len(found.scores):
             return found
         side = self._sides[0]
-        return _merged([self._at_side(image, side, side // 2)])
+        return merged([self._at_side(image, side, side // 2)])
 
     def _at_side(self, image: Image, side: int, inner: int) -> Detections:
         """Detections with the longer side of the picture scaled to `inner` pixels on a black square of `side`."""
@@ -96,28 +83,3 @@ def _centers(side: int, stride: int, anchors: int) -> Floats:
     places = np.arange(side // stride, dtype=np.float32) * stride
     grid = np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
     return np.repeat(grid, anchors, axis=0)
-
-
-def _merged(parts: list[Detections]) -> Detections:
-    boxes = np.concatenate([part.boxes for part in parts])
-    scores = np.concatenate([part.scores for part in parts])
-    landmarks = np.concatenate([part.landmarks for part in parts])
-    order = np.argsort(-scores, kind="stable")
-    boxes, scores, landmarks = boxes[order], scores[order], landmarks[order]
-    kept = _without_overlaps(boxes)
-    return Detections(boxes[kept], scores[kept], landmarks[kept])
-
-
-def _without_overlaps(boxes: Floats) -> list[int]:
-    """Places of the boxes that overlap no better one by more than the threshold; `boxes` by falling score."""
-    areas = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
-    left = np.arange(len(boxes))
-    kept = []
-    while left.size:
-        best, rest = left[0], left[1:]
-        kept.append(int(best))
-        low = np.maximum(boxes[best, :2], boxes[rest, :2])
-        high = np.minimum(boxes[best, 2:], boxes[rest, 2:])
-        shared = np.prod(np.maximum(0, high - low + 1), axis=1)
-        left = rest[shared / (areas[best] + areas[rest] - shared) <= _OVERLAP_THRESHOLD]
-    return kept
