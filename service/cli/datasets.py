@@ -14,8 +14,8 @@ from service.cli.workplace import DEFAULT_GALLERY, DEFAULT_TENANT, Gallery, Tena
 from service.errors import InvalidRequest, NotFound
 from service.gallery.galleries import find_gallery
 from service.gallery.loading import finish_load
-from service.identity.datasets.exporting import export_dataset
-from service.identity.datasets.importing import import_dataset
+from service.identity.datasets.loading import import_dataset
+from service.identity.datasets.writing import export_dataset
 
 
 @asynchronous
@@ -41,7 +41,7 @@ async def import_file(
             async with workplace.session() as session:
                 result = await import_dataset(session, found, lambda: path.open("rb"), advance)
                 await session.commit()
-        await finish_load(workplace.database)
+        await finish_load(workplace.database.engine)
     if as_json:
         write_json({"gallery": gallery, "people": result.people, "faces": result.faces, "shape": result.shape})
         return

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import InvalidRequest, NotFound
+from service.identity.portraits import PICTURE_SUFFIXES
 
 STANDARD_INPUT = "-"
-_LEFT_BY_DESKTOPS = {"thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def people_in(paths: Sequence[str], name: str | None) -> Findings:
     """The people that folders and files stand for.
 
     A folder with folders in it: one person each. A folder of pictures: one person, named as the folder. A file: one
-    person, named as the file without its ending. `name` makes them all pictures of that person.
+    person, named as the file without its ending. `name` makes them all pictures of that person. Files in folders that
+    are no pictures by their ending are passed over.
     """
     findings = Findings({}, [])
     for text in paths:
@@ -80,11 +81,11 @@ def _files(entry: Path) -> Iterator[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder by name, without what desktops leave there."""
+    """What lies in a folder, by name: folders, and files that are pictures by their ending."""
     return sorted(
         entry
         for entry in folder.iterdir()
-        if not entry.name.startswith(".") and entry.name.lower() not in _LEFT_BY_DESKTOPS
+        if not entry.name.startswith(".") and (entry.is_dir() or entry.suffix.lower() in PICTURE_SUFFIXES)
     )
 
 

@@ -4,13 +4,15 @@ from typing import Annotated
 
 import typer
 
-from service.cli.answers import gallery_answer
+from service.api.galleries import CountedGallery, GalleryShape
+from service.api.shapes import page_of
 from service.cli.confirm import Yes, confirm
 from service.cli.encoders import SpaceName, choose_space
 from service.cli.output import Json, remark, write_json, write_line, write_table
-from service.cli.pages import Cursor, Limit, page_answer, tell_of_more
+from service.cli.pages import Cursor, Limit, tell_of_more
 from service.cli.workplace import DEFAULT_TENANT, Tenant, asynchronous, open_workplace
 from service.errors import InvalidRequest
+from service.gallery.changes import UNSET
 from service.gallery.galleries import (
     create_gallery,
     delete_gallery,
@@ -45,7 +47,7 @@ async def create(
         gallery = await create_gallery(session, name, space, threshold)
         await session.commit()
     if as_json:
-        write_json(gallery_answer(gallery))
+        write_json(GalleryShape.of(gallery))
         return
     write_line(f"Gallery {gallery.name!r} takes {gallery.space.name}; threshold {gallery.threshold:.3f}.")
 
@@ -59,7 +61,7 @@ async def list_all(
     async with open_workplace(tenant) as workplace, workplace.session() as session:
         page = await list_galleries(session, limit, cursor)
     if as_json:
-        write_json(page_answer(page, gallery_answer))
+        write_json(page_of(page, GalleryShape.of))
         return
     rows = [(found.name, found.space.name, found.threshold, found.created_at) for found in page.items]
     write_table(["name", "embedding space", "threshold", "created"], rows, "There is no gallery.")
@@ -74,7 +76,7 @@ async def show(name: Name, *, tenant: Tenant = DEFAULT_TENANT, as_json: Json = F
         gallery = await find_gallery(session, name)
         counts = await gallery_counts(session, gallery)
     if as_json:
-        write_json(gallery_answer(gallery) | {"people": counts.people, "faces": counts.faces})
+        write_json(CountedGallery(**GalleryShape.of(gallery).model_dump(), people=counts.people, faces=counts.faces))
         return
     rows = [(gallery.name, gallery.space.name, gallery.threshold, counts.people, counts.faces, gallery.created_at)]
     write_table(["name", "embedding space", "threshold", "people", "faces", "created"], rows, "")
@@ -96,12 +98,12 @@ async def update(
     """Rename a gallery or change its threshold."""
     if threshold is not None and default_threshold:
         raise InvalidRequest("--threshold and --default-threshold exclude each other")
-    changes: dict[str, float | None] = {} if threshold is None and not default_threshold else {"threshold": threshold}
+    new = UNSET if threshold is None and not default_threshold else threshold
     async with open_workplace(tenant) as workplace, workplace.session() as session:
-        gallery = await update_gallery(session, await find_gallery(session, name), name=rename, **changes)
+        gallery = await update_gallery(session, await find_gallery(session, name), name=rename, threshold=new)
         await session.commit()
     if as_json:
-        write_json(gallery_answer(gallery))
+        write_json(GalleryShape.of(gallery))
         return
     write_line(f"Gallery {gallery.name!r}: threshold {gallery.threshold:.3f}.")
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service.access.scopes import SCOPES
-from service.access.tenants import KeySummary, create_key, list_keys, revoke_key
+from service.access.tenant_keys import KeySummary, create_key, list_keys, revoke_key
 from service.cli.output import Json, remark, write_json, write_line, write_table
 from service.cli.workplace import DEFAULT_TENANT, Tenant, asynchronous, open_workplace
 

@@ -1,6 +1,5 @@
 """One page of a longer list: the options that ask for it and how it is told."""
 
-from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 import typer
@@ -12,11 +11,6 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Entries a 
 Cursor = Annotated[str | None, typer.Option("--cursor", help="Where the page before ended (its next_cursor).")]
 
 Item = TypeVar("Item")
-
-
-def page_answer(page: Page[Item], answer: Callable[[Item], object]) -> dict[str, object]:
-    """A page as JSON, each entry in the form that `answer` gives it."""
-    return {"items": [answer(item) for item in page.items], "next_cursor": page.next_cursor}
 
 
 def tell_of_more(page: Page[Item]) -> None:

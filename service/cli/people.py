@@ -6,10 +6,12 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.cli.answers import face_answer, person_answer
+from service.api.faces import FaceShape
+from service.api.people import PersonShape
+from service.api.shapes import page_of
 from service.cli.confirm import Yes, confirm
 from service.cli.output import Json, write_json, write_line, write_table
-from service.cli.pages import Cursor, Limit, page_answer, tell_of_more
+from service.cli.pages import Cursor, Limit, tell_of_more
 from service.cli.workplace import DEFAULT_GALLERY, DEFAULT_TENANT, Gallery, Tenant, asynchronous, open_workplace
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.gallery import galleries
@@ -72,7 +74,7 @@ async def list_all(
     async with open_workplace(tenant) as workplace, workplace.session() as session:
         page = await list_people(session, await find_gallery(session, gallery), limit, cursor, name=name)
     if as_json:
-        write_json(page_answer(page, person_answer))
+        write_json(page_of(page, PersonShape.of))
         return
     rows = [(person.id, person.name, person.external_id, person.faces, person.created_at) for person in page.items]
     write_table(["id", "name", "external id", "faces", "created"], rows, "There is nobody.")
@@ -156,7 +158,7 @@ async def faces(
         where = await find_gallery(session, gallery)
         page = await list_faces(session, where, await which_person(session, where, person), limit, cursor)
     if as_json:
-        write_json(page_answer(page, face_answer))
+        write_json(page_of(page, FaceShape.of))
         return
     rows = [(face.id, face.source, face.created_at) for face in page.items]
     write_table(["id", "picture", "enrolled"], rows, "There is no face.")
@@ -186,7 +188,7 @@ async def forget(
 
 def _tell(person: Person, as_json: bool) -> None:
     if as_json:
-        write_json(person_answer(person))
+        write_json(PersonShape.of(person))
         return
     rows = [(person.id, person.name, person.external_id, person.faces, person.created_at)]
     write_table(["id", "name", "external id", "faces", "created"], rows, "")

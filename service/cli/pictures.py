@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli.answers import detected_answer, encoded_answer
+from service.api.pictures import Detection, EncodedShape, Encoding, SpaceShape
+from service.api.shapes import FoundFace, found
 from service.cli.encoders import EncoderName, encoders_named
 from service.cli.files import read_file
 from service.cli.output import Json, write_json, write_line, write_table
@@ -30,12 +31,14 @@ async def detect(
     """Find the faces in a picture, largest first."""
     data = read_file(image)
     with encoders_named(read_settings(), encoder) as encoders:
-        faces = await encoders.detect(encoders.default, data)
+        picture = await encoders.decode(data)
+        faces = await encoders.detect(encoders.default, picture)
         if annotated is not None:
             boxes = [(face.box, str(number)) for number, face in enumerate(faces, start=1)]
-            annotated.write_bytes(annotate(await encoders.decode(data), boxes))
+            annotated.write_bytes(annotate(picture, boxes))
     if as_json:
-        write_json({"faces": [detected_answer(face) for face in faces]})
+        height, width, _ = picture.shape
+        write_json(Detection(faces=[FoundFace.of(face) for face in faces], width=width, height=height))
         return
     rows = [_row(number, face) for number, face in enumerate(faces, start=1)]
     write_table(["face", "left, top, right, bottom", "score", "quality"], rows, "There is no face in this picture.")
@@ -49,8 +52,8 @@ async def encode(image: Image, *, encoder: EncoderName = None, as_json: Json = F
         space = encoders.default
         faces = await encoders.encode(space, data)
     if as_json:
-        answers = [encoded_answer(face) for face in faces]
-        write_json({"faces": answers, "embedding_space": space.name, "dimension": space.dimension})
+        answers = [EncodedShape(**found(face.face), embedding=face.embedding.tolist()) for face in faces]
+        write_json(Encoding(faces=answers, embedding_space=SpaceShape.of(space)))
         return
     for face in faces:
         write_json(face.embedding.tolist())

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.answers import recognized_answer
+from service.api.recognition import RecognitionShape
 from service.cli.encoders import encoders_for
 from service.cli.files import read_embeddings, read_file
 from service.cli.output import Json, remark, write_json, write_table
@@ -73,8 +73,7 @@ def label_of(recognized: RecognizedFace) -> str:
 
 def _tell(recognition: Recognition, as_json: bool) -> None:
     if as_json:
-        faces = [recognized_answer(face) for face in recognition.faces]
-        write_json({"faces": faces, "threshold": recognition.threshold})
+        write_json(RecognitionShape.of(recognition))
         return
     rows = [_row(number, face) for number, face in enumerate(recognition.faces, start=1)]
     headings = ["face", "left, top, right, bottom", "decision", "person", "similarity", "nearest"]

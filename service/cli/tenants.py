@@ -4,10 +4,13 @@ from typing import Annotated
 
 import typer
 
-from service.access.tenants import create_key, create_tenant, delete_tenant, find_tenant, list_tenants
+from service.access.operator import operator_transaction
+from service.access.quotas import quotas_of_new_tenants
+from service.access.tenant_keys import create_key
+from service.access.tenants import create_tenant, delete_tenant, find_tenant, list_tenants
 from service.cli.confirm import Yes, confirm
 from service.cli.output import Json, remark, write_json, write_line, write_table
-from service.cli.workplace import Workplace, asynchronous, open_migrated, operator, read_settings
+from service.cli.workplace import Workplace, asynchronous, open_migrated, read_settings
 
 application = typer.Typer(help="Create, list and erase tenants.")
 
@@ -20,8 +23,8 @@ async def create(name: Name, as_json: Json = False) -> None:
     """Create a tenant and its first API key, which is shown this once."""
     settings = read_settings()
     async with open_migrated(settings) as database:
-        async with operator(database) as connection:
-            tenant_id = await create_tenant(connection, name)
+        async with operator_transaction(database.engine) as connection:
+            tenant_id = await create_tenant(connection, name, quotas_of_new_tenants(settings))
         async with Workplace(settings, database, tenant_id).session() as session:
             _, key = await create_key(session, "first key")
             await session.commit()
@@ -36,7 +39,7 @@ async def create(name: Name, as_json: Json = False) -> None:
 @asynchronous
 async def list_all(as_json: Json = False) -> None:
     """List the tenants."""
-    async with open_migrated(read_settings()) as database, operator(database) as connection:
+    async with open_migrated(read_settings()) as database, operator_transaction(database.engine) as connection:
         tenants = await list_tenants(connection)
     if as_json:
         write_json({"items": [{"name": tenant.name, "created_at": tenant.created_at} for tenant in tenants]})
@@ -49,10 +52,10 @@ async def list_all(as_json: Json = False) -> None:
 async def delete(name: Name, yes: Yes = False, as_json: Json = False) -> None:
     """Erase a tenant with its galleries, people, faces, jobs and keys."""
     async with open_migrated(read_settings()) as database:
-        async with operator(database) as connection:
+        async with operator_transaction(database.engine) as connection:
             await find_tenant(connection, name)
         confirm(f"Erase tenant {name!r} and everything it has?", yes)
-        async with operator(database) as connection:
+        async with operator_transaction(database.engine) as connection:
             await delete_tenant(connection, name)
     if as_json:
         write_json({"deleted": name})

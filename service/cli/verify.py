@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.answers import verification_answer
+from service.api.recognition import VerificationShape
 from service.cli.encoders import EncoderName, encoders_for, encoders_named
 from service.cli.exits import ExitCode
 from service.cli.files import read_file
@@ -41,8 +41,8 @@ async def verify(
         claimed = await which_person(session, found, person)
         await session.rollback()
         with encoders_for(workplace.settings, found.space) as encoders:
-            verification = await verify_picture(session, encoders, gallery, claimed.id, data, threshold)
-    _tell(verification, f"{claimed.name}", as_json)
+            verification = await verify_picture(session, encoders, gallery, claimed.id, data, threshold=threshold)
+    _tell(verification, claimed.name, as_json)
 
 
 @asynchronous
@@ -63,7 +63,7 @@ async def compare(
 
 def _tell(verification: Verification, claim: str, as_json: bool) -> None:
     if as_json:
-        write_json(verification_answer(verification))
+        write_json(VerificationShape.of(verification))
     else:
         word = "is" if verification.verified else "is not"
         measured = f"similarity {verification.similarity:.3f}, threshold {verification.threshold:.3f}"

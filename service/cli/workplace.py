@@ -13,8 +13,10 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from pydantic import ValidationError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.access.operator import operator_transaction
+from service.access.quotas import quotas_of_new_tenants
 from service.access.tenants import create_tenant, find_tenant
 from service.database.connection import Database, open_database
 from service.database.migration import migrate
@@ -64,7 +66,8 @@ def read_settings(**changes: object) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]).upper()
         raise InvalidSettings(f"{name}: {first['msg']}") from None
-    configure_logging(settings.logger_level)
+    # The steps of a short command are no news; processes that run on raise this again.
+    configure_logging("WARNING" if settings.logger_level == "INFO" else settings.logger_level)
     return settings
 
 
@@ -82,35 +85,24 @@ async def open_workplace(tenant: str, settings: Settings | None = None) -> Async
     """The tenant's workplace; the tenant `default` is made when missing, any other has to exist."""
     settings = settings or read_settings()
     async with open_migrated(settings) as database:
-        yield Workplace(settings, database, await _tenant_number(database, tenant))
+        yield Workplace(settings, database, await _tenant_number(settings, database, tenant))
 
 
-@contextlib.asynccontextmanager
-async def operator(database: Database) -> AsyncIterator[AsyncConnection]:
-    """A transaction of the administrator's login, for what is about tenants themselves; committed at the end."""
-    engine = create_async_engine(database.logins.administrator, hide_parameters=True)
+async def _tenant_number(settings: Settings, database: Database, name: str) -> int:
     try:
-        async with engine.begin() as connection:
-            yield connection
-    finally:
-        await engine.dispose()
-
-
-async def _tenant_number(database: Database, name: str) -> int:
-    try:
-        async with operator(database) as connection:
+        async with operator_transaction(database.engine) as connection:
             return await find_tenant(connection, name)
     except NotFound:
         if name != DEFAULT_TENANT:
             raise
-    return await make_tenant(database, name)
+    return await make_tenant(settings, database, name)
 
 
-async def make_tenant(database: Database, name: str) -> int:
+async def make_tenant(settings: Settings, database: Database, name: str) -> int:
     """The tenant of that name, made now or by another process a moment ago."""
     try:
-        async with operator(database) as connection:
-            return await create_tenant(connection, name)
+        async with operator_transaction(database.engine) as connection:
+            return await create_tenant(connection, name, quotas_of_new_tenants(settings))
     except Conflict:
-        async with operator(database) as connection:
+        async with operator_transaction(database.engine) as connection:
             return await find_tenant(connection, name)

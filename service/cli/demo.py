@@ -1,0 +1,117 @@
+"""`face-identity demo`: people enrolled from shipped photographs and recognized in other pictures, for real.
+
+It has a tenant of its own in the same database as everything else; a second run replaces its gallery.
+"""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.demo_pictures import ALTERATIONS, GROUP, DemoPictures, jpeg, seated_at, shipped_pictures
+from service.cli.demo_report import DemoReport, Probe, tell
+from service.cli.encoders import EncoderName, encoders_named
+from service.cli.exits import ExitCode
+from service.cli.output import Json, progress
+from service.cli.recognize import annotated_picture
+from service.cli.workplace import Workplace, asynchronous, make_tenant, open_migrated, read_settings
+from service.encoder.encoders import Encoders
+from service.errors import InvalidRequest, NotFound
+from service.gallery.galleries import create_gallery, delete_gallery, find_gallery
+from service.gallery.people import create_person
+from service.identity.enroll import Picture, enroll_pictures
+from service.identity.recognize import Recognition, RecognizedFace, recognize_picture
+
+NAME = "demo"
+"""Of the tenant and of its gallery."""
+
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where its two pictures are written.")]
+
+
+@asynchronous
+async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = None, as_json: Json = False) -> None:
+    """Enroll people from photographs that installed packages ship, and recognize them in other pictures.
+
+    Exit code 1 when someone is not recognized as they should be.
+    """
+    started = time.monotonic()
+    settings, pictures = read_settings(), shipped_pictures()
+    output.mkdir(parents=True, exist_ok=True)
+    with encoders_named(settings, encoder) as encoders, progress() as bar:
+        async with open_migrated(settings) as database:
+            workplace = Workplace(settings, database, await make_tenant(settings, database, NAME))
+            stage = _Stage(workplace, encoders, pictures, output)
+            task = bar.add_task("recognizing", total=1 + len(pictures.portraits) * len(ALTERATIONS))
+            await stage.enroll()
+            probes = []
+            async for probe in stage.probes():
+                probes.append(probe)
+                bar.advance(task)
+    report = DemoReport(settings, encoders.default, pictures, probes, output, time.monotonic() - started)
+    tell(report, as_json)
+    if not report.is_right:
+        raise typer.Exit(ExitCode.NO)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What every step of the demo works with."""
+
+    workplace: Workplace
+    encoders: Encoders
+    pictures: DemoPictures
+    output: Path
+
+    async def enroll(self) -> None:
+        """A new gallery in the place of an earlier run's, with one portrait of each person who is no stranger."""
+        async with self.workplace.session() as session:
+            with contextlib.suppress(NotFound):
+                await delete_gallery(session, await find_gallery(session, NAME))
+            await create_gallery(session, NAME, self.encoders.default)
+            await session.commit()
+        for name in self.pictures.enrolled:
+            await self._enroll_one(name)
+
+    async def _enroll_one(self, name: str) -> None:
+        portrait = Picture(f"{name}.jpg", jpeg(self.pictures.portraits[name]))
+        async with self.workplace.session() as session:
+            person = await create_person(session, await find_gallery(session, NAME), name)
+            await session.commit()
+            enrollment = await enroll_pictures(session, self.encoders, NAME, person.id, [portrait])
+            await session.commit()
+        if not enrollment.faces:
+            reason = enrollment.rejected[0].reason
+            raise InvalidRequest(f"{self.encoders.default.name} cannot enroll the demo's portrait of {name}: {reason}")
+
+    async def probes(self) -> AsyncIterator[Probe]:
+        """The group photo's faces, then every portrait altered in every way."""
+        group = jpeg(self.pictures.group)
+        recognition = await self._recognize(group)
+        (self.output / "group.jpg").write_bytes(group)
+        (self.output / "recognized.jpg").write_bytes(await annotated_picture(self.encoders, group, recognition))
+        seats = {seated_at(face.face.box): face for face in recognition.faces if face.face is not None}
+        for name in self.pictures.seated:
+            yield self._probe(name, GROUP, seats.get(name))
+        for name, portrait in self.pictures.portraits.items():
+            for alteration, altered in ALTERATIONS.items():
+                faces = (await self._recognize(altered(portrait))).faces
+                yield self._probe(name, alteration, faces[0] if faces else None)
+
+    async def _recognize(self, picture: bytes) -> Recognition:
+        async with self.workplace.session() as session:
+            return await recognize_picture(session, self.encoders, NAME, picture, limit=1)
+
+    def _probe(self, name: str, picture: str, face: RecognizedFace | None) -> Probe:
+        candidates = face.decision.candidates if face is not None else ()
+        match = face.decision.match if face is not None else None
+        return Probe(
+            person=name,
+            is_enrolled=name in self.pictures.enrolled,
+            picture=picture,
+            recognized=None if match is None else match.name,
+            similarity=candidates[0].similarity if candidates else None,
+        )

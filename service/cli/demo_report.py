@@ -1,0 +1,140 @@
+"""What the demo tells: a table of who was recognized in which picture, and what was stored where."""
+
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.text import Text
+
+from service.cli.demo_pictures import ALTERATIONS, GROUP, DemoPictures
+from service.cli.output import write_json, write_line, write_table
+from service.database.connection import parse_url
+from service.embedding import EmbeddingSpace
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One face in one picture: who it is, and what the service said."""
+
+    person: str
+    is_enrolled: bool
+    picture: str
+    recognized: str | None
+    similarity: float | None
+    """To the nearest person of the gallery; None where no face was found."""
+
+    @property
+    def is_right(self) -> bool:
+        """An enrolled person is recognized; a stranger's face is found and is nobody's."""
+        if self.is_enrolled:
+            return self.recognized == self.person
+        return self.recognized is None and self.similarity is not None
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """One run of the demo."""
+
+    settings: Settings
+    space: EmbeddingSpace
+    pictures: DemoPictures
+    probes: list[Probe]
+    output: Path
+    seconds: float
+
+    @property
+    def is_right(self) -> bool:
+        """Whether everybody was recognized as they should be."""
+        return all(probe.is_right for probe in self.probes)
+
+    @property
+    def database(self) -> str:
+        """Where the data lies, without the login."""
+        if not self.settings.database_url:
+            return str(self.settings.data_dir / "postgres")
+        url = parse_url(self.settings.database_url)
+        return f"database {url.database} on {url.host or 'this machine'}"
+
+
+def tell(report: DemoReport, as_json: bool) -> None:
+    """Print the report."""
+    if as_json:
+        write_json(_as_json(report))
+        return
+    people, strangers = report.pictures.enrolled, report.pictures.strangers
+    write_line(f"Enrolled from one portrait each ({report.space.name}): {', '.join(people)}.")
+    write_line(f"Not enrolled, and so to be recognized as nobody: {', '.join(strangers)}.\n")
+    columns = [GROUP, *ALTERATIONS]
+    by_place = {(probe.person, probe.picture): probe for probe in report.probes}
+    rows = [
+        [name, *(_cell(by_place.get((name, picture))) for picture in columns)] for name in report.pictures.portraits
+    ]
+    write_table(["", *columns], rows, "")
+    right = sum(probe.is_right for probe in report.probes)
+    write_line(f"\n{right} of {len(report.probes)} faces recognized as they should be, in {report.seconds:.1f} s.")
+    write_line(
+        f"Numbers are similarities to the nearest person; from {report.space.threshold:.2f} it is a match. The probes "
+        "are altered copies of the same\nphotographs: this shows that everything works, not how accurate it is "
+        "(`face-identity evaluate FOLDER` does that).\n"
+    )
+    for line in _places(report):
+        write_line(line)
+
+
+def _cell(probe: Probe | None) -> Text:
+    if probe is None:
+        return Text("")
+    if probe.similarity is None:
+        return Text("WRONG: no face found", style="bold red")
+    said = "no match" if probe.recognized is None else "match"
+    if not probe.is_right and probe.recognized is not None:
+        said = f"taken for {probe.recognized}"
+    text = f"{said} {probe.similarity:.2f}"
+    return Text(text, style="green") if probe.is_right else Text(f"WRONG: {text}", style="bold red")
+
+
+def _places(report: DemoReport) -> list[str]:
+    """What was stored where, how to go on and how to be rid of it."""
+    people, command = len(report.pictures.enrolled), shlex.quote(_program())
+    folder, group = shlex.quote(str(report.output)), shlex.quote(str(report.output / "group.jpg"))
+    return [
+        f"Stored     {people} people with one embedding each, no picture: tenant demo, gallery demo",
+        f"           in {report.database}",
+        f"Written    {report.output / 'recognized.jpg'} (look at it) and {report.output / 'group.jpg'}",
+        f"Try        {command} recognize {group} --tenant demo --gallery demo",
+        f"Serve      {command} serve (or: make run)",
+        f"Remove     {command} tenants delete demo --yes; rm -r {folder}",
+    ]
+
+
+def _program() -> str:
+    """This command as it can be typed here."""
+    found = shutil.which("face-identity")
+    return "face-identity" if found is not None and Path(found).samefile(sys.argv[0]) else sys.argv[0]
+
+
+def _as_json(report: DemoReport) -> dict[str, object]:
+    return {
+        "right": report.is_right,
+        "embedding_space": report.space.name,
+        "threshold": report.space.threshold,
+        "tenant": "demo",
+        "gallery": "demo",
+        "enrolled": report.pictures.enrolled,
+        "strangers": report.pictures.strangers,
+        "probes": [
+            {
+                "person": probe.person,
+                "picture": probe.picture,
+                "recognized": probe.recognized,
+                "similarity": probe.similarity,
+                "right": probe.is_right,
+            }
+            for probe in report.probes
+        ],
+        "annotated": str(report.output / "recognized.jpg"),
+        "seconds": round(report.seconds, 2),
+    }

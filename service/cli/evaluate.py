@@ -1,0 +1,79 @@
+"""`face-identity evaluate`: how an encoder does on the user's own pictures."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.encoders import EncoderName, encoders_named
+from service.cli.output import Json, progress, remark, write_json, write_line, write_table
+from service.cli.recognize import Threshold
+from service.cli.workplace import asynchronous, open_migrated, read_settings
+from service.errors import NotFound
+from service.identity import evaluate as identity
+from service.identity.evaluate import EvaluationReport, Mistake
+
+
+@asynchronous
+async def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with a folder of pictures a person.")],
+    *,
+    encoder: EncoderName = None,
+    threshold: Threshold = None,
+    as_json: Json = False,
+) -> None:
+    """Measure an encoder on a folder of per-person folders; nothing of it is kept.
+
+    In a scratch gallery the first picture of each person is enrolled and the rest are probes; then each person is
+    left out of the gallery once and tried as a stranger.
+    """
+    if not folder.is_dir():
+        raise NotFound(f"there is no folder {folder}")
+    settings = read_settings()
+    with encoders_named(settings, encoder) as encoders:
+        async with open_migrated(settings) as database:
+            with progress() as bar:
+                task = bar.add_task("encoding", total=None)
+                report = await identity.evaluate(
+                    database,
+                    encoders,
+                    folder,
+                    encoders.default,
+                    threshold=threshold,
+                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )
+    if as_json:
+        write_json(asdict(report))
+    else:
+        _tell(report)
+
+
+def _tell(report: EvaluationReport) -> None:
+    write_table(
+        ["measure", "value", "meaning"],
+        [
+            ("people", report.people, f"of whom {report.embedding_space} could enroll one picture"),
+            ("probes", report.probes, "their other pictures"),
+            ("rank-1 rate", _percent(report.rank1_rate), "probes whose nearest person is the right one"),
+            ("FNIR", _percent(report.fnir), f"probes not recognized at threshold {report.threshold:.3f}"),
+            ("FPIR", _percent(report.fpir), f"of {report.strangers} strangers, taken for somebody at that threshold"),
+        ],
+        "",
+    )
+    for failure in report.failed_to_enroll:
+        remark(f"failed to enroll {failure.image}: {failure.reason}")
+    for mistake in report.missed:
+        write_line(f"missed {mistake.image}: {_nearest(mistake)}")
+    for mistake in report.false_accepts:
+        write_line(f"falsely accepted {mistake.image}: {_nearest(mistake)}")
+
+
+def _nearest(mistake: Mistake) -> str:
+    if mistake.candidate is None or mistake.similarity is None:
+        return "nobody is near"
+    return f"nearest is {mistake.candidate}, similarity {mistake.similarity:.3f}"
+
+
+def _percent(rate: float | None) -> str:
+    return "nothing to measure on" if rate is None else f"{rate:.1%}"

@@ -1,0 +1,60 @@
+"""`face-identity serve`, `work` and `migrate`: the long-running processes and the schema they need."""
+
+import asyncio
+import signal
+from typing import Annotated
+
+import typer
+
+from service import app, worker
+from service.cli.encoders import encoders_named
+from service.cli.output import Json, remark, write_json, write_line
+from service.cli.workplace import asynchronous, open_migrated, read_settings
+from service.database.connection import open_database
+from service.database.migration import migrate as bring_up_to_date
+from service.telemetry import configure_logging
+
+
+def serve(
+    *,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on (default: SERVER_IP).")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", min=0, max=65535, help="Port to listen on (default: SERVER_PORT).")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=64, help="Processes that answer (default: SERVER_WORKERS).")
+    ] = None,
+) -> None:
+    """Answer HTTP requests until told to stop; makes and migrates the database when it is new."""
+    settings = read_settings(server_ip=host, server_port=port, server_workers=workers)
+    configure_logging(settings.logger_level)
+    app.serve(settings)
+
+
+@asynchronous
+async def work() -> None:
+    """Run background jobs (imports) until told to stop, beside servers with WORKER_IN_SERVER=false."""
+    settings = read_settings()
+    configure_logging(settings.logger_level)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with encoders_named(settings, None) as encoders:
+        async with open_migrated(settings) as database:
+            remark("working; Ctrl-C stops")
+            await worker.run_worker(database, encoders, stop)
+
+
+def migrate(*, as_json: Json = False) -> None:
+    """Bring the database to the newest schema and say where it stands. Needs the administrator's login."""
+    database = open_database(read_settings())
+    try:
+        state = bring_up_to_date(database.logins)
+    finally:
+        asyncio.run(database.close())
+    if as_json:
+        write_json({"revision": state.revision, "postgresql": state.postgresql, "pgvector": state.pgvector})
+        return
+    write_line(f"schema {state.revision}, PostgreSQL {state.postgresql}, pgvector {state.pgvector}")
+    if not state.pgvector_is_safe:
+        remark("pgvector before 0.8.4 can corrupt an HNSW index under vacuum: update it")
