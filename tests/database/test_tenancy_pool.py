@@ -1,0 +1,97 @@
+"""Fifty tenants over five connections, interleaved, with aborts and timeouts: nobody ever sees a foreign row."""
+
+import asyncio
+import contextlib
+import random
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from service.database.base import metadata
+from service.database.connection import Database, open_pool
+from service.database.tenancy import tenant_session
+from tests.support.tenants import FilledTenant, fill_tenant
+
+TENANTS = 50
+REQUESTS = 1_000
+CONNECTIONS = 5
+AT_ONCE = 40
+TABLES = [table.name for table in metadata.sorted_tables if "tenant_id" in table.c]
+
+
+@dataclass
+class Tally:
+    """What came of the requests."""
+
+    answered: int = 0
+    aborted: int = 0
+    timed_out: int = 0
+    failed: int = 0
+    rows: int = 0
+    foreign: int = 0
+
+
+async def look(session: AsyncSession, tenant_id: int, tally: Tally) -> None:
+    """Ask every table for all its rows, without any filter."""
+    for table in TABLES:
+        seen = (await session.execute(text(f"SELECT tenant_id FROM {table}"))).scalars().all()
+        tally.rows += len(seen)
+        tally.foreign += sum(1 for number in seen if number != tenant_id)
+
+
+async def request(engine: AsyncEngine, tenant: FilledTenant, ending: str, tally: Tally) -> None:
+    """One request of a tenant, which ends well, is aborted by its client, times out, fails or loses its connection."""
+    async with tenant_session(engine, tenant.number) as session:
+        await look(session, tenant.number, tally)
+        if ending == "time out":
+            await session.execute(text("SET LOCAL statement_timeout = 5"))
+        if ending in {"abort", "time out"}:
+            await session.execute(text("SELECT pg_sleep(0.2)"))
+        if ending == "fail":
+            await session.execute(text("SELECT 1 / 0"))
+        if ending == "lose":
+            await session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        await look(session, tenant.number, tally)
+        await (session.commit() if ending == "commit" else session.rollback())
+
+
+async def run(engine: AsyncEngine, tenant: FilledTenant, ending: str, tally: Tally, gate: asyncio.Semaphore) -> None:
+    async with gate:
+        try:
+            if ending == "abort":
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(random.uniform(0.001, 0.05)):  # noqa: S311 - when, not what
+                        await request(engine, tenant, ending, tally)
+                tally.aborted += 1
+                return
+            await request(engine, tenant, ending, tally)
+            tally.answered += 1
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == "57014":
+                tally.timed_out += 1
+            else:
+                tally.failed += 1
+
+
+async def test_fifty_tenants_over_five_connections_see_no_foreign_row(database: Database) -> None:
+    tenants = [await fill_tenant(database) for _ in range(TENANTS)]
+    engine = open_pool(database.logins.service, CONNECTIONS)
+    chance = random.Random(20260131)  # noqa: S311 - the same order every time
+    endings = chance.choices(
+        ["commit", "rollback", "abort", "time out", "fail", "lose"], [8, 4, 4, 2, 2, 1], k=REQUESTS
+    )
+    tally, gate = Tally(), asyncio.Semaphore(AT_ONCE)
+    try:
+        work = [run(engine, chance.choice(tenants), ending, tally, gate) for ending in endings]
+        await asyncio.gather(*work)
+        assert engine.pool.size() == CONNECTIONS  # type: ignore[attr-defined]
+        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    finally:
+        await engine.dispose()
+    print(tally)
+    assert tally.answered + tally.aborted + tally.timed_out + tally.failed == REQUESTS
+    assert min(tally.aborted, tally.timed_out, tally.failed) > 20
+    assert tally.rows > REQUESTS * len(TABLES)
+    assert tally.foreign == 0

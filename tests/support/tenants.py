@@ -1,0 +1,73 @@
+"""Tenants with something in every table, for tests of what one sees of another."""
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.access.admission import admit
+from service.access.operator import operator_transaction
+from service.access.quotas import Quotas
+from service.access.tenant_keys import create_key
+from service.access.tenants import create_tenant
+from service.database.connection import Database
+from service.database.tenancy import tenant_session
+from service.embedding import external_space
+from service.gallery.faces import NewFace, add_faces
+from service.gallery.galleries import create_gallery
+from service.gallery.people import create_person
+from service.jobs.jobs import create_job
+
+GALLERY = "staff"
+PERSON = "Ada"
+SPACE = "external:test:512"
+RATES = Quotas(requests_per_minute=1_000_000, inferences_per_minute=1_000_000)
+
+
+@dataclass(frozen=True)
+class FilledTenant:
+    """A tenant with a gallery, a person, a face, a job and keys; names are the same for every tenant."""
+
+    number: int
+    name: str
+    key: str
+    key_id: str
+    person: str
+    face: str
+    job: str
+
+
+def embedding_of(name: str, dimension: int = 512) -> npt.NDArray[np.float32]:
+    """Always the same embedding for a name, unlike that of any other; shape (dimension,)."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    return np.random.default_rng(seed).standard_normal(dimension).astype(np.float32)
+
+
+async def fill_tenant(database: Database, quotas: Quotas = RATES) -> FilledTenant:
+    """A fresh tenant with a row in every table of tenants."""
+    name = f"tenant-{uuid.uuid4().hex[:12]}"
+    async with operator_transaction(database.engine) as connection:
+        number = await create_tenant(connection, name, quotas)
+    async with tenant_session(database.engine, number) as session:
+        summary, key = await create_key(session, "first")
+        person, face, job = await _fill(session, name)
+        await session.commit()
+    await admit(database.engine, key)
+    return FilledTenant(number, name, key, summary.id, person, face, job)
+
+
+async def _fill(session: AsyncSession, name: str) -> tuple[str, str, str]:
+    space = external_space(SPACE)
+    assert space is not None
+    gallery = await create_gallery(session, GALLERY, space)
+    person = await create_person(session, gallery, PERSON, metadata={"tenant": name})
+    faces = await add_faces(session, gallery, person, [NewFace(embedding_of(name), source=name)])
+    job = await create_job(session, "nothing", {"gallery": GALLERY})
+    await session.execute(
+        text("INSERT INTO job_input (tenant_id, job_id, position, content) SELECT tenant_id, id, 0, '\\x00' FROM job")
+    )
+    return person.id, faces[0].id, job.id
