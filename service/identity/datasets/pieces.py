@@ -10,11 +10,13 @@ from typing import BinaryIO
 READ_BYTES = 256 * 1024
 MAXIMUM_PIECE_BYTES = 4 * 1024 * 1024
 """Of one row, line, label or other value; an embedding of 4,000 numbers has about 100 kB."""
+MAXIMUM_DEPTH = 64
 
 _SIGNIFICANT = re.compile(rb"[^ \t\r\n]")
 _STRUCTURE = re.compile(rb'["\[\]{}]')
 _SCALAR = re.compile(rb'[^ \t\r\n,:"\[\]{}]+')
 _BACKSLASH = ord("\\")
+_CLOSING = {b"[": b"]", b"{": b"}"}
 
 
 class PieceError(Exception):
@@ -103,23 +105,25 @@ def _end_of_text(buffer: bytes, start: int) -> int | None:
 
 
 def _end_of_nested(buffer: bytes, start: int) -> int | None:
-    depth, position = 0, start
-    while (found := _STRUCTURE.search(buffer, position)) is not None:
+    expected: list[bytes] = []  # what closes what is open, the innermost last
+    position: int | None = start
+    while position is not None and (found := _STRUCTURE.search(buffer, position)) is not None:
         character, place = found.group(), found.start()
+        position = place + 1
         if character == b'"':
-            text_end = _end_of_text(buffer, place)
-            if text_end is None:
-                return None
-            position = text_end
-            continue
-        if character == b"[" and (flat_end := _end_of_flat(buffer, place)):
-            position, character = flat_end, b"]"
-            depth += 1
-        else:
-            position = place + 1
-        depth += 1 if character in b"[{" else -1
-        if depth == 0:
+            position = _end_of_text(buffer, place)
+        elif character in _CLOSING:
+            flat_end = _end_of_flat(buffer, place) if character == b"[" else 0
+            if flat_end and not expected:
+                return flat_end
+            position = flat_end or position
+            expected += [] if flat_end else [_CLOSING[character]]
+        elif character != expected.pop():
+            raise PieceError("brackets do not match")
+        elif not expected:
             return position
+        if len(expected) > MAXIMUM_DEPTH:
+            raise PieceError("it is nested too deeply")
     return None
 
 

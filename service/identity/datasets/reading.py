@@ -15,13 +15,13 @@ from service.gallery.content import check_metadata, check_name
 from service.gallery.loading import ReferenceRow
 from service.identity.datasets.numbers import numbers_of_csv
 from service.identity.datasets.pieces import MAXIMUM_PIECE_BYTES, PieceError, Pieces
-from service.identity.datasets.rows import EncoderEntry, NdjsonRow, check_source, explain, source_of
+from service.identity.datasets.rows import EncoderEntry, NdjsonRow, free_value, explain, source_of
 from service.identity.datasets.shapes import Shape
 
 LABEL_IN_ERRORS = 60
 
 _anything = msgspec.json.Decoder()
-_text = msgspec.json.Decoder(str)
+_label = msgspec.json.Decoder(str)
 _encoder_entry = msgspec.json.Decoder(EncoderEntry)
 _ndjson_row = msgspec.json.Decoder(NdjsonRow)
 
@@ -73,7 +73,7 @@ def _read_encoder(file: BinaryIO, space: EmbeddingSpace) -> Iterator[ReferenceRo
         pieces.take("{")
         is_open = pieces.peek() != "}"
         while is_open:
-            label = check_name(_decode(_text, pieces.value()), "label")
+            label = check_name(_decode(_label, pieces.value()), "label")
             place = f"label {label[:LABEL_IN_ERRORS]!r}"
             pieces.take(":")
             pieces.take("[")
@@ -116,15 +116,19 @@ def _ndjson_reference(line: bytes, space: EmbeddingSpace) -> ReferenceRow:
     values = np.array(row.embedding, dtype=np.float64)
     check_embedding(values, space)
     external_id = None if row.external_id is None else check_name(row.external_id, "external_id")
-    metadata = None if row.metadata is None else check_metadata(row.metadata)
-    return ReferenceRow(check_name(row.person, "person"), external_id, values, check_source(row.source), metadata)
+    metadata = free_value("metadata", row.metadata)
+    if metadata is not None:
+        check_metadata(metadata)
+    source = free_value("source", row.source)
+    return ReferenceRow(check_name(row.person, "person"), external_id, values, source, metadata)
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], piece: bytes) -> Any:
     try:
         return decoder.decode(piece)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidDataset(explain(error, piece)) from None
+        fields: tuple[str, ...] = getattr(decoder.type, "__struct_fields__", ())
+        raise InvalidDataset(explain(error, piece, fields)) from None
 
 
 class _At:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +11,10 @@ from service.errors import InvalidDataset
 from service.gallery.content import check_json
 
 _PLACE = re.compile(r" - at `(?:\$\.?)?([^`]*)`")
+_MISSING = re.compile(r"Object missing required field `([^`]*)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `([^`]*)`")
+_LONGEST_NAME = 60
+_LONGEST_REASON = 200
 _LARGEST_INTEGER = 1 << 53  # beyond it JSON readers disagree
 
 
@@ -22,13 +27,13 @@ class EncoderEntry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NdjsonRow(msgspec.Struct, forbid_unknown_fields=True):
-    """A line of NDJSON."""
+    """A line of NDJSON. `source` and `metadata` are read by Python's parser, which keeps integers of any size."""
 
     person: str
     embedding: list[float]
     external_id: str | None = None
-    source: Any = None
-    metadata: dict[str, Any] | None = None
+    source: msgspec.Raw = msgspec.Raw(b"null")
+    metadata: msgspec.Raw = msgspec.Raw(b"null")
 
 
 def source_of(entry: EncoderEntry) -> Any:
@@ -43,19 +48,35 @@ def source_of(entry: EncoderEntry) -> Any:
     return None
 
 
-def check_source(source: Any) -> Any:
-    """The source of a line of NDJSON itself; InvalidRequest for one that cannot be kept."""
-    return None if source is None else check_json(source, "source")
+def free_value(field: str, raw: msgspec.Raw) -> Any:
+    """What stands in `source` or `metadata`; InvalidRequest for what cannot be kept."""
+    try:
+        value = json.loads(bytes(raw))
+    except (ValueError, RecursionError):
+        raise InvalidDataset(f"`{field}` is not well-formed JSON") from None
+    return None if value is None else check_json(value, field)
 
 
-def explain(error: Exception, piece: bytes) -> str:
-    """What is wrong with a piece, naming the field and the number and quoting nothing of it."""
+def explain(error: Exception, piece: bytes, fields: Sequence[str]) -> str:
+    """What is wrong with a piece, naming the field and the number and quoting nothing of it.
+
+    `fields` are those that it may have.
+    """
     if isinstance(error, msgspec.ValidationError):
-        found = _PLACE.search(str(error))
-        what = _PLACE.sub("", str(error)).replace("`", "")
-        return f"`{found.group(1)}`: {what}" if found and found.group(1) else what
-    not_finite = _field_not_finite(piece)
-    return f"`{not_finite}` has a number that is not finite" if not_finite else "it is not JSON"
+        return _explain_field(str(error), fields)[:_LONGEST_REASON]
+    if _is_not_finite(piece):
+        return "a number is not finite (NaN or Infinity)"
+    return "it is not well-formed JSON"
+
+
+def _explain_field(message: str, fields: Sequence[str]) -> str:
+    if missing := _MISSING.match(message):
+        return f"`{missing.group(1)}` is missing"
+    if unknown := _UNKNOWN.match(message):
+        return f"there is no field `{unknown.group(1)[:_LONGEST_NAME]}`, only {', '.join(fields)}"
+    place = _PLACE.search(message)
+    reason = _PLACE.sub("", message).replace("`", "").lower()
+    return f"`{place.group(1)}`: {reason}" if place and place.group(1) else reason
 
 
 def _path_or_index(field: str, value: Any) -> Any:
@@ -66,11 +87,11 @@ def _path_or_index(field: str, value: Any) -> Any:
     return check_json(value, field)
 
 
-def _field_not_finite(piece: bytes) -> str | None:
-    """The field with NaN or Infinity, which Python writes and JSON does not have; None where that is not it."""
+def _is_not_finite(piece: bytes) -> bool:
+    """Whether it would be JSON but for NaN or Infinity, which Python writes and JSON does not have."""
     found: list[str] = []
     try:
         json.loads(piece, parse_constant=found.append)
     except (ValueError, RecursionError):
-        return None
-    return "embedding" if found else None
+        return False
+    return bool(found)

@@ -3,6 +3,7 @@
 Numbers are written as the shortest decimal that reads back as the same float64.
 """
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
@@ -21,9 +22,10 @@ _json = msgspec.json.Encoder()
 
 
 def export_dataset(session: AsyncSession, gallery: Gallery, format: Format) -> AsyncIterator[bytes]:
-    """The gallery's references: `dataset` and `ndjson` in order of enrollment, `encoder` person by person.
+    """The gallery's references: `dataset` and `ndjson` in order of enrollment, `encoder` name by name.
 
-    `dataset` and `encoder` know people by name alone; external ids, metadata and (in `dataset`) sources are in ndjson.
+    `dataset` and `encoder` know people by name alone: what tells people of one name apart (external ids), metadata
+    and, in `dataset`, sources are in `ndjson` only.
     """
     writers = {"dataset": _dataset, "encoder": _encoder, "ndjson": _ndjson}
     return _in_chunks(writers[format](session, gallery))
@@ -49,15 +51,16 @@ async def _dataset(session: AsyncSession, gallery: Gallery) -> AsyncIterator[byt
 
 
 async def _encoder(session: AsyncSession, gallery: Gallery) -> AsyncIterator[bytes]:
-    person: tuple[str, str | None] | None = None
+    """A name comes once, for JSON readers keep only the last of equal keys: people of one name share its list."""
+    label: str | None = None
     position = 0
-    async for reference in stream_references(session, gallery, by_person=True):
-        if (reference.name, reference.external_id) != person:
-            yield (b"{" if person is None else b"],\n") + _json.encode(reference.name) + b":["
-            person, position = (reference.name, reference.external_id), 0
+    async for reference in stream_references(session, gallery, by_name=True):
+        if reference.name != label:
+            yield (b"{" if label is None else b"],\n") + _json.encode(reference.name) + b":["
+            label, position = reference.name, 0
         yield (b",\n" if position else b"") + _entry(reference, position)
         position += 1
-    yield b"{}\n" if person is None else b"]}\n"
+    yield b"{}\n" if label is None else b"]}\n"
 
 
 def _entry(reference: Reference, position: int) -> bytes:
@@ -76,7 +79,8 @@ async def _ndjson(session: AsyncSession, gallery: Gallery) -> AsyncIterator[byte
         row: dict[str, Any] = {"person": reference.name}
         optional = {"external_id": reference.external_id, "source": reference.source, "metadata": reference.metadata}
         row |= {field: value for field, value in optional.items() if value not in (None, {})}
-        yield _json.encode(row)[:-1] + b',"embedding":' + _numbers(reference.values) + b"}\n"
+        head = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()  # integers of any size
+        yield head[:-1] + b',"embedding":' + _numbers(reference.values) + b"}\n"
 
 
 def _numbers(values: npt.NDArray[np.float64]) -> bytes:
