@@ -290,6 +290,11 @@ def create_gallery() -> None:
         sa.Column("default_threshold", sa.REAL, nullable=False, comment="The embedding space's own."),
         sa.Column("threshold", sa.REAL, comment="This gallery's; null: the embedding space's default."),
         created_at(),
+        sa.Column(
+            "expires_at",
+            sa.DateTime(timezone=True),
+            comment="Of a scratch gallery, see scratch.py; else null.",
+        ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="gallery_pkey"),
         sa.UniqueConstraint("tenant_id", "name", name="gallery_tenant_id_name_key"),
         belongs_to("gallery", "tenant", ["tenant_id"], ["tenant_id"]),

@@ -50,14 +50,9 @@ async def create_gallery(
     session: AsyncSession, name: str, space: EmbeddingSpace, threshold: float | None = None
 ) -> Gallery:
     """Make an empty gallery; Conflict where the tenant has one of that name."""
-    values = {
+    values = space_columns(space) | {
         "tenant_id": tenant_of(session),
         "name": check_gallery_name(name),
-        "embedding_space": space.name,
-        "embedding_space_digest": space.digest,
-        "dimension": space.dimension,
-        "metric": space.metric,
-        "default_threshold": space.threshold,
         "threshold": _check_threshold(threshold),
     }
     statement = insert(tables.gallery).values(values).returning(tables.gallery)
@@ -66,16 +61,16 @@ async def create_gallery(
             row = (await session.execute(statement)).one()
     except IntegrityError as error:
         raise Conflict(f"there is a gallery named {name!r} already") from error
-    return _gallery(row, 0, 0, 0)
+    return gallery_of(row, is_new=True)
 
 
 async def find_gallery(session: AsyncSession, name: str) -> Gallery:
     """The gallery of that name; NotFound where the tenant has none."""
-    rows = await session.execute(_with_counts(tables.gallery.c.name == name, tenant_of(session)))
+    rows = await session.execute(with_counts(_IS_LASTING & (tables.gallery.c.name == name), tenant_of(session)))
     row = rows.one_or_none()
     if row is None:
         raise NotFound(f"there is no gallery named {name!r}")
-    return _gallery(row, row.people, row.faces, row.templates)
+    return gallery_of(row)
 
 
 async def list_galleries(
@@ -83,12 +78,12 @@ async def list_galleries(
 ) -> Page[Gallery]:
     """The tenant's galleries in the order they were made; `names` leaves out all others."""
     cursors = Cursor("galleries", tenant_of(session), sorted(names) if names is not None else None)
-    wanted = tables.gallery.c.id > cursors.after(cursor)
+    wanted = _IS_LASTING & (tables.gallery.c.id > cursors.after(cursor))
     if names is not None:
         wanted &= tables.gallery.c.name.in_(names)
-    statement = _with_counts(wanted, tenant_of(session)).order_by(tables.gallery.c.id).limit(check_limit(limit) + 1)
+    statement = with_counts(wanted, tenant_of(session)).order_by(tables.gallery.c.id).limit(check_limit(limit) + 1)
     rows = (await session.execute(statement)).all()
-    found = [_gallery(row, row.people, row.faces, row.templates) for row in rows]
+    found = [gallery_of(row) for row in rows]
     return cursors.page(found, [gallery.id for gallery in found], limit)
 
 
@@ -134,7 +129,22 @@ def _is(gallery: Gallery) -> ColumnElement[bool]:
     return (tables.gallery.c.tenant_id == gallery.tenant_id) & (tables.gallery.c.id == gallery.id)
 
 
-def _with_counts(wanted: ColumnElement[bool], tenant_id: int) -> Select[Any]:
+_IS_LASTING = tables.gallery.c.expires_at.is_(None)
+
+
+def space_columns(space: EmbeddingSpace) -> dict[str, Any]:
+    """What a gallery's row keeps of its embedding space."""
+    return {
+        "embedding_space": space.name,
+        "embedding_space_digest": space.digest,
+        "dimension": space.dimension,
+        "metric": space.metric,
+        "default_threshold": space.threshold,
+    }
+
+
+def with_counts(wanted: ColumnElement[bool], tenant_id: int) -> Select[Any]:
+    """The tenant's galleries for which `wanted` holds, each with what it holds now."""
     size = tables.gallery_size.c
     sums = [func.coalesce(func.sum(size[name]), 0).label(name) for name in ("people", "faces", "templates")]
     counted = (
@@ -143,12 +153,14 @@ def _with_counts(wanted: ColumnElement[bool], tenant_id: int) -> Select[Any]:
     return select(tables.gallery, counted).where(tables.gallery.c.tenant_id == tenant_id, wanted)
 
 
-def _gallery(row: Row[Any], people: int, faces: int, templates: int) -> Gallery:
+def gallery_of(row: Row[Any], *, is_new: bool = False) -> Gallery:
+    """The gallery in a row of `with_counts`, or in the row that was inserted."""
     space = EmbeddingSpace(
         row.embedding_space, row.embedding_space_digest, row.dimension, row.metric, _short(row.default_threshold)
     )
     own = None if row.threshold is None else _short(row.threshold)
-    return Gallery(row.tenant_id, row.id, row.name, space, own, row.created_at, int(people), int(faces), int(templates))
+    counts = (0, 0, 0) if is_new else (int(row.people), int(row.faces), int(row.templates))
+    return Gallery(row.tenant_id, row.id, row.name, space, own, row.created_at, *counts)
 
 
 def _short(stored: float) -> float:

@@ -44,6 +44,7 @@ gallery = Table(
     Column("default_threshold", REAL, nullable=False, comment="The embedding space's own."),
     Column("threshold", REAL, comment="This gallery's; null: the embedding space's default."),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("expires_at", DateTime(timezone=True), comment="Of a scratch gallery, see scratch.py; else null."),
     UniqueConstraint("tenant_id", "name"),
     ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], ondelete="CASCADE"),
 )

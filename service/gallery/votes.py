@@ -54,7 +54,8 @@ def _statement(similarity: str, condition: str) -> TextClause:
         ), contender AS (
             SELECT *, max(certain) OVER (PARTITION BY ordinal) AS most FROM counted
         )
-        SELECT contender.ordinal, contender.person_id, person.name, contender.certain, reference.first, doubtful.originals
+        SELECT contender.ordinal, contender.person_id, contender.certain, person.name, reference.first,
+            doubtful.originals
         FROM contender
         JOIN person ON person.tenant_id = :tenant AND person.gallery_id = :gallery AND person.id = contender.person_id
         CROSS JOIN LATERAL (
