@@ -48,19 +48,30 @@ class EncodedFace:
 
 
 class Encoder(Protocol):
-    """One detector and one recognition model. Methods are thread-safe and block while the model works."""
+    """One detector and one recognition model. Methods are thread-safe and block while they work.
+
+    The three steps are apart so that crops of several pictures can be embedded in one batch.
+    """
 
     @property
     def space(self) -> EmbeddingSpace:
         """The embedding space of every embedding this encoder gives."""
         ...
 
+    def load(self) -> None:
+        """Load the models now rather than at the first use."""
+        ...
+
     def detect(self, image: Image) -> list[DetectedFace]:
         """Every face in the picture, largest first."""
         ...
 
-    def embed(self, image: Image, faces: Sequence[DetectedFace]) -> list[Embedding]:
-        """One embedding for each of `faces`, in their order."""
+    def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
+        """Each of `faces` cut out upright, as the recognition model takes it; all crops have the same shape."""
+        ...
+
+    def embed(self, crops: Sequence[Image]) -> list[Embedding]:
+        """One embedding for each crop of `align`, in their order; the crops may come from several pictures."""
         ...
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """The default encoder: dlib's HOG face detector, 5 landmarks and 128-d ResNet, with weights from an installed package.
 
 The package is face-recognition-models (public domain); its __init__ needs the removed pkg_resources and is never
-imported. Models load at the first use.
+imported. Models load at the first use. dlib detects and aligns; its network runs in ONNX Runtime.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import importlib.util
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import cv2
@@ -16,17 +17,22 @@ import numpy as np
 
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.contract import Box, DetectedFace, Image
+from service.encoder.dlib_network import CHIP_SIDE, dlib_onnx_model
+from service.encoder.processors import usable_processors
 from service.encoder.quality import measure_quality
+from service.encoder.sessions import open_session
 from service.errors import InvalidModel
 
 THRESHOLD = 0.45
-"""Similarity 1 - distance. dlib's own bound is a distance of 0.6; docs/decisions tells why ours is stricter."""
+"""Similarity 1 - distance. dlib's own bound is a distance of 0.6; ours is stricter: docs/decisions/0004-encoders-and-thresholds.md."""
 
 _LANDMARK_FILE = "shape_predictor_5_face_landmarks.dat"
 _RECOGNITION_FILE = "dlib_face_recognition_resnet_model_v1.dat"
+_CHIP_BORDER = 0.25  # as dlib's compute_face_descriptor cuts it
 _PREPROCESSING = b"dlib hog; 5 landmarks; chip 150 px, padding 0.25; no jitter"
 _SMALLEST_FACE_PIXELS = 80  # what the HOG detector sees without enlarging
 _LONGEST_SIDE_PIXELS = 1600  # larger pictures are searched at this size: 150 ms instead of 1 s for 20 megapixels
+_LONGEST_ENLARGED_PIXELS = 2400  # of the second search, where the first found nothing
 _ENLARGE_BELOW_PIXELS = 900
 
 
@@ -38,42 +44,72 @@ class DlibEncoder:
         self._landmark_path = folder / _LANDMARK_FILE
         self._recognition_path = folder / _RECOGNITION_FILE
         self._space = _space(self._landmark_path, self._recognition_path)
-        self._of_thread = threading.local()  # dlib's objects keep buffers between calls
+        self._loading = threading.Lock()
+        self._loaded: _Models | None = None
 
     @property
     def space(self) -> EmbeddingSpace:
         """128 numbers compared by Euclidean distance."""
         return self._space
 
+    def load(self) -> None:
+        """Load the models now rather than at the first use."""
+        self._models()
+
     def detect(self, image: Image) -> list[DetectedFace]:
         """Every face of about 40 pixels or more (1/20 of the longer side in large pictures), largest first."""
         models = self._models()
-        faces = [_detected(models, image, rectangle, score) for rectangle, score in _rectangles(models.detector, image)]
+        detector = models.detectors.get()
+        try:
+            found = _rectangles(detector, image)
+        finally:
+            models.detectors.put(detector)
+        faces = [_detected(models.landmarks, image, rectangle, score) for rectangle, score in found]
         return sorted(faces, key=lambda face: -face.box.area)
 
-    def embed(self, image: Image, faces: Sequence[DetectedFace]) -> list[Embedding]:
-        """One embedding of shape (128,) a face, in their order."""
-        models = self._models()
-        shapes = [models.landmarks(image, _rectangle(face.box)) for face in faces]
-        return [_embedding(models, image, shape) for shape in shapes]
+    def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
+        """Each face turned upright, 150 x 150 pixels with a border of a quarter."""
+        import dlib
+
+        landmarks = self._models().landmarks
+        return [
+            dlib.get_face_chip(image, landmarks(image, _rectangle(face.box)), CHIP_SIDE, _CHIP_BORDER) for face in faces
+        ]
+
+    def embed(self, crops: Sequence[Image]) -> list[Embedding]:
+        """One embedding of shape (128,) a crop, in their order."""
+        if not crops:
+            return []
+        blob = np.stack(crops).transpose(0, 3, 1, 2).astype(np.float32)
+        return list(self._models().network.run(None, {"chips": blob})[0])
 
     def close(self) -> None:
         """Let go of the models."""
-        self._of_thread = threading.local()
+        self._loaded = None
 
     def _models(self) -> "_Models":
-        if not hasattr(self._of_thread, "models"):
-            self._of_thread.models = _load(self._landmark_path, self._recognition_path)
-        models: _Models = self._of_thread.models
-        return models
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = _load(self._landmark_path, self._recognition_path)
+            return self._loaded
 
 
 class _Models(NamedTuple):
-    """dlib's objects, of no type that it declares."""
+    """dlib's objects, of no type that it declares. A detector keeps buffers between calls: one call at a time."""
 
-    detector: Any
+    detectors: "SimpleQueue[Any]"
     landmarks: Any
-    recognition: Any
+    network: Any
+
+
+def _load(landmarks: Path, recognition: Path) -> _Models:
+    import dlib
+
+    detectors: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(usable_processors()):
+        detectors.put(dlib.get_frontal_face_detector())
+    session = open_session(dlib_onnx_model(recognition), -1, 1, "ENCODER")
+    return _Models(detectors, dlib.shape_predictor(str(landmarks)), session)
 
 
 def _weights_folder() -> Path:
@@ -93,22 +129,13 @@ def _space(*files: Path) -> EmbeddingSpace:
     return EmbeddingSpace("dlib", digest.hexdigest(), 128, "euclidean", THRESHOLD)
 
 
-def _load(landmarks: Path, recognition: Path) -> _Models:
-    import dlib
-
-    return _Models(
-        dlib.get_frontal_face_detector(),
-        dlib.shape_predictor(str(landmarks)),
-        dlib.face_recognition_model_v1(str(recognition)),
-    )
-
-
 def _rectangles(detector: Any, image: Image) -> list[tuple[Any, float]]:
     """Rectangles in pixels of `image` and detection scores; enlarged once more where nothing was found."""
     longest = max(image.shape[:2])
     scale = 2.0 if longest < _ENLARGE_BELOW_PIXELS else min(1.0, _LONGEST_SIDE_PIXELS / longest)
     found = _at_scale(detector, image, scale)
-    return found or _at_scale(detector, image, 2 * scale)
+    larger = min(2 * scale, _LONGEST_ENLARGED_PIXELS / longest)
+    return found or (_at_scale(detector, image, larger) if larger > 1.2 * scale else [])
 
 
 def _at_scale(detector: Any, image: Image, scale: float) -> list[tuple[Any, float]]:
@@ -134,9 +161,9 @@ def _rectangle(box: Box) -> Any:
     return dlib.rectangle(round(box.left), round(box.top), round(box.right), round(box.bottom))
 
 
-def _detected(models: _Models, image: Image, rectangle: Any, score: float) -> DetectedFace:
+def _detected(predictor: Any, image: Image, rectangle: Any, score: float) -> DetectedFace:
     box = Box(rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom())
-    points = [(float(part.x), float(part.y)) for part in models.landmarks(image, rectangle).parts()]
+    points = [(float(part.x), float(part.y)) for part in predictor(image, rectangle).parts()]
     landmarks = _five_points(points)
     confidence = float(np.clip(0.5 + score / 2, 0.0, 1.0))
     return DetectedFace(box, confidence, landmarks, measure_quality(image, box, landmarks, confidence).score)
@@ -153,7 +180,3 @@ def _five_points(points: list[tuple[float, float]]) -> tuple[tuple[float, float]
     lower = nose + (nose - middle) * 0.6
     half = (right - left) * 0.38
     return tuple((float(x), float(y)) for x, y in (left, right, nose, lower - half, lower + half))
-
-
-def _embedding(models: _Models, image: Image, shape: Any) -> Embedding:
-    return np.array(models.recognition.compute_face_descriptor(image, shape), dtype=np.float32)

@@ -10,7 +10,7 @@ from service.encoder.contract import Box, Image
 
 _GREEN = (0, 200, 60)
 _BLACK = (0, 0, 0)
-_FONTS = ("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
+_FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf", "NotoSans-Regular.ttf", "arial.ttf")
 
 
 def annotate(

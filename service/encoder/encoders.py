@@ -61,6 +61,11 @@ class Encoders:
         most = self._maximum_faces if maximum_faces is None else maximum_faces
         return await self._in_thread(lambda: _encode(encoder, self._pixels(image), most))
 
+    def load(self) -> None:
+        """Load every model now, so that the first request need not wait. Blocks."""
+        for encoder in self._encoders:
+            encoder.load()
+
     def close(self) -> None:
         """Wait for work under way, then let go of threads and models."""
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -94,7 +99,7 @@ class Encoders:
 
 def _encode(encoder: Encoder, image: Image, maximum_faces: int) -> list[EncodedFace]:
     faces = encoder.detect(image)[:maximum_faces]
-    embeddings = encoder.embed(image, faces) if faces else []
+    embeddings = encoder.embed(encoder.align(image, faces)) if faces else []
     return [EncodedFace(face, embedding) for face, embedding in zip(faces, embeddings, strict=True)]
 
 

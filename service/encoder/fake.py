@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.contract import Box, DetectedFace, Image
@@ -37,19 +36,27 @@ class FakeEncoder:
         """512 numbers compared by cosine."""
         return FAKE_SPACE
 
+    def load(self) -> None:
+        """There are no models."""
+
     def detect(self, image: Image) -> list[DetectedFace]:
         """Every frame, largest first, from left to right among equals."""
         faces = [_detected(image, box) for box in _frames(image)]
         return sorted(faces, key=lambda face: (-round(face.box.area, -2), face.box.left))
 
-    def embed(self, image: Image, faces: Sequence[DetectedFace]) -> list[Embedding]:
-        """One embedding of shape (512,) a face, in their order."""
-        return [self._embedding(_cells(image, face.box)) for face in faces]
+    def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
+        """The pattern inside each frame, one pixel a cell."""
+        return [_cells(image, face.box) for face in faces]
+
+    def embed(self, crops: Sequence[Image]) -> list[Embedding]:
+        """One embedding of shape (512,) a crop, in their order."""
+        return [self._embedding(crop) for crop in crops]
 
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _embedding(self, cells: npt.NDArray[np.float64]) -> Embedding:
+    def _embedding(self, crop: Image) -> Embedding:
+        cells = crop[:, :, 1].astype(np.float64)
         folded = (cells[:, : CELLS // 2] + cells[:, : CELLS // 2 - 1 : -1]).ravel()
         centered = folded - folded.mean()
         scale = float(np.linalg.norm(centered)) or 1.0
@@ -75,12 +82,11 @@ def _frame(left: int, top: int, width: int, height: int, area: int) -> Box | Non
     return box if abs(share - expected) < 0.15 else None
 
 
-def _cells(image: Image, box: Box) -> npt.NDArray[np.float64]:
+def _cells(image: Image, box: Box) -> Image:
     border = (box.right - box.left) * FRAME_SHARE
     rows = slice(round(box.top + border), max(round(box.bottom - border), round(box.top + border) + 1))
     columns = slice(round(box.left + border), max(round(box.right - border), round(box.left + border) + 1))
-    grey = cv2.cvtColor(np.ascontiguousarray(image[rows, columns]), cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.resize(grey, (CELLS, CELLS), interpolation=cv2.INTER_AREA)).astype(np.float64)
+    return np.asarray(cv2.resize(image[rows, columns], (CELLS, CELLS), interpolation=cv2.INTER_AREA))
 
 
 def _detected(image: Image, box: Box) -> DetectedFace:

@@ -12,14 +12,16 @@ import numpy as np
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.alignment import aligned_crop
 from service.encoder.arcface import ArcfaceRecognizer, batched_model
-from service.encoder.contract import Box, DetectedFace, Image
+from service.encoder.contract import DetectedFace, Image
+from service.encoder.detections import faces_of
 from service.encoder.packs import ModelFile, Pack, load_onnx
-from service.encoder.quality import measure_quality
-from service.encoder.scrfd import Detections, ScrfdDetector
+from service.encoder.scrfd import ScrfdDetector
 from service.encoder.sessions import open_session
 
-THRESHOLD = 0.4
-"""Cosine similarity from which two faces count as the same person; docs/decisions tells where it comes from."""
+WIDE_THRESHOLD = 0.4
+NARROW_THRESHOLD = 0.45
+"""Cosine from which two faces count as the same person: networks of 512 numbers and more, and of fewer, whose
+strangers spread wider (docs/decisions/0004-encoders-and-thresholds.md)."""
 
 _PREPROCESSING = "insightface: scrfd 0.5, 5 landmarks, arcface template, RGB"
 
@@ -34,22 +36,30 @@ class InsightfaceEncoder:
         model = batched_model(load_onnx(recognition.path))
         session = open_session(model, recognizer_device, 1, "RECOGNIZER_LOAD_DEVICE")
         self._recognizer = ArcfaceRecognizer(session, recognition.mean, recognition.std)
-        self._space = EmbeddingSpace(name, _digest(pack), self._recognizer.dimension, "cosine", THRESHOLD)
+        dimension = self._recognizer.dimension
+        threshold = WIDE_THRESHOLD if dimension >= 512 else NARROW_THRESHOLD
+        self._space = EmbeddingSpace(name, _digest(pack), dimension, "cosine", threshold)
 
     @property
     def space(self) -> EmbeddingSpace:
         """As many numbers as the network gives, compared by cosine."""
         return self._space
 
+    def load(self) -> None:
+        """They are loaded when it is made."""
+
     def detect(self, image: Image) -> list[DetectedFace]:
         """Every face in the picture, largest first."""
-        faces = _faces(image, self._detector.detect(image))
-        return sorted(faces, key=lambda face: -face.box.area)
+        return faces_of(image, self._detector.detect(image))
 
-    def embed(self, image: Image, faces: Sequence[DetectedFace]) -> list[Embedding]:
-        """One embedding a face, in their order."""
+    def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
+        """Each face on the network's template."""
         side = self._recognizer.side
-        return self._recognizer.embed([aligned_crop(image, np.array(face.landmarks), side) for face in faces])
+        return [aligned_crop(image, np.array(face.landmarks), side) for face in faces]
+
+    def embed(self, crops: Sequence[Image]) -> list[Embedding]:
+        """One embedding a crop, in their order."""
+        return self._recognizer.embed(crops)
 
     def close(self) -> None:
         """Let go of the sessions."""
@@ -64,18 +74,3 @@ def _digest(pack: Pack) -> str:
 
 def _described(file: ModelFile) -> list[str | float]:
     return [file.digest, file.mean, file.std]
-
-
-def _faces(image: Image, found: Detections) -> list[DetectedFace]:
-    return [
-        _face(image, *(part.tolist() for part in row))
-        for row in zip(found.boxes, found.scores, found.landmarks, strict=True)
-    ]
-
-
-def _face(image: Image, sides: list[float], score: float, points: list[list[float]]) -> DetectedFace:
-    height, width = image.shape[:2]
-    left, top, right, bottom = sides
-    box = Box(max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom))
-    landmarks = tuple((x, y) for x, y in points)
-    return DetectedFace(box, score, landmarks, measure_quality(image, box, landmarks, score).score)

@@ -7,6 +7,9 @@ from service.encoder.images import ImageLimits
 from service.errors import InvalidSettings
 from service.settings import Settings
 
+KINDS = ("dlib", "fake", "insightface:NAME_OR_FOLDER", "legacy:FOLDER", "legacy-padded-crop:FOLDER")
+"""What ENCODER may name."""
+
 
 def open_encoders(settings: Settings) -> Encoders:
     """Every encoder that ENCODER names, in its order. InvalidSettings names a wrong one."""
@@ -19,7 +22,7 @@ def open_encoders(settings: Settings) -> Encoders:
 
 
 def load_encoder(name: str, settings: Settings) -> Encoder:
-    """The encoder called `name`: `dlib`, `fake` or `insightface:NAME_OR_FOLDER`."""
+    """The encoder called `name`: one of `KINDS`."""
     if name == "fake":
         return FakeEncoder()
     if name == "dlib":
@@ -33,4 +36,16 @@ def load_encoder(name: str, settings: Settings) -> Encoder:
         pack = find_pack(name.removeprefix("insightface:"), settings.data_dir)
         devices = (settings.detector_load_device, settings.recognizer_load_device)
         return InsightfaceEncoder(name, pack, *devices)
-    raise InvalidSettings(f"ENCODER: {name!r} is none of dlib, fake, insightface:NAME_OR_FOLDER")
+    if name.startswith(("legacy:", "legacy-padded-crop:")):
+        return _load_legacy(name, settings)
+    raise InvalidSettings(f"ENCODER: {name!r} is none of {', '.join(KINDS)}")
+
+
+def _load_legacy(name: str, settings: Settings) -> Encoder:
+    from service.encoder.legacy_encoder import LegacyEncoder
+    from service.encoder.legacy_models import find_models
+
+    kind, _, folder = name.partition(":")
+    models = find_models(folder, settings.data_dir)
+    devices = (settings.detector_load_device, settings.recognizer_load_device)
+    return LegacyEncoder(name, models, "aligned" if kind == "legacy" else "padded-crop", *devices)

@@ -44,6 +44,8 @@ class Pack:
 
 def find_pack(name: str, data_dir: Path) -> Pack:
     """The pack in the folder `name`, or of that name; InvalidSettings says where it was looked for."""
+    if not name:
+        raise InvalidSettings("ENCODER: insightface: needs the name or folder of a pack behind it")
     places = [Path(name).expanduser(), data_dir / "models" / name, Path.home() / ".insightface" / "models" / name]
     for place in places:
         if place.is_dir():
@@ -120,7 +122,7 @@ def _scaling(preprocessing: object, task: Task, place: str) -> tuple[float, floa
 def _loose_pack(folder: Path) -> Pack:
     found: dict[Task, ModelFile] = {}
     for path in sorted(folder.glob("*.onnx")):
-        known = _recognized(path)
+        known = recognize_file(path)
         if known is not None and known[0] not in found:
             found[known[0]] = known[1]
     missing = [task for task in TASKS if task not in found]
@@ -129,7 +131,7 @@ def _loose_pack(folder: Path) -> Pack:
     return Pack(folder, found["detection"], found["recognition"])
 
 
-def _recognized(path: Path) -> tuple[Task, ModelFile] | None:
+def recognize_file(path: Path) -> tuple[Task, ModelFile] | None:
     """What a loose file is for, by insightface's rules: five or more outputs detect, a square input of 112 or more
     pixels recognizes (192 are landmarks, 96 attributes, two inputs swap faces)."""
     graph = load_onnx(path, weights=False).graph

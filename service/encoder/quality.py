@@ -84,4 +84,4 @@ def _pose(landmarks: npt.NDArray[np.float64]) -> float:
     down = np.array([-across[1], across[0]]) / length
     mouth = float(np.dot((left_mouth + right_mouth) / 2 - left_eye, down))
     height = float(np.dot(nose - left_eye, down)) / mouth if mouth > 1.0 else 0.0
-    return min(1 - _ramp(abs(along - 0.5), 0.15, 0.5), 1 - _ramp(abs(height - 0.5), 0.2, 0.5))
+    return min(1 - _ramp(abs(along - 0.5), 0.15, 0.75), 1 - _ramp(abs(height - 0.5), 0.2, 0.75))

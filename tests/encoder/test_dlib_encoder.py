@@ -1,0 +1,31 @@
+"""The dlib encoder against dlib itself."""
+
+import dlib
+import numpy as np
+import pytest
+
+from service.encoder.contract import Encoder
+from service.encoder.dlib_encoder import _RECOGNITION_FILE, _weights_folder
+from service.encoder.dlib_network import dlib_onnx_model
+from service.errors import InvalidModel
+from tests.encoder.conftest import photograph
+
+
+def test_embeddings_are_those_of_dlib(dlib_encoder: Encoder) -> None:
+    image = photograph("groups", "two_people.jpg")
+    crops = dlib_encoder.align(image, dlib_encoder.detect(image))
+    reference = dlib.face_recognition_model_v1(str(_weights_folder() / _RECOGNITION_FILE))
+    for crop, embedding in zip(crops, dlib_encoder.embed(crops), strict=True):
+        assert np.abs(np.array(reference.compute_face_descriptor(crop)) - embedding).max() < 1e-5
+
+
+def test_the_threshold_is_a_distance_of_at_most_dlibs_own(dlib_encoder: Encoder) -> None:
+    assert dlib_encoder.space.metric == "euclidean"
+    assert dlib_encoder.space.threshold >= 1 - 0.6
+
+
+def test_another_file_is_not_taken_for_the_network() -> None:
+    with pytest.raises(InvalidModel, match="5_face_landmarks"):
+        dlib_onnx_model(_weights_folder() / "shape_predictor_5_face_landmarks.dat")
+    with pytest.raises(InvalidModel, match=r"absent\.dat"):
+        dlib_onnx_model(_weights_folder() / "absent.dat")

@@ -1,0 +1,146 @@
+"""The asynchronous face of the room: spaces by name and digest, bytes or pixels in, faces out."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from service.encoder.encoders import Encoders
+from service.encoder.fake import FakeEncoder
+from service.encoder.fake_pictures import draw_nobody, draw_people
+from service.encoder.loading import load_encoder, open_encoders
+from service.errors import (
+    EmbeddingSpaceMismatch,
+    EncoderUnavailable,
+    ImageTooLarge,
+    InvalidSettings,
+    UnsupportedImageFormat,
+)
+from service.settings import Settings
+from tests.encoder.conftest import LIMITS, cosine, pack_folder
+
+
+def settings(encoder: str, **others: object) -> Settings:
+    return Settings(_env_file=None, encoder=encoder, **others)
+
+
+@pytest.fixture
+async def encoders() -> AsyncIterator[Encoders]:
+    """The fake encoder alone."""
+    opened = Encoders([FakeEncoder()], LIMITS, 3)
+    yield opened
+    opened.close()
+
+
+async def test_a_picture_becomes_faces_and_embeddings(encoders: Encoders) -> None:
+    data = draw_people(["Ada", "Grace"])
+    faces = await encoders.encode(encoders.default, data)
+    assert len(faces) == 2
+    assert all(face.embedding.shape == (512,) for face in faces)
+    again = await encoders.encode(encoders.default, await encoders.decode(data))
+    assert [face.face for face in again] == [face.face for face in faces]
+    assert await encoders.detect(encoders.default, data) == [face.face for face in faces]
+
+
+async def test_no_face_is_an_empty_answer(encoders: Encoders) -> None:
+    assert await encoders.encode(encoders.default, draw_nobody()) == []
+
+
+async def test_no_more_faces_are_encoded_than_allowed(encoders: Encoders) -> None:
+    data = draw_people(["a", "b", "c", "d", "e"])
+    assert len(await encoders.detect(encoders.default, data)) == 5
+    assert len(await encoders.encode(encoders.default, data)) == 3
+    assert len(await encoders.encode(encoders.default, data, maximum_faces=1)) == 1
+
+
+async def test_errors_of_an_upload_reach_the_caller(encoders: Encoders) -> None:
+    with pytest.raises(UnsupportedImageFormat):
+        await encoders.encode(encoders.default, b"text")
+    with pytest.raises(UnsupportedImageFormat):
+        await encoders.decode(b"text")
+
+
+async def test_the_limits_of_the_settings_hold() -> None:
+    opened = open_encoders(settings("fake", maximum_image_pixels=1000))
+    with pytest.raises(ImageTooLarge):
+        await opened.detect(opened.default, draw_people(["Ada"]))
+    opened.close()
+
+
+async def test_many_pictures_at_a_time_give_each_its_own_faces(encoders: Encoders) -> None:
+    names = [f"person {number}" for number in range(30)]
+    alone = [await encoders.encode(encoders.default, draw_people([name])) for name in names]
+    together = await asyncio.gather(*(encoders.encode(encoders.default, draw_people([name])) for name in names))
+    for one, other in zip(alone, together, strict=True):
+        assert cosine(one[0].embedding, other[0].embedding) > 0.9999
+
+
+async def test_an_unknown_space_is_refused_with_both_named(encoders: Encoders) -> None:
+    with pytest.raises(EncoderUnavailable, match=r"dlib.*loaded are: fake"):
+        encoders.space("dlib")
+    other = replace(encoders.default, name="dlib", digest="d" * 64)
+    with pytest.raises(EncoderUnavailable, match=r"dlib \(digest dddddddddddd\).*fake"):
+        await encoders.encode(other, draw_nobody())
+
+
+async def test_another_model_of_the_same_name_is_a_mismatch(encoders: Encoders) -> None:
+    old = replace(encoders.default, digest="d" * 64)
+    with pytest.raises(EmbeddingSpaceMismatch, match=rf"dddddddddddd.*{encoders.default.digest[:12]}"):
+        await encoders.encode(old, draw_nobody())
+
+
+async def test_the_same_model_under_another_name_is_found(encoders: Encoders) -> None:
+    renamed = replace(encoders.default, name="insightface:elsewhere")
+    assert await encoders.encode(renamed, draw_nobody()) == []
+
+
+async def test_the_event_loop_is_free_while_models_work() -> None:
+    opened = open_encoders(settings(f"dlib,insightface:{pack_folder()}"))
+    image = np.random.default_rng(1).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
+    opened.load()
+    work = asyncio.gather(*(opened.encode(space, image) for space in opened.spaces for _ in range(3)))
+    longest = 0.0
+    while not work.done():
+        before = time.perf_counter()
+        await asyncio.sleep(0.002)
+        longest = max(longest, time.perf_counter() - before)
+    assert longest < 0.1
+    opened.close()
+
+
+def test_encoders_open_in_the_order_of_the_setting() -> None:
+    opened = open_encoders(settings(f" insightface:{pack_folder()}, fake ,dlib"))
+    assert [space.name for space in opened.spaces] == [f"insightface:{pack_folder()}", "fake", "dlib"]
+    assert opened.default == opened.spaces[0]
+    assert opened.space("dlib") == opened.spaces[2]
+    assert len({space.digest for space in opened.spaces}) == 3
+    opened.close()
+
+
+def test_a_folder_may_be_spelled_differently() -> None:
+    opened = open_encoders(settings(f"insightface:{pack_folder()}"))
+    other_spelling = f"insightface:{pack_folder().parent}/../models/{pack_folder().name}/"
+    assert opened.space(other_spelling) == opened.default
+    opened.close()
+
+
+@pytest.mark.parametrize("encoder", ["resnet", "dlib,", "dlib,unknown", "insightface", "insightface:", ",", "fake,"])
+def test_a_wrong_value_of_encoder_fails_at_the_start(encoder: str) -> None:
+    if encoder in {"dlib,", "fake,"}:
+        open_encoders(settings(encoder)).close()  # a trailing comma names nothing more
+        return
+    with pytest.raises(InvalidSettings, match="ENCODER"):
+        open_encoders(settings(encoder))
+
+
+def test_the_default_encoder_needs_no_setting() -> None:
+    opened = open_encoders(Settings(_env_file=None))
+    assert [space.name for space in opened.spaces] == ["dlib"]
+    opened.close()
+
+
+def test_one_encoder_can_be_loaded_alone() -> None:
+    assert load_encoder("fake", settings("dlib")).space.name == "fake"

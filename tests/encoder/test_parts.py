@@ -1,0 +1,86 @@
+"""Small parts of the room: alignment, drawing, quality, processors."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from service.encoder.alignment import aligned_crop, similarity_transform
+from service.encoder.contract import Box
+from service.encoder.drawing import annotate
+from service.encoder.processors import usable_processors
+from service.encoder.quality import measure_quality
+from tests.encoder.conftest import photograph
+
+FACE = Box(438, 150, 560, 340)
+LANDMARKS = ((438.0, 211.0), (548.0, 213.0), (495.0, 273.0), (441.0, 320.0), (543.0, 321.0))
+
+
+def test_the_similarity_transform_undoes_a_rotation_scale_and_shift() -> None:
+    random = np.random.default_rng(3)
+    points = random.normal(size=(5, 2)) * 50
+    angle, scale, shift = 0.7, 1.9, np.array([12.0, -5.0])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = similarity_transform(points @ turn.T * scale + shift, points)
+    moved = np.hstack([points @ turn.T * scale + shift, np.ones((5, 1))]) @ matrix.T
+    assert np.allclose(moved, points)
+
+
+@pytest.mark.parametrize("side", [112, 224, 128])
+def test_the_crop_does_not_depend_on_how_the_picture_was_turned(side: int) -> None:
+    image = cv2.blur(photograph("people", "barack_obama", "1.jpg"), (9, 9))
+    points = np.array(LANDMARKS)
+    upright = aligned_crop(image, points, side)
+    turned = np.ascontiguousarray(np.rot90(image))
+    moved = np.stack([points[:, 1], image.shape[1] - 1 - points[:, 0]], axis=1)
+    assert upright.shape == (side, side, 3)
+    assert np.abs(aligned_crop(turned, moved, side).astype(int) - upright).mean() < 1.0
+
+
+def test_boxes_and_labels_are_drawn_in_green() -> None:
+    image = np.full((200, 300, 3), 128, dtype=np.uint8)
+    data = annotate(image, [(Box(100, 80, 200, 180), "Ada Łoś 李 🙂 0.91")], [((150.0, 120.0),)])
+    drawn = np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert drawn.shape == image.shape
+    green = drawn[:, :, 1] - np.maximum(drawn[:, :, 0], drawn[:, :, 2]) > 60
+    assert green[80:180, 99:102].mean() > 0.5
+    assert green[120, 150]
+    assert green[60:79, 100:140].mean() > 0.2
+    assert not green[150:, 210:].any()
+
+
+def test_boxes_outside_the_picture_can_be_drawn() -> None:
+    image = np.zeros((50, 50, 3), dtype=np.uint8)
+    assert annotate(image, [(Box(-20, -20, 90, 90), "A" * 500), (Box(10, 10, 10, 10), "")])
+
+
+def test_quality_falls_with_blur_darkness_and_size() -> None:
+    image = photograph("people", "barack_obama", "1.jpg")
+    good = measure_quality(image, FACE, LANDMARKS, 0.9)
+    assert good.score > 0.8
+    assert measure_quality(cv2.blur(image, (25, 25)), FACE, LANDMARKS, 0.9).sharpness < good.sharpness / 2
+    assert measure_quality((image * 0.15).astype(np.uint8), FACE, LANDMARKS, 0.9).brightness < 0.5
+    assert measure_quality(image, Box(438, 150, 462, 174), LANDMARKS, 0.9).size < 0.2
+
+
+def test_quality_falls_when_the_nose_leaves_the_middle() -> None:
+    image = photograph("people", "barack_obama", "1.jpg")
+    profile = (*LANDMARKS[:2], (540.0, 273.0), *LANDMARKS[3:])
+    assert measure_quality(image, FACE, LANDMARKS, 0.9).pose == 1.0
+    assert measure_quality(image, FACE, profile, 0.9).pose < 0.4
+
+
+def test_quality_of_a_face_outside_the_picture_is_nothing() -> None:
+    image = np.zeros((50, 50, 3), dtype=np.uint8)
+    assert measure_quality(image, Box(60, 60, 90, 90), ((0.0, 0.0),) * 5, 0.5).score == 0.0
+
+
+@pytest.mark.parametrize(("content", "processors"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", None)])
+def test_a_quota_limits_the_processors(tmp_path: Path, content: str, processors: int | None) -> None:
+    quota = tmp_path / "cpu.max"
+    quota.write_text(content)
+    unlimited = usable_processors(tmp_path / "absent")
+    assert usable_processors(quota) == min(unlimited, processors or unlimited)

@@ -1,0 +1,129 @@
+"""Both encoders with real weights on real photographs: who is told apart, and what must not change the numbers."""
+
+import io
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from service.embedding import Embedding
+from service.encoder.contract import Box, DetectedFace, Encoder, Image
+from service.encoder.images import decode_image
+from tests.encoder.conftest import LIMITS, cosine, people_photographs, photograph, similarity
+from tests.encoder.test_images import turned_file
+
+
+def largest(encoder: Encoder, image: Image) -> tuple[DetectedFace, Embedding]:
+    """The largest face and its embedding."""
+    faces = encoder.detect(image)
+    assert faces, "no face found"
+    return faces[0], encoder.embed(encoder.align(image, faces[:1]))[0]
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union."""
+    width = min(one.right, other.right) - max(one.left, other.left)
+    height = min(one.bottom, other.bottom) - max(one.top, other.top)
+    shared = max(0.0, width) * max(0.0, height)
+    return shared / (one.area + other.area - shared)
+
+
+def test_every_person_is_recognized_and_no_stranger_is_accepted(real_encoder: Encoder) -> None:
+    """The first photograph of each person enrolled, the others probes, and each person once a stranger."""
+    space = real_encoder.space
+    found = {
+        name: [largest(real_encoder, decode_image(path.read_bytes(), LIMITS))[1] for path in paths]
+        for name, paths in people_photographs().items()
+    }
+    for name, (_, *probes) in found.items():
+        for probe in probes:
+            scores = {other: similarity(space, probe, references[0]) for other, references in found.items()}
+            assert max(scores, key=lambda other: scores[other]) == name
+            assert scores[name] >= space.threshold
+    for one, other in itertools.permutations(found, 2):
+        for first, second in itertools.product(found[one], found[other]):
+            assert similarity(space, first, second) < space.threshold - 0.1
+
+
+def test_both_people_of_a_group_are_found_and_told_apart(real_encoder: Encoder) -> None:
+    group = photograph("groups", "two_people.jpg")
+    faces = sorted(real_encoder.detect(group), key=lambda face: face.box.left)
+    assert len(faces) == 2
+    obama, biden = real_encoder.embed(real_encoder.align(group, faces))
+    for person, mate, other in (("barack_obama", obama, biden), ("joe_biden", biden, obama)):
+        _, reference = largest(real_encoder, photograph("people", person, "2.jpg"))
+        assert similarity(real_encoder.space, reference, mate) >= real_encoder.space.threshold
+        assert similarity(real_encoder.space, reference, other) < real_encoder.space.threshold
+
+
+def test_faces_come_largest_first_with_scores_and_landmarks_inside(real_encoder: Encoder) -> None:
+    faces = real_encoder.detect(photograph("groups", "obama_and_biden.jpg"))
+    areas = [face.box.area for face in faces]
+    assert areas == sorted(areas, reverse=True)
+    for face in faces:
+        assert 0 < face.detection_score <= 1
+        assert 0 <= face.quality <= 1
+        left_eye, right_eye, nose, left_mouth, right_mouth = face.landmarks
+        assert left_eye[0] < nose[0] < right_eye[0]
+        assert left_mouth[0] < right_mouth[0]
+        assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
+        assert face.box.left <= nose[0] <= face.box.right
+
+
+def test_a_small_photograph_is_enough(real_encoder: Encoder) -> None:
+    _, small = largest(real_encoder, photograph("people", "barack_obama", "5_small.jpg"))
+    _, large = largest(real_encoder, photograph("people", "barack_obama", "1.jpg"))
+    assert similarity(real_encoder.space, small, large) >= real_encoder.space.threshold
+
+
+def test_a_face_that_fills_the_picture_is_found(real_encoder: Encoder) -> None:
+    image = photograph("people", "barack_obama", "1.jpg")
+    face, embedding = largest(real_encoder, image)
+    box = face.box
+    crop = np.ascontiguousarray(image[int(box.top) : int(box.bottom), int(box.left) : int(box.right)])
+    found, close = largest(real_encoder, crop)
+    assert overlap(found.box, Box(0, 0, crop.shape[1], crop.shape[0])) > 0.6
+    assert similarity(real_encoder.space, embedding, close) >= real_encoder.space.threshold
+
+
+def test_the_eight_orientations_give_the_same_box_and_embedding(real_encoder: Encoder) -> None:
+    upright = photograph("people", "kit_harington", "1.jpg")
+    face, embedding = largest(real_encoder, upright)
+    for orientation in range(1, 9):
+        turned = decode_image(turned_file(upright, orientation, "JPEG", quality=95), LIMITS)
+        found, again = largest(real_encoder, turned)
+        assert overlap(face.box, found.box) > 0.95, orientation
+        assert cosine(embedding, again) >= 0.99, orientation
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "CMYK", "L", "P"])
+def test_other_color_modes_show_the_same_person(real_encoder: Encoder, mode: str) -> None:
+    upright = photograph("people", "kit_harington", "1.jpg")
+    _, embedding = largest(real_encoder, upright)
+    file = io.BytesIO()
+    Pillow.fromarray(upright).convert(mode).save(file, "JPEG" if mode == "CMYK" else "PNG", quality=95)
+    _, found = largest(real_encoder, decode_image(file.getvalue(), LIMITS))
+    assert similarity(real_encoder.space, embedding, found) >= real_encoder.space.threshold + 0.1
+
+
+def test_a_batch_gives_what_single_faces_give(real_encoder: Encoder) -> None:
+    images = [photograph("groups", name) for name in ("two_people.jpg", "kit_with_rose.jpg", "obama_and_biden.jpg")]
+    crops = [crop for image in images for crop in real_encoder.align(image, real_encoder.detect(image))]
+    for crop, batched in zip(crops, real_encoder.embed(crops), strict=True):
+        (alone,) = real_encoder.embed([crop])
+        assert cosine(alone, batched) >= 0.9999
+        assert not np.allclose(batched, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 500), (500, 3), (64, 64), (480, 640)])
+def test_a_picture_without_faces_has_none(real_encoder: Encoder, shape: tuple[int, int]) -> None:
+    assert real_encoder.detect(np.full((*shape, 3), 127, dtype=np.uint8)) == []
+    noise = np.random.default_rng(1).integers(0, 255, (*shape, 3), dtype=np.uint8)
+    assert real_encoder.detect(cv2.blur(noise, (3, 3))) == []
+
+
+def test_no_faces_have_no_embeddings(real_encoder: Encoder) -> None:
+    assert real_encoder.align(photograph("groups", "two_people.jpg"), []) == []
+    assert real_encoder.embed([]) == []
