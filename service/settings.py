@@ -33,7 +33,8 @@ class Settings(BaseSettings):
     )
     encoder: str = Field(
         default="dlib",
-        description="dlib | fake | insightface:NAME_OR_FOLDER; several comma-separated, the first is the default.",
+        description="dlib | fake | insightface:NAME_OR_FOLDER | legacy:FOLDER | legacy-padded-crop:FOLDER; several "
+        "comma-separated, the first is the default.",
     )
     detector_load_device: int = Field(default=-1, ge=-1, description="Detection device: -1 CPU, 0..N GPU.")
     recognizer_load_device: int = Field(default=-1, ge=-1, description="Recognition device: -1 CPU, 0..N GPU.")
