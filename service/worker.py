@@ -8,16 +8,17 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database, open_pool
 from service.database.tenancy import tenant_session
 from service.encoder.encoders import Encoders
 from service.errors import Conflict, DatabaseUnavailable, ServiceError
-from service.identity.importing import IMPORT, run_import
+from service.identity.importing import IMPORT, run_import, tidy_after_import
 from service.jobs.jobs import (
     Job,
     begin_attempt,
@@ -37,8 +38,15 @@ SHUTDOWN_SECONDS = 5.0
 MAXIMUM_ATTEMPTS = 10
 RESTART_SECONDS = 2.0
 
-Handler = Callable[[AsyncSession, Job, Progress], Awaitable[dict[str, Any]]]
-"""Does a job's work in the session's transaction, which it does not commit, and gives the result."""
+
+@dataclass(frozen=True)
+class Handler:
+    """What is done for one kind of job."""
+
+    work: Callable[[AsyncSession, Job, Progress], Awaitable[dict[str, Any]]]
+    """Does the work in the session's transaction, which it does not commit, and gives the result."""
+    tidy: Callable[[AsyncEngine, dict[str, Any]], Awaitable[None]] | None = None
+    """Done after the commit; if it fails, the job has succeeded all the same."""
 
 
 async def run_worker(database: Database, encoders: Encoders, stop: asyncio.Event | None = None) -> None:
@@ -81,7 +89,7 @@ class Workbench:
         self.database = database
         self.encoders = encoders
         self.engine: AsyncEngine = open_pool(database.logins.service, 2 * CONCURRENT_JOBS + 1)
-        self.handlers: Mapping[str, Handler] = {IMPORT: run_import}
+        self.handlers: Mapping[str, Handler] = {IMPORT: Handler(run_import, tidy_after_import)}
 
     async def run_job(self, tenant_id: int, number: int) -> None:
         """Work off one job unless it is finished or gone; TryAgainLater while that is not possible."""
@@ -115,7 +123,8 @@ class Workbench:
         try:
             if job.attempts > MAXIMUM_ATTEMPTS:
                 return ServiceError(f"given up after {MAXIMUM_ATTEMPTS} attempts that were cut short")
-            result = await self.handlers[job.kind](session, job, progress)
+            handler = self.handlers[job.kind]
+            result = await handler.work(session, job, progress)
             await finish_job(session, job.number, result)
             await session.commit()
         except (OperationalError, InterfaceError, DatabaseUnavailable):
@@ -128,7 +137,15 @@ class Workbench:
             _log_bug(job, error)
             return ServiceError("the job failed for a reason that lies in the service; its log tells where")
         logger("worker").info("job done", job=job.id, kind=job.kind)
+        await self._tidy(handler, result)
         return None
+
+    async def _tidy(self, handler: Handler, result: dict[str, Any]) -> None:
+        if handler.tidy is not None:
+            try:
+                await handler.tidy(self.engine, result)
+            except SQLAlchemyError as error:
+                logger("worker").warning("tidying after a job failed", error=type(error).__name__)
 
     async def _take_back(self, tenant_id: int, number: int) -> None:
         with contextlib.suppress(OperationalError, InterfaceError):

@@ -7,16 +7,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.errors import InvalidDataset, NotFound, PayloadTooLarge
 from service.gallery.galleries import Gallery, find_gallery
+from service.gallery.loading import finish_load
 from service.identity.datasets.loading import ReportProgress, import_dataset
 from service.identity.spaces import find_same_gallery
 from service.jobs.inputs import store_input, write_input
 from service.jobs.jobs import Job, create_job
 
 IMPORT = "import"
+LARGE_FACES = 1000
+"""From so many new faces on the tables are tidied after an import; fewer change nothing that a search would notice."""
 
 
 async def start_import(session: AsyncSession, gallery_name: str, chunks: AsyncIterator[bytes], limit_bytes: int) -> Job:
@@ -42,6 +45,12 @@ async def run_import(session: AsyncSession, job: Job, progress: ReportProgress) 
         path = Path(folder, "dataset")
         await write_input(session, job, path)
         return asdict(await import_dataset(session, gallery, lambda: path.open("rb"), progress))
+
+
+async def tidy_after_import(engine: AsyncEngine, result: dict[str, Any]) -> None:
+    """What a search needs after a large import, once that is committed."""
+    if result["faces"] >= LARGE_FACES:
+        await finish_load(engine)
 
 
 async def _receive(chunks: AsyncIterator[bytes], file: BinaryIO, limit_bytes: int) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.database.identifiers import from_text, new_identifier, to_text
 from service.database.tenancy import tenant_of
 from service.errors import InvalidRequest, NotFound, ServiceError
-from service.jobs.queue import defer
+from service.jobs.deferral import defer
 from service.jobs.tables import job as job_table
 from service.jobs.tables import job_input
 

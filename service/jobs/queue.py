@@ -1,30 +1,31 @@
-"""The queue behind the jobs: procrastinate over psycopg 3.
-
-A job enters it in the transaction that makes the job's row, so neither is there without the other. It holds a
-tenant's and a job's number and nothing else; every statement about the queue itself is procrastinate's.
-"""
+"""The queue as a worker uses it: procrastinate over psycopg 3. Every statement about it is procrastinate's."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
 
 import procrastinate
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job as QueuedJob
+from procrastinate.jobs import Status
+from procrastinate.manager import JobManager
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
-from sqlalchemy import URL, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import URL
 
 from service.database.connection import libpq_url
+from service.jobs.deferral import QUEUE, TASK
 from service.telemetry import logger
 
-QUEUE = "jobs"
-TASK = "run_job"
 HEARTBEAT_SECONDS = 1.0
 STALLED_SECONDS = 5.0
 """A worker silent for so long is taken for dead. Where it was only slow, the job's claim keeps the work single."""
 POLL_SECONDS = 2.0
 BUSY_SECONDS = 3
 _CONNECTIONS = 3  # to fetch and finish jobs and to tell that the worker lives; LISTEN has one of its own
+_CONNECT_SECONDS = 5.0
+_FINISH_ATTEMPTS = 5
 
 RunJob = Callable[[int, int], Awaitable[None]]
 """Works off one job, given the tenant's and the job's number."""
@@ -43,24 +44,37 @@ class _Postponed(BaseRetryStrategy):
         return RetryDecision() if isinstance(exception, asyncio.CancelledError) else None
 
 
-_DEFER = text(
-    """SELECT procrastinate_defer_jobs_v1(ARRAY[ROW(
-        CAST(:queue AS varchar), CAST(:task AS varchar), 0, CAST(:lock AS text), NULL,
-        jsonb_build_object('tenant_id', CAST(:tenant_id AS integer), 'number', CAST(:number AS bigint)), NULL
-    )]::procrastinate_job_to_defer_v1[])"""
-)
+class _Manager(JobManager):
+    """Tries more than once to say what became of a job: one that nobody says it of would seem to run for ever."""
+
+    async def finish_job(self, job: QueuedJob, status: Status, delete_job: bool) -> None:
+        """End a job that ran."""
+        await _insist(lambda: super(_Manager, self).finish_job(job, status, delete_job))
+
+    async def retry_job(self, job: QueuedJob, *details: Any, **named: Any) -> None:
+        """Queue a job that could not run."""
+        await _insist(lambda: super(_Manager, self).retry_job(job, *details, **named))
 
 
-async def defer(session: AsyncSession, tenant_id: int, number: int, *, one_at_a_time: str | None = None) -> None:
-    """Queue a job when the session commits; jobs of one `one_at_a_time` never run side by side."""
-    values = {"queue": QUEUE, "task": TASK, "lock": one_at_a_time, "tenant_id": tenant_id, "number": number}
-    await session.execute(_DEFER, values)
+async def _insist(tell: Callable[[], Awaitable[None]]) -> None:
+    for attempt in range(1, _FINISH_ATTEMPTS + 1):
+        try:
+            await tell()
+        except ConnectorException:
+            if attempt == _FINISH_ATTEMPTS:
+                raise
+            await asyncio.sleep(1)
+        else:
+            return
 
 
 def queue_app(service_login: URL, run_job: RunJob) -> procrastinate.App:
     """The queue as a worker opens it (`async with app.open_async()`); `run_job` is called for each job."""
-    connector = procrastinate.PsycopgConnector(conninfo=libpq_url(service_login), min_size=1, max_size=_CONNECTIONS)
+    connector = procrastinate.PsycopgConnector(
+        conninfo=libpq_url(service_login), min_size=1, max_size=_CONNECTIONS, timeout=_CONNECT_SECONDS
+    )
     app = procrastinate.App(connector=connector)
+    app.job_manager = _Manager(connector)
 
     @app.task(name=TASK, queue=QUEUE, retry=_Postponed())
     async def run(tenant_id: int, number: int) -> None:
@@ -70,38 +84,37 @@ def queue_app(service_login: URL, run_job: RunJob) -> procrastinate.App:
 
 
 async def work_off(app: procrastinate.App, *, concurrency: int, shutdown_seconds: float) -> None:
-    """Fetch and run jobs until cancelled; jobs still running after `shutdown_seconds` go back to the queue."""
-    recovery = asyncio.create_task(_recover_stalled(app))
+    """Fetch and run jobs until cancelled; jobs still running after `shutdown_seconds` go back to the queue.
+
+    Raises when the database does not answer: start anew, as another worker, and what this one had is taken up again.
+    """
+    work = app.run_worker_async(
+        queues=[QUEUE],
+        concurrency=concurrency,
+        fetch_job_polling_interval=POLL_SECONDS,
+        update_heartbeat_interval=HEARTBEAT_SECONDS,
+        stalled_worker_timeout=STALLED_SECONDS,
+        shutdown_graceful_timeout=shutdown_seconds,
+        delete_jobs="always",  # what became of a job stands in its own row
+        install_signal_handlers=False,
+    )
+    tasks = [asyncio.create_task(work), asyncio.create_task(_recover_stalled(app))]
     try:
-        await app.run_worker_async(
-            queues=[QUEUE],
-            concurrency=concurrency,
-            fetch_job_polling_interval=POLL_SECONDS,
-            update_heartbeat_interval=HEARTBEAT_SECONDS,
-            stalled_worker_timeout=STALLED_SECONDS,
-            shutdown_graceful_timeout=shutdown_seconds,
-            delete_jobs="always",  # what became of a job stands in its own row
-            install_signal_handlers=False,
-        )
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        recovery.cancel()
-        await asyncio.gather(recovery, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 async def _recover_stalled(app: procrastinate.App) -> None:
     """Again and again: queue the jobs of workers that no longer tell that they live."""
     while True:
-        try:
-            for job in await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=STALLED_SECONDS):
-                await _queue_again(app, job)
-        except ConnectorException as error:
-            logger("jobs").warning("stalled jobs cannot be read", error=type(error).__name__)
+        for job in await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=STALLED_SECONDS):
+            with contextlib.suppress(ConnectorException):  # another worker did it first
+                await app.job_manager.retry_job_by_id_async(job.id or 0, datetime.now(UTC))
+                logger("jobs").info("a job of a lost worker is queued again", **job.task_kwargs)
         await asyncio.sleep(HEARTBEAT_SECONDS)
-
-
-async def _queue_again(app: procrastinate.App, job: QueuedJob) -> None:
-    try:
-        await app.job_manager.retry_job(job)
-    except ConnectorException:  # another worker did it first
-        return
-    logger("jobs").info("a job of a lost worker is queued again", **job.task_kwargs)

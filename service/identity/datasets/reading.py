@@ -15,7 +15,7 @@ from service.gallery.content import check_metadata, check_name
 from service.gallery.loading import ReferenceRow
 from service.identity.datasets.numbers import numbers_of_csv
 from service.identity.datasets.pieces import MAXIMUM_PIECE_BYTES, PieceError, Pieces
-from service.identity.datasets.rows import EncoderEntry, NdjsonRow, free_value, explain, source_of
+from service.identity.datasets.rows import EncoderEntry, NdjsonRow, explain, free_value, source_of
 from service.identity.datasets.shapes import Shape
 
 LABEL_IN_ERRORS = 60
