@@ -15,7 +15,7 @@ from service.http.bodies import chunks
 from service.identity.enroll import Picture
 
 MAXIMUM_FILE_NAME_LENGTH = 200
-OVERHEAD_BYTES = 16 * 1024  # boundaries and headers of the parts
+OVERHEAD_BYTES = 1024 * 1024  # boundaries and headers, and enough of a picture too large to see that it is
 
 
 @dataclass
@@ -38,7 +38,7 @@ async def read_pictures(
     """
     pictures: list[Picture] = []
     data = bytearray()
-    async for part in _parts(request, total_bytes):
+    async for part in parts(request, total_bytes):
         if part.name != "image":
             raise InvalidRequest(f"there is a part {part.name!r}; pictures are parts named 'image'")
         if len(pictures) == most:
@@ -62,7 +62,7 @@ async def read_pictures(
 async def file_chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
     """The content of a form's only file, as it arrives."""
     found = False
-    async for part in _parts(request, limit_bytes + OVERHEAD_BYTES):
+    async for part in parts(request, limit_bytes + OVERHEAD_BYTES):
         if found:
             raise InvalidRequest("one file is taken here")
         for piece in part.pieces:
@@ -73,7 +73,7 @@ async def file_chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes
         raise InvalidRequest("there is no file in the form")
 
 
-async def _parts(request: Request, limit_bytes: int) -> AsyncIterator[Part]:
+async def parts(request: Request, limit_bytes: int) -> AsyncIterator[Part]:
     """Each part whenever something of it has arrived, and once more when it has ended."""
     form = _Form()
     parser = form.parser(request.headers.get("content-type", ""))

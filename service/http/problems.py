@@ -31,6 +31,7 @@ MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:face-identity:"
 MAXIMUM_FIELD_LENGTH = 100
 RETRY_AFTER_SECONDS = 1
+_DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)
 _OF_STATUS: dict[int, tuple[type[ServiceError], str]] = {
     404: (NotFound, "there is nothing at this path"),
     405: (MethodNotAllowed, "see the Allow header for the methods that are"),
@@ -41,11 +42,8 @@ _OF_STATUS: dict[int, tuple[type[ServiceError], str]] = {
 
 def install_problems(app: FastAPI) -> None:
     """Let every error of `app` be answered as a problem."""
-    app.add_exception_handler(ServiceError, _answer_service_error)
-    app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    app.add_exception_handler(HTTPException, _answer_http_exception)
-    for kind in (OperationalError, InterfaceError, PoolTimeout):
-        app.add_exception_handler(kind, _answer_database_error)
+    for kind in (ServiceError, RequestValidationError, HTTPException, *_DATABASE_ERRORS):
+        app.add_exception_handler(kind, _answer)
 
 
 def problem(error: ServiceError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -73,30 +71,38 @@ def request_id_of(request: Request) -> str:
     return str(getattr(request.state, "request_id", ""))
 
 
-async def _answer_service_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)  # noqa: S101 - registered for this class alone
-    if error.status >= 500:
-        logger("http").warning("request failed", problem=error.slug, detail=error.detail)
-    return problem(error, request_id_of(request))
+def known_error(error: Exception) -> ServiceError | None:
+    """What of the catalogue an exception means, with a line in the log where that is the service's own fault.
+
+    None for one that nobody foresaw.
+    """
+    if isinstance(error, ServiceError):
+        if error.status >= 500:
+            logger("http").warning("request failed", problem=error.slug, detail=error.detail)
+        return error
+    if isinstance(error, RequestValidationError):
+        return _invalid(error)
+    if isinstance(error, HTTPException):
+        kind, detail = _OF_STATUS.get(error.status_code, (InvalidRequest, "the request cannot be read"))
+        return kind(detail)
+    return _unavailable(error) if isinstance(error, _DATABASE_ERRORS) else None
 
 
-async def _answer_validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
+async def _answer(request: Request, error: Exception) -> Response:
+    known = known_error(error) or ServiceError("see the log under request_id")
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return problem(known, request_id_of(request), headers)
+
+
+def _invalid(error: RequestValidationError) -> InvalidRequest:
     errors = [{"field": _field(found["loc"]), "reason": str(found["msg"])} for found in error.errors()]
-    detail = "; ".join(f"{found['field']}: {found['reason']}" for found in errors[:3])
-    return problem(InvalidRequest(detail, errors=errors), request_id_of(request))
+    return InvalidRequest("; ".join(f"{found['field']}: {found['reason']}" for found in errors[:3]), errors=errors)
 
 
-async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
-    kind, detail = _OF_STATUS.get(error.status_code, (InvalidRequest, "the request cannot be read"))
-    return problem(kind(detail), request_id_of(request), error.headers)
-
-
-async def _answer_database_error(request: Request, error: Exception) -> Response:
+def _unavailable(error: Exception) -> DatabaseUnavailable:
     state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
     logger("http").warning("database unavailable", kind=type(error).__name__, sqlstate=state)
-    return problem(DatabaseUnavailable("try again in a moment"), request_id_of(request))
+    return DatabaseUnavailable("try again in a moment")
 
 
 def _field(location: tuple[Any, ...]) -> str:

@@ -50,7 +50,7 @@ class Requests:
         except ClientDisconnect:
             send.status = send.status or CLIENT_LEFT
         except Exception as error:
-            _log_failure(error)
+            log_failure(error)
             if send.status:
                 raise AnswerCutShort from None
             await problem(ServiceError("see the log under request_id"), send.request_id)(scope, receive, send)
@@ -101,6 +101,7 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     )
 
 
-def _log_failure(error: Exception) -> None:
+def log_failure(error: Exception) -> None:
+    """A line for an error that nobody foresaw: its kind and where it arose, never its text."""
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     telemetry.logger("http").error("request broke", kind=type(error).__qualname__, places=places[-12:])
