@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MEBIBYTE = 1024 * 1024
@@ -78,8 +78,32 @@ class Settings(BaseSettings):
     tenant_maximum_stored_bytes: int | None = Field(
         default=None, gt=0, description="A new tenant's quota of stored bytes; empty: no limit."
     )
+    legacy_api: Literal["off", "key", "open"] = Field(
+        default="key",
+        description="The legacy recognizer's HTTP API: off | key | open (no key asked: for trusted networks only).",
+    )
+    legacy_encoder: str | None = Field(
+        default=None,
+        description="Encoder of everything legacy, also legacy-padded-crop:FOLDER; empty: the first of ENCODER.",
+    )
+    legacy_tenant: str = Field(
+        default="legacy", description="Tenant that callers without a key act for (LEGACY_API=open); made when missing."
+    )
+    legacy_dataset_seconds: int = Field(
+        default=86_400, ge=600, description="How long an uploaded dataset is kept ready after its last use, in seconds."
+    )
+    # Any value is taken: shells and images use the name ENV for things of their own.
+    env: str = Field(
+        default="production", description="development: serve starts anew when the program changes; else it does not."
+    )
     logger_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO",
         validation_alias=AliasChoices("logger_level", "LOGGER_LEVEL"),
         description="Log level.",
     )
+
+    @field_validator("logger_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        """The legacy recognizer took both spellings."""
+        return value.upper() if isinstance(value, str) else value
