@@ -13,15 +13,17 @@ from service.database.migration import migrate
 from service.database.tenancy import tenant_session
 from service.settings import Settings
 
+pytest_plugins = ["tests.support.server"]
+
 
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of a service of this test run's own, with the fake encoder."""
     folder = tmp_path_factory.mktemp("data")
-    return Settings(_env_file=None, data_dir=folder, database_url=_fresh_database(), encoder="fake")
+    return Settings(_env_file=None, data_dir=folder, database_url=fresh_database(), encoder="fake")
 
 
-def _fresh_database() -> str | None:
+def fresh_database() -> str | None:
     """A new database on the server that DATABASE_URL names; None for the embedded one."""
     server = os.environ.get("DATABASE_URL")
     if not server:

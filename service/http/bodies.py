@@ -17,6 +17,7 @@ from service.errors import InvalidEmbedding, InvalidRequest, PayloadTooLarge, Re
 MAXIMUM_JSON_BYTES = 1024 * 1024
 SILENCE_SECONDS = 30.0
 IN_THREAD_FROM_BYTES = 128 * 1024
+MAXIMUM_DETAIL_LENGTH = 300  # it may hold the name of a field that the client made up
 T = TypeVar("T")
 _NOT_FINITE = re.compile(rb"[\[,:\s]-?(?:NaN|nan|Infinity|inf)")
 
@@ -102,7 +103,7 @@ def _decode_vectors(vectors: list[msgspec.Raw], field: str) -> list[list[float]]
 
 
 def _misfit(message: str) -> InvalidRequest:
-    message = message.replace("$.", "").replace("`$`", "the body")
+    message = message[:MAXIMUM_DETAIL_LENGTH].replace("$.", "").replace("`$`", "the body")
     if "Number out of range" in message:
         return InvalidEmbedding(message.replace("Number out of range", "a number is too great to be finite"))
     return InvalidEmbedding(message) if "embedding" in message.partition(" - at ")[2] else InvalidRequest(message)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from service.errors import (
     DatabaseUnavailable,
@@ -30,6 +31,7 @@ from service.telemetry import logger
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:face-identity:"
 MAXIMUM_FIELD_LENGTH = 100
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RETRY_AFTER_SECONDS = 1
 _DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)
 _OF_STATUS: dict[int, tuple[type[ServiceError], str]] = {
@@ -90,8 +92,15 @@ def known_error(error: Exception) -> ServiceError | None:
 
 async def _answer(request: Request, error: Exception) -> Response:
     known = known_error(error) or ServiceError("see the log under request_id")
-    headers = error.headers if isinstance(error, HTTPException) else None
+    headers = {"Allow": ", ".join(_allowed(request))} if isinstance(known, MethodNotAllowed) else None
     return problem(known, request_id_of(request), headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of this path. The framework names those of one route, and a path may have several."""
+    scopes = {method: dict(request.scope) | {"method": method} for method in METHODS}
+    routes = request.app.routes
+    return [method for method in METHODS if any(route.matches(scopes[method])[0] is Match.FULL for route in routes)]
 
 
 def _invalid(error: RequestValidationError) -> InvalidRequest:

@@ -15,10 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import telemetry
 from service.errors import ServiceError
-from service.http.problems import problem
+from service.http.problems import METHODS, problem
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _HEADERS = [(b"x-content-type-options", b"nosniff")]
 CLIENT_LEFT = 499
 
@@ -87,7 +86,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:
-    method = scope["method"] if scope["method"] in _METHODS else "other"
+    method = scope["method"] if scope["method"] in METHODS else "other"
     route = getattr(scope.get("route"), "path", "none")
     telemetry.REQUESTS.labels(method, route, status).inc()
     telemetry.REQUEST_SECONDS.labels(method, route).observe(seconds)

@@ -1,0 +1,77 @@
+"""Every operation of the application, and a request for each that would be in order if the caller were."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.app import create_app
+from service.encoder.fake_pictures import draw_people
+from service.settings import Settings
+
+PUBLIC = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics")}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method on one path; `needed_scope` is empty where no key is asked for."""
+
+    method: str
+    path: str
+    needed_scope: str
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    def url(self, **values: str) -> str:
+        """The path with its places filled in."""
+        return self.path.format(**values)
+
+
+def operations() -> list[Operation]:
+    """What the OpenAPI document lists; a test beside holds that no route is hidden from it."""
+    described = create_app(Settings(_env_file=None, encoder="fake")).openapi()["paths"]
+    return [
+        Operation(method.upper(), path, operation.get("x-needed-scope", ""))
+        for path, methods in described.items()
+        for method, operation in methods.items()
+    ]
+
+
+def keyed() -> list[Operation]:
+    """The operations that need a key."""
+    return [operation for operation in operations() if (operation.method, operation.path) not in PUBLIC]
+
+
+_PICTURE = {"files": {"image": ("ada.jpg", draw_people(["Ada"]))}}
+_PICTURES = {"files": [("image", ("one.jpg", draw_people(["Ada"]))), ("image", ("two.jpg", draw_people(["Ada"])))]}
+_ORDERLY: dict[tuple[str, str], dict[str, Any]] = {
+    ("POST", "/v1/galleries"): {"json": {"name": "another"}},
+    ("GET", "/v1/galleries"): {},
+    ("GET", "/v1/galleries/{gallery}"): {},
+    ("PATCH", "/v1/galleries/{gallery}"): {"json": {"threshold": 0.5}},
+    ("DELETE", "/v1/galleries/{gallery}"): {},
+    ("POST", "/v1/galleries/{gallery}/people"): {"json": {"name": "Ada"}},
+    ("GET", "/v1/galleries/{gallery}/people"): {},
+    ("GET", "/v1/galleries/{gallery}/people/{person}"): {},
+    ("PATCH", "/v1/galleries/{gallery}/people/{person}"): {"json": {"name": "Ada Lovelace"}},
+    ("DELETE", "/v1/galleries/{gallery}/people/{person}"): {},
+    ("POST", "/v1/galleries/{gallery}/people/{person}/faces"): _PICTURE,
+    ("GET", "/v1/galleries/{gallery}/people/{person}/faces"): {},
+    ("DELETE", "/v1/galleries/{gallery}/people/{person}/faces/{face}"): {},
+    ("POST", "/v1/galleries/{gallery}/recognize"): _PICTURE,
+    ("POST", "/v1/galleries/{gallery}/people/{person}/verify"): _PICTURE,
+    ("POST", "/v1/compare"): _PICTURES,
+    ("POST", "/v1/detect"): _PICTURE,
+    ("POST", "/v1/encode"): _PICTURE,
+    ("POST", "/v1/galleries/{gallery}/import"): {"content": b'[["Ada", "1,2,3"]]'},
+    ("GET", "/v1/galleries/{gallery}/export"): {},
+    ("GET", "/v1/jobs"): {},
+    ("GET", "/v1/jobs/{job}"): {},
+    ("POST", "/v1/keys"): {"json": {"name": "front door"}},
+    ("GET", "/v1/keys"): {},
+    ("DELETE", "/v1/keys/{key}"): {},
+}
+
+
+def orderly(operation: Operation) -> dict[str, Any]:
+    """The arguments of a request that would be answered with success; KeyError for a route nobody thought of."""
+    return _ORDERLY[operation.method, operation.path]

@@ -1,0 +1,86 @@
+"""Faces over HTTP: enrolled from pictures or embeddings, listed, erased."""
+
+import httpx
+import pytest
+
+from service.encoder.fake_pictures import draw_nobody, draw_people
+
+PEOPLE = "/v1/galleries/staff/people"
+
+
+@pytest.fixture
+async def faces(client: httpx.AsyncClient) -> str:
+    """Where the faces of Ada are, who has none yet."""
+    await client.post("/v1/galleries", json={"name": "staff"})
+    person = (await client.post(PEOPLE, json={"name": "Ada"})).json()["id"]
+    return f"{PEOPLE}/{person}/faces"
+
+
+def image(name: str, data: bytes) -> tuple[str, tuple[str, bytes]]:
+    return "image", (name, data)
+
+
+async def test_each_usable_picture_becomes_a_face_and_the_others_are_named(
+    client: httpx.AsyncClient, faces: str
+) -> None:
+    pictures = [
+        image("ada.jpg", draw_people(["Ada"])),
+        image("nobody.jpg", draw_nobody()),
+        image("text.jpg", b"not a picture"),
+        image("two.jpg", draw_people(["Ada", "Eve"])),
+    ]
+    answer = await client.post(faces, files=pictures)
+    assert answer.status_code == 201
+    (face,) = answer.json()["faces"]
+    assert (face["source"], face["detection"]["box"].keys()) == ("ada.jpg", {"left", "top", "right", "bottom"})
+    assert [(one["image"], one["reason"]) for one in answer.json()["rejected"]] == [
+        ("nobody.jpg", "no-face-found"),
+        ("text.jpg", "unsupported-image-format"),
+        ("two.jpg", "several-faces"),
+    ]
+    assert [one["id"] for one in (await client.get(faces)).json()["items"]] == [face["id"]]
+
+
+async def test_where_no_picture_is_usable_the_answer_is_its_problem(client: httpx.AsyncClient, faces: str) -> None:
+    answer = await client.post(faces, files=[image("nobody.jpg", draw_nobody())])
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:no-face-found")
+    assert [one["image"] for one in answer.json()["rejected"]] == ["nobody.jpg"]
+    assert (await client.get(faces)).json()["items"] == []
+
+
+async def test_several_faces_are_no_hindrance_when_the_largest_is_asked_for(
+    client: httpx.AsyncClient, faces: str
+) -> None:
+    pictures = [image("two.jpg", draw_people(["Ada", "Eve"]))]
+    answer = await client.post(faces, files=pictures, params={"several": "largest"})
+    assert len(answer.json()["faces"]) == 1
+
+
+async def test_an_embedding_becomes_a_face_without_a_box(client: httpx.AsyncClient, faces: str) -> None:
+    body = {"embedding": [1.0] * 512, "source": {"row": 7}}
+    (face,) = (await client.post(faces, json=body)).json()["faces"]
+    assert (face["detection"], face["source"]) == (None, {"row": 7})
+
+
+async def test_an_answer_never_holds_the_embedding(client: httpx.AsyncClient, faces: str) -> None:
+    answer = await client.post(faces, json={"embedding": [0.734561] * 512})
+    assert answer.status_code == 201
+    assert "734561" not in answer.text + (await client.get(faces)).text
+
+
+async def test_an_erased_face_is_never_found_again(client: httpx.AsyncClient, faces: str) -> None:
+    (face,) = (await client.post(faces, files=[image("ada.jpg", draw_people(["Ada"]))])).json()["faces"]
+    assert (await client.delete(f"{faces}/{face['id']}")).status_code == 204
+    assert (await client.delete(f"{faces}/{face['id']}")).status_code == 404
+    probe = await client.post("/v1/galleries/staff/recognize", files=[image("ada.jpg", draw_people(["Ada"]))])
+    assert probe.json()["faces"][0]["candidates"] == []
+
+
+async def test_a_gallery_of_embeddings_made_elsewhere_refuses_pictures_and_says_why(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/galleries", json={"name": "other", "embedding_space": "external:vendor:3"})
+    person = (await client.post("/v1/galleries/other/people", json={"name": "Ada"})).json()["id"]
+    place = f"/v1/galleries/other/people/{person}/faces"
+    refused = await client.post(place, files=[image("ada.jpg", draw_people(["Ada"]))])
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:face-identity:embedding-space-mismatch")
+    assert "external:vendor:3" in refused.json()["detail"]
+    assert (await client.post(place, json={"embedding": [1, 0, 0]})).status_code == 201

@@ -1,0 +1,25 @@
+"""Health routes: open to everyone, telling nothing of a tenant."""
+
+import httpx
+
+
+async def test_alive_and_ready(anonymous: httpx.AsyncClient) -> None:
+    assert (await anonymous.get("/healthz")).json() == {"status": "alive"}
+    ready = (await anonymous.get("/readyz")).json()
+    assert (ready["status"], ready["database"]["schema_is_current"]) == ("ready", True)
+    assert ready["database"]["pgvector"]
+    assert ready["database"]["pgvector_is_safe"] is True
+    assert [encoder["name"] for encoder in ready["encoders"]] == ["fake"]
+
+
+async def test_metrics_count_routes_and_name_no_tenant(client: httpx.AsyncClient, anonymous: httpx.AsyncClient) -> None:
+    await client.post("/v1/galleries", json={"name": "a-secret-name"})
+    await client.get("/v1/galleries/a-secret-name")
+    metrics = (await anonymous.get("/metrics")).text
+    assert 'face_identity_requests_total{method="GET",route="/v1/galleries/{gallery}",status="200"}' in metrics
+    assert "a-secret-name" not in metrics
+
+
+async def test_the_documentation_is_served(anonymous: httpx.AsyncClient) -> None:
+    assert (await anonymous.get("/docs")).status_code == 200
+    assert "/v1/galleries" in (await anonymous.get("/openapi.json")).json()["paths"]

@@ -1,0 +1,68 @@
+"""People over HTTP: ids in paths, names as data."""
+
+import httpx
+import pytest
+
+from tests.api.test_galleries import quoted
+
+STAFF = "/v1/galleries/staff/people"
+
+
+@pytest.fixture
+async def staff(client: httpx.AsyncClient) -> httpx.AsyncClient:
+    """A client whose tenant has an empty gallery `staff`."""
+    await client.post("/v1/galleries", json={"name": "staff"})
+    return client
+
+
+@pytest.mark.parametrize("name", ["Ada 🦊/../Lovelace", "a/b", "..", "%2e%2e", "Ж\u202eא", "x" * 500])
+async def test_a_name_is_data_and_never_a_path(name: str, staff: httpx.AsyncClient) -> None:
+    made = await staff.post(STAFF, json={"name": name})
+    assert made.status_code == 201
+    shown = await staff.get(f"{STAFF}/{made.json()['id']}")
+    assert shown.json()["name"] == name
+    found = await staff.get(STAFF, params={"name": name})
+    assert [person["id"] for person in found.json()["items"]] == [made.json()["id"]]
+
+
+@pytest.mark.parametrize("name", ["x" * 10_000, "", "  ", "a\nb", "a\0b"])
+async def test_a_name_that_cannot_be_shown_is_refused(name: str, staff: httpx.AsyncClient) -> None:
+    refused = await staff.post(STAFF, json={"name": name})
+    assert (refused.status_code, refused.json()["type"]) == (422, "urn:face-identity:invalid-request")
+    assert "name" in refused.json()["detail"]
+    assert len(refused.text) < 1000
+
+
+async def test_what_is_left_out_of_a_change_stays(staff: httpx.AsyncClient) -> None:
+    given = {"name": "Ada", "external_id": "17", "metadata": {"floor": 3}}
+    made = (await staff.post(STAFF, json=given)).json()
+    place = f"{STAFF}/{made['id']}"
+    assert (await staff.patch(place, json={"name": "Ada L."})).json() == made | {"name": "Ada L."}
+    assert (await staff.patch(place, json={"external_id": None})).json()["external_id"] is None
+    assert (await staff.patch(place, json={"metadata": {"floor": 4}})).json()["metadata"] == {"floor": 4}
+    assert (await staff.patch(place, json={"metadata": None})).json()["metadata"] == {}
+
+
+async def test_a_taken_name_is_a_conflict_unless_an_external_id_tells_them_apart(staff: httpx.AsyncClient) -> None:
+    await staff.post(STAFF, json={"name": "Ada"})
+    assert (await staff.post(STAFF, json={"name": "Ada"})).status_code == 409
+    assert (await staff.post(STAFF, json={"name": "Ada", "external_id": "17"})).status_code == 201
+    assert (await staff.post(STAFF, json={"name": "Eve", "external_id": "17"})).status_code == 409
+
+
+async def test_an_erased_person_is_gone(staff: httpx.AsyncClient) -> None:
+    made = (await staff.post(STAFF, json={"name": "Ada"})).json()
+    assert (await staff.delete(f"{STAFF}/{made['id']}")).status_code == 204
+    assert (await staff.get(f"{STAFF}/{made['id']}")).status_code == 404
+    assert (await staff.delete(f"{STAFF}/{made['id']}")).status_code == 404
+
+
+@pytest.mark.parametrize("odd", ["0" * 13, "x", "\0", "é", "a/b", "z" * 5000])
+async def test_an_odd_id_is_an_unknown_one(odd: str, staff: httpx.AsyncClient) -> None:
+    url = httpx.URL("http://service").copy_with(raw_path=f"{STAFF}/".encode() + quoted(odd))
+    assert (await staff.get(url)).status_code == 404
+
+
+@pytest.mark.parametrize("query", [{"name": "a\0b"}, {"cursor": "nonsense"}, {"limit": "0"}, {"limit": "many"}])
+async def test_an_odd_query_is_refused(query: dict[str, str], staff: httpx.AsyncClient) -> None:
+    assert (await staff.get(STAFF, params=query)).status_code == 422

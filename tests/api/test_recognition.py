@@ -1,0 +1,109 @@
+"""Recognition, verification and comparison over HTTP: the shapes that clients are written against."""
+
+import httpx
+import pytest
+
+from service.encoder.fake_pictures import draw_nobody, draw_people
+
+RECOGNIZE = "/v1/galleries/staff/recognize"
+
+
+def picture(*names: str) -> dict[str, tuple[str, bytes]]:
+    return {"image": ("probe.jpg", draw_people(names))}
+
+
+@pytest.fixture
+async def ada(client: httpx.AsyncClient) -> str:
+    """The id of Ada, enrolled alone in the gallery `staff`."""
+    await client.post("/v1/galleries", json={"name": "staff"})
+    person = (await client.post("/v1/galleries/staff/people", json={"name": "Ada"})).json()["id"]
+    await client.post(f"/v1/galleries/staff/people/{person}/faces", files=picture("Ada"))
+    return str(person)
+
+
+async def test_everyone_in_a_picture_is_told_apart(client: httpx.AsyncClient, ada: str) -> None:
+    answer = (await client.post(RECOGNIZE, files=picture("Ada", "a stranger"))).json()
+    assert answer["threshold"] == 0.5
+    known, stranger = sorted(answer["faces"], key=lambda face: face["box"]["left"])
+    assert known.keys() == {"box", "detection_score", "quality", "decision", "match", "candidates"}
+    assert known["box"].keys() == {"left", "top", "right", "bottom"}
+    assert (known["decision"], known["match"]["person"]) == ("match", {"id": ada, "name": "Ada"})
+    assert known["match"]["similarity"] > 0.9
+    assert known["candidates"][0].keys() == {"person", "similarity", "face"}
+    assert (stranger["decision"], stranger["match"]) == ("no_match", None)
+    assert [one["person"]["id"] for one in stranger["candidates"]] == [ada]
+
+
+async def test_a_picture_of_nobody_has_no_faces(client: httpx.AsyncClient, ada: str) -> None:
+    answer = await client.post(RECOGNIZE, files={"image": ("nobody.jpg", draw_nobody())})
+    assert (answer.status_code, answer.json()["faces"]) == (200, [])
+
+
+async def embedding_of(client: httpx.AsyncClient, name: str) -> list[float]:
+    encoded = (await client.post("/v1/encode", files=picture(name))).json()
+    assert (encoded["embedding_space"]["name"], encoded["embedding_space"]["dimension"]) == ("fake", 512)
+    return list(encoded["faces"][0]["embedding"])
+
+
+async def test_an_embedding_is_a_probe_without_a_box(client: httpx.AsyncClient, ada: str) -> None:
+    probe = await embedding_of(client, "Ada")
+    (face,) = (await client.post(RECOGNIZE, json={"embedding": probe})).json()["faces"]
+    assert (face["box"], face["detection_score"], face["quality"]) == (None, None, None)
+    assert face["match"]["person"]["id"] == ada
+
+
+async def test_many_embeddings_are_answered_in_their_order(client: httpx.AsyncClient, ada: str) -> None:
+    known, stranger = await embedding_of(client, "Ada"), await embedding_of(client, "a stranger")
+    probes = [stranger, known] * 20
+    faces = (await client.post(RECOGNIZE, json={"embeddings": probes})).json()["faces"]
+    assert [face["decision"] for face in faces] == ["no_match", "match"] * 20
+
+
+async def test_threshold_and_limit_of_one_request(client: httpx.AsyncClient, ada: str) -> None:
+    eve = (await client.post("/v1/galleries/staff/people", json={"name": "Eve"})).json()["id"]
+    await client.post(f"/v1/galleries/staff/people/{eve}/faces", files=picture("Eve"))
+    answer = (await client.post(RECOGNIZE, files=picture("a stranger"), params={"threshold": 0, "limit": 1})).json()
+    assert (answer["threshold"], answer["faces"][0]["decision"]) == (0, "match")
+    assert len(answer["faces"][0]["candidates"]) == 1
+
+
+@pytest.mark.parametrize("query", [{"threshold": "nan"}, {"threshold": 2}, {"limit": 0}, {"limit": 101}])
+async def test_a_wrong_threshold_or_limit_is_refused(
+    query: dict[str, str], client: httpx.AsyncClient, ada: str
+) -> None:
+    answer = await client.post(RECOGNIZE, files=picture("Ada"), params=query)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [f"query.{next(iter(query))}"]
+
+
+async def test_a_person_is_verified_and_another_is_not(client: httpx.AsyncClient, ada: str) -> None:
+    place = f"/v1/galleries/staff/people/{ada}/verify"
+    yes = (await client.post(place, files=picture("Ada"))).json()
+    assert {"verified", "similarity", "threshold"} <= yes.keys()
+    assert (yes["verified"], yes["threshold"]) == (True, 0.5)
+    assert (await client.post(place, files=picture("Eve"))).json()["verified"] is False
+    assert (await client.post(place, json={"embedding": await embedding_of(client, "Ada")})).json()["verified"] is True
+    nobody = await client.post(place, files={"image": ("nobody.jpg", draw_nobody())})
+    assert (nobody.status_code, nobody.json()["type"]) == (422, "urn:face-identity:no-face-found")
+
+
+async def test_two_pictures_are_compared_without_a_gallery(client: httpx.AsyncClient) -> None:
+    same = [("image", ("a.jpg", draw_people(["Ada"]))), ("image", ("b.jpg", draw_people(["Ada"], size=(200, 200))))]
+    assert (await client.post("/v1/compare", files=same)).json()["verified"] is True
+    other = [same[0], ("image", ("c.jpg", draw_people(["Eve"])))]
+    assert (await client.post("/v1/compare", files=other)).json()["verified"] is False
+    alone = await client.post("/v1/compare", files=same[:1])
+    assert (alone.status_code, alone.json()["type"]) == (422, "urn:face-identity:invalid-request")
+
+
+async def test_faces_are_detected_with_their_landmarks(client: httpx.AsyncClient) -> None:
+    answer = (await client.post("/v1/detect", files=picture("Ada", "Eve"))).json()
+    assert len(answer["faces"]) == 2
+    assert all(len(face["landmarks"]) == 5 for face in answer["faces"])
+    assert answer["width"] > answer["height"]
+
+
+async def test_an_encoder_that_is_not_loaded_is_named(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/detect", files=picture("Ada"), params={"encoder": "insightface:nothing"})
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:face-identity:encoder-unavailable")
+    assert "insightface:nothing" in answer.json()["detail"]

@@ -1,0 +1,91 @@
+"""One request, one transaction: what was answered with success is there, and what failed left nothing."""
+
+import uuid
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from service.database.connection import Database
+from service.gallery.galleries import create_gallery
+from service.http.routes import keyed_router, needs
+from service.http.sessions import RequestSession
+from tests.support.server import open_client
+
+# Refuses a gallery of this name, but only when the transaction is committed.
+REFUSED = f"refused-at-commit-{uuid.uuid4().hex[:8]}"
+TRIGGER = f"""
+CREATE FUNCTION refuse_at_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.name = '{REFUSED}' THEN RAISE EXCEPTION 'the commit of {REFUSED} fails'; END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER refuse_at_commit AFTER INSERT ON gallery
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse_at_commit();
+"""
+
+
+@pytest.fixture
+async def failing_commit(database: Database):
+    """A deferred constraint of the database that one gallery name breaks."""
+    engine = create_async_engine(database.logins.administrator)
+    async with engine.begin() as connection:
+        for statement in TRIGGER.split(";\nCREATE CONSTRAINT"):
+            await connection.execute(text(("" if "FUNCTION" in statement[:20] else "CREATE CONSTRAINT") + statement))
+    yield REFUSED
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP TRIGGER refuse_at_commit ON gallery"))
+        await connection.execute(text("DROP FUNCTION refuse_at_commit"))
+    await engine.dispose()
+
+
+async def test_a_commit_that_fails_is_answered_500_and_not_201(client: httpx.AsyncClient, failing_commit: str) -> None:
+    answer = await client.post("/v1/galleries", json={"name": failing_commit})
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:face-identity:internal-error")
+    assert "commit" not in answer.text
+    assert (await client.get(f"/v1/galleries/{failing_commit}")).status_code == 404
+    assert (await client.post("/v1/galleries", json={"name": "another"})).status_code == 201
+
+
+async def test_what_a_failing_route_wrote_is_rolled_back(application: FastAPI, client: httpx.AsyncClient) -> None:
+    router = keyed_router("/test", "test")
+
+    @router.post("/broken")
+    @needs("enroll")
+    async def broken(session: RequestSession) -> None:
+        await create_gallery(session, "half-written", application.state.service.encoders.default)
+        raise RuntimeError("secret-of-the-inside")
+
+    application.include_router(router)
+    answer = await client.post("/test/broken")
+    application.router.routes.pop()
+    assert answer.status_code == 500
+    assert "secret-of-the-inside" not in answer.text
+    assert (await client.get("/v1/galleries/half-written")).status_code == 404
+
+
+async def test_a_route_that_names_no_scope_cannot_be_made() -> None:
+    async def careless() -> None: ...
+
+    with pytest.raises(TypeError, match="careless"):
+        keyed_router("/test", "test").get("/careless")(careless)
+
+
+async def test_a_database_that_is_away_is_503_and_says_when_to_come_back(
+    application: FastAPI, database: Database
+) -> None:
+    """Asked with a key of the right form: only the database could tell whether it is valid."""
+    away = application.state.service.database.engine
+    from service.access.keys import new_key
+
+    async with open_client(application, new_key(1)) as client:
+        application.state.service.database.engine = create_async_engine(
+            database.logins.service.set(host="127.0.0.1", port=1, query={})
+        )
+        answer = await client.get("/v1/galleries")
+        application.state.service.database.engine = away
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:face-identity:database-unavailable")
+    assert answer.headers["retry-after"] == "1"
+    assert "127.0.0.1" not in answer.text

@@ -1,0 +1,194 @@
+"""The service as a client meets it: the application in this process, and `face-identity serve` as a process.
+
+Fixtures of the first kind are fast and share the run's database; the second kind has a data folder of its own,
+which outlives the process, so that it can be killed and started again.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from fastapi import FastAPI
+
+from service.access.tenant_keys import create_key
+from service.app import create_app
+from service.database.connection import Database
+from service.database.tenancy import tenant_session
+from service.settings import Settings
+from service.telemetry import configure_logging
+
+ROOT_FOLDER = Path(__file__).parents[2]
+START_SECONDS = 90.0
+
+MakeClient = Callable[..., Awaitable[httpx.AsyncClient]]
+"""`await make_client(tenant_id, scopes=None, galleries=None)`: a client with a fresh key of that tenant."""
+
+
+@pytest.fixture(scope="session")
+async def application(settings: Settings, database: Database) -> AsyncIterator[FastAPI]:
+    """The running application on the run's database, with the fake encoder and the worker inside."""
+    configure_logging("ERROR")
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+def open_client(app: FastAPI, key: str | None = None) -> httpx.AsyncClient:
+    """A client of the application in this process; a failure inside is an answer, as over the network."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {} if key is None else {"X-API-Key": key}
+    return httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers, timeout=60)
+
+
+@pytest.fixture
+async def anonymous(application: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client without a key."""
+    async with open_client(application) as client:
+        yield client
+
+
+@pytest.fixture
+async def make_client(application: FastAPI, database: Database) -> AsyncIterator[MakeClient]:
+    """Makes clients whose keys have the scopes and galleries that a test wants (None: all)."""
+    made: list[httpx.AsyncClient] = []
+
+    async def make(
+        tenant_id: int, scopes: list[str] | None = None, galleries: list[str] | None = None
+    ) -> httpx.AsyncClient:
+        async with tenant_session(database.engine, tenant_id) as session:
+            _, key = await create_key(session, "test", scopes, galleries)
+            await session.commit()
+        made.append(open_client(application, key))
+        return made[-1]
+
+    yield make
+    for client in made:
+        await client.aclose()
+
+
+@pytest.fixture
+async def client(make_client: MakeClient, tenant_id: int) -> httpx.AsyncClient:
+    """A client of the fresh tenant whose key may do everything."""
+    return await make_client(tenant_id)
+
+
+@pytest.fixture
+async def other_client(make_client: MakeClient, other_tenant_id: int) -> httpx.AsyncClient:
+    """A client of another fresh tenant whose key may do everything."""
+    return await make_client(other_tenant_id)
+
+
+class ServerProcess:
+    """`face-identity serve` on a free port of this machine; everything it keeps lies in `folder`."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self.environment = _environment(folder) | settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """What it wrote so far, over all its lives."""
+        return (self.folder / "serve.log").read_text()
+
+    def command(self, *arguments: str) -> str:
+        """What another `face-identity` command prints, on the same data."""
+        done = subprocess.run(
+            [*_PROGRAM, *arguments],
+            check=False,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def new_key(self, tenant: str = "acme") -> str:
+        """The first key of a new tenant."""
+        made = msgspec.json.decode(self.command("tenants", "create", tenant, "--json"))
+        return str(made["key"])
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        """A client over the network."""
+        return httpx.Client(base_url=self.url, headers={} if key is None else {"X-API-Key": key}, timeout=60)
+
+    def start(self) -> "ServerProcess":
+        """Start it and wait until it is ready to work."""
+        with (self.folder / "serve.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_PROGRAM, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_ready():
+            assert self._process.poll() is None, self.log[-4000:]
+            assert time.monotonic() < deadline, self.log[-4000:]
+            time.sleep(0.1)
+        return self
+
+    def stop(self) -> int:
+        """Ask it to stop, as a terminal or a container does; its exit status."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=60)
+
+    def kill(self, *, database: bool = False) -> None:
+        """End it as a crash would, together with its embedded database where asked."""
+        assert self._process is not None
+        if database:
+            os.kill(int((self.folder / "data/postgres/data/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        self._process.kill()
+        self._process.wait(timeout=60)
+
+    def close(self) -> None:
+        """Stop it where it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+
+    def _is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=10).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server process that is not started yet, with the fake encoder and an embedded database."""
+    process = ServerProcess(tmp_path)
+    yield process
+    process.close()
+
+
+_PROGRAM = [str(Path(sys.executable).with_name("face-identity"))]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """This run's, without settings of its own."""
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+    return kept | {"DATA_DIR": str(folder / "data"), "ENCODER": "fake", "PYTHONPATH": str(ROOT_FOLDER)}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
