@@ -112,7 +112,54 @@ BEGIN
     END IF;
     RETURN QUERY SELECT live.id, live.digest;
 END $$"""
-ADMISSION = [SPEND, CHARGE, ADMIT, ADMIT_OPERATOR]
+STORED_BYTES = """
+CREATE FUNCTION stored_bytes(of_tenant integer) RETURNS bigint LANGUAGE sql STABLE AS $$
+-- References with their halfvec (2 bytes a number) and code (1 bit), templates, names and metadata, waiting imports.
+SELECT coalesce(sum(s.bytes + s.faces * (g.dimension * 17 / 8) + s.templates * (g.dimension / 8)), 0)::bigint
+     + (SELECT coalesce(sum(octet_length(content)), 0)::bigint FROM job_input WHERE tenant_id = of_tenant)
+FROM gallery_size s JOIN gallery g ON g.tenant_id = s.tenant_id AND g.id = s.gallery_id
+WHERE s.tenant_id = of_tenant
+$$"""
+EXCEEDED_QUOTA = """
+CREATE FUNCTION exceeded_quota(of_tenant integer, made_gallery boolean, grown integer[], ahead integer)
+RETURNS text LANGUAGE plpgsql AS $$
+-- The quota that a transaction exceeds which is about to commit (ahead 0), or that one more face would exceed (1).
+DECLARE
+    quota record;
+BEGIN
+    SELECT maximum_galleries AS galleries, maximum_faces_per_gallery AS faces, maximum_stored_bytes AS bytes
+    INTO quota FROM tenant WHERE tenant_id = of_tenant;
+    IF coalesce(quota.galleries, quota.faces, quota.bytes) IS NULL THEN
+        RETURN NULL;
+    END IF;
+    IF ahead = 0 THEN
+        -- Held to the commit, so the next one of this tenant counts what this one stored.
+        PERFORM pg_advisory_xact_lock(407713202, of_tenant);
+    END IF;
+    IF made_gallery AND quota.galleries
+        < (SELECT count(*) FROM gallery WHERE tenant_id = of_tenant AND expires_at IS NULL) THEN
+        RETURN 'maximum_galleries';
+    END IF;
+    IF EXISTS (
+        SELECT FROM gallery_size WHERE tenant_id = of_tenant AND gallery_id = ANY (grown)
+        GROUP BY gallery_id HAVING sum(faces) + ahead > quota.faces OR sum(people) > quota.faces
+    ) THEN
+        RETURN 'maximum_faces_per_gallery';
+    END IF;
+    IF quota.bytes IS NOT NULL AND stored_bytes(of_tenant) + ahead > quota.bytes THEN
+        RETURN 'maximum_stored_bytes';
+    END IF;
+    RETURN NULL;
+END $$"""
+FUNCTIONS = {
+    "spend(integer, bigint, text, integer, integer)": SPEND,
+    "charge(integer, bigint, text, integer)": CHARGE,
+    "admit(integer, bytea, text, integer)": ADMIT,
+    "admit_operator(bytea)": ADMIT_OPERATOR,
+    "stored_bytes(integer)": STORED_BYTES,
+    "exceeded_quota(integer, boolean, integer[], integer)": EXCEEDED_QUOTA,
+}
+"""Each runs as its caller, the service role, under the policies."""
 
 
 def upgrade() -> None:
@@ -125,7 +172,7 @@ def upgrade() -> None:
     for table in TENANT_TABLES:
         secure(table)
     secure_operator()
-    create_admission()
+    create_functions()
     allow_vacuum()
     create_queue()
     op.execute("RESET ROLE")
@@ -245,19 +292,11 @@ def key_moments() -> list[sa.Column[object]]:
     return [created_at(), *ends]
 
 
-def create_admission() -> None:
-    """From a key to its caller in one round trip; everything runs as the service role, under the policies."""
-    functions = {
-        "spend": "integer, bigint, text, integer, integer",
-        "charge": "integer, bigint, text, integer",
-        "admit": "integer, bytea, text, integer",
-        "admit_operator": "bytea",
-    }
-    for statement in ADMISSION:
+def create_functions() -> None:
+    for name, statement in FUNCTIONS.items():
         op.execute(statement)
-    for name, arguments in functions.items():
-        op.execute(f"REVOKE EXECUTE ON FUNCTION {name}({arguments}) FROM PUBLIC")
-        op.execute(f"GRANT EXECUTE ON FUNCTION {name}({arguments}) TO {SERVICE_ROLE}")
+        op.execute(f"REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC")
+        op.execute(f"GRANT EXECUTE ON FUNCTION {name} TO {SERVICE_ROLE}")
 
 
 def belongs_to(
@@ -289,6 +328,13 @@ def create_gallery() -> None:
         sa.Column("metric", sa.Text, nullable=False, comment="cosine | euclidean"),
         sa.Column("default_threshold", sa.REAL, nullable=False, comment="The embedding space's own."),
         sa.Column("threshold", sa.REAL, comment="This gallery's; null: the embedding space's default."),
+        sa.Column(
+            "verification_only",
+            sa.Boolean,
+            nullable=False,
+            server_default=sa.text("false"),
+            comment="True: nobody is identified (1:N) in it.",
+        ),
         created_at(),
         sa.Column(
             "expires_at",
@@ -391,6 +437,7 @@ def create_sizes() -> None:
         sa.Column("people", sa.BigInteger, nullable=False),
         sa.Column("faces", sa.BigInteger, nullable=False),
         sa.Column("templates", sa.BigInteger, nullable=False),
+        sa.Column("bytes", sa.BigInteger, nullable=False, comment="Originals, names and JSON."),
         sa.PrimaryKeyConstraint("tenant_id", "gallery_id", "slot", name="gallery_size_pkey"),
         belongs_to("gallery_size", "gallery", ["tenant_id", "gallery_id"], ["tenant_id", "id"]),
     )

@@ -20,18 +20,18 @@ _BEGIN = text(
 )
 
 
-class _TenantBound(Session):
-    """The synchronous half of a tenant's session; the listener below is attached to it alone."""
+class TenantBound(Session):
+    """The synchronous half of a tenant's session; listeners are attached to it alone."""
 
 
-@event.listens_for(_TenantBound, "after_begin")
+@event.listens_for(TenantBound, "after_begin")
 def _speak_for_tenant(session: Session, _: SessionTransaction, connection: Connection) -> None:
     connection.execute(_BEGIN, {"tenant": str(session.info["tenant_id"])})
 
 
 def tenant_session(engine: AsyncEngine, tenant_id: int) -> AsyncSession:
     """A session whose every transaction is bound to `tenant_id` by row-level security."""
-    return AsyncSession(engine, sync_session_class=_TenantBound, expire_on_commit=False, info={"tenant_id": tenant_id})
+    return AsyncSession(engine, sync_session_class=TenantBound, expire_on_commit=False, info={"tenant_id": tenant_id})
 
 
 def tenant_of(session: AsyncSession) -> int:

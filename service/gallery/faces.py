@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import delete, select
+from sqlalchemy import Integer, delete, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.identifiers import from_text, to_text
@@ -16,7 +16,7 @@ from service.gallery import tables
 from service.gallery.galleries import Gallery
 from service.gallery.pages import Cursor, Page, check_limit
 from service.gallery.people import Person, lock_people
-from service.gallery.sizes import Change, count
+from service.gallery.sizes import FACE_BYTES, Change, count
 from service.gallery.storing import prepare_face, store_faces
 from service.gallery.templates import renew_templates
 
@@ -74,15 +74,28 @@ async def delete_face(session: AsyncSession, gallery: Gallery, person: Person, f
         faces.person_id == person.number,
         faces.id == from_text(face_id),
     )
+    size = await _bytes_of(session, gallery, person, face_id)
     if (await session.execute(statement.returning(faces.id))).one_or_none() is None:
         raise NotFound(f"there is no face {face_id!r} of person {person.id!r}")
     templates = await renew_templates(session, gallery, [person.number])
-    await count(session, gallery.id, Change(faces=-1, templates=templates))
+    await count(session, gallery.id, Change(faces=-1, templates=templates, bytes=-size))
 
 
 async def _hold(session: AsyncSession, gallery: Gallery, person: Person) -> None:
     if not await lock_people(session, gallery, [person.number]):
         raise NotFound(f"there is no person {person.id!r} in gallery {gallery.name!r}")
+
+
+async def _bytes_of(session: AsyncSession, gallery: Gallery, person: Person, face_id: str) -> int:
+    """How much is kept of a face beside what is compared; 0 where there is none."""
+    details = tables.face_detail.c
+    measured = select(literal_column(FACE_BYTES, Integer)).where(
+        details.tenant_id == gallery.tenant_id,
+        details.gallery_id == gallery.id,
+        details.person_id == person.number,
+        details.face_id == from_text(face_id),
+    )
+    return int(await session.scalar(measured) or 0)
 
 
 def _details(gallery: Gallery, person: Person) -> Any:

@@ -9,9 +9,10 @@ from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.growth import grew
 from service.database.tenancy import tenant_of
 from service.embedding import EmbeddingSpace
-from service.errors import Conflict, InvalidRequest, NotFound
+from service.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from service.gallery import tables
 from service.gallery.changes import UNSET, Unset
 from service.gallery.content import check_gallery_name
@@ -36,6 +37,7 @@ class Gallery:
     space: EmbeddingSpace
     own_threshold: float | None
     created_at: datetime
+    verification_only: bool = False
     people: int = 0
     faces: int = 0
     templates: int = 0
@@ -45,16 +47,28 @@ class Gallery:
         """The similarity from which two faces count as the same person: the gallery's own, else its space's."""
         return self.space.threshold if self.own_threshold is None else self.own_threshold
 
+    def check_identification(self) -> None:
+        """Forbidden where the gallery is for verification only: whoever searches it asks this first."""
+        if self.verification_only:
+            raise Forbidden(f"gallery {self.name!r} is for verification (1:1) only: nobody is identified in it")
+
 
 async def create_gallery(
-    session: AsyncSession, name: str, space: EmbeddingSpace, threshold: float | None = None
+    session: AsyncSession,
+    name: str,
+    space: EmbeddingSpace,
+    threshold: float | None = None,
+    *,
+    verification_only: bool = False,
 ) -> Gallery:
     """Make an empty gallery; Conflict where the tenant has one of that name."""
     values = space_columns(space) | {
         "tenant_id": tenant_of(session),
         "name": check_gallery_name(name),
         "threshold": _check_threshold(threshold),
+        "verification_only": verification_only,
     }
+    grew(session, made_gallery=True)
     statement = insert(tables.gallery).values(values).returning(tables.gallery)
     try:
         async with session.begin_nested():
@@ -88,10 +102,15 @@ async def list_galleries(
 
 
 async def update_gallery(
-    session: AsyncSession, gallery: Gallery, *, name: str | None = None, threshold: float | Unset | None = UNSET
+    session: AsyncSession,
+    gallery: Gallery,
+    *,
+    name: str | None = None,
+    threshold: float | Unset | None = UNSET,
+    verification_only: bool | None = None,
 ) -> Gallery:
-    """Give another name or threshold (None: the space's own); Conflict where the name is taken."""
-    values: dict[str, Any] = {}
+    """Give another name or threshold (None: the space's own), or another use; Conflict where the name is taken."""
+    values: dict[str, Any] = {} if verification_only is None else {"verification_only": verification_only}
     if name is not None:
         values["name"] = check_gallery_name(name)
     if not isinstance(threshold, Unset):
@@ -160,7 +179,7 @@ def gallery_of(row: Row[Any], *, is_new: bool = False) -> Gallery:
     )
     own = None if row.threshold is None else _short(row.threshold)
     counts = (0, 0, 0) if is_new else (int(row.people), int(row.faces), int(row.templates))
-    return Gallery(row.tenant_id, row.id, row.name, space, own, row.created_at, *counts)
+    return Gallery(row.tenant_id, row.id, row.name, space, own, row.created_at, row.verification_only, *counts)
 
 
 def _short(stored: float) -> float:

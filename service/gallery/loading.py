@@ -15,7 +15,7 @@ from service.errors import NotFound
 from service.gallery.content import check_metadata, check_name
 from service.gallery.galleries import Gallery
 from service.gallery.people import lock_people
-from service.gallery.sizes import Change, count
+from service.gallery.sizes import PERSON_BYTES, Change, count
 from service.gallery.storing import prepare_face, store_faces
 from service.gallery.wire import big_integers
 
@@ -49,7 +49,7 @@ _FIND = text("""
     SELECT id, name, external_id FROM person
     WHERE tenant_id = :tenant AND gallery_id = :gallery AND name = ANY (CAST(:names AS text[])) AND external_id IS NULL
 """)
-_MAKE = text("""
+_MAKE = text(f"""
     INSERT INTO person (tenant_id, gallery_id, id, name, external_id, metadata)
     SELECT :tenant, :gallery, id, name, external_id, CAST(metadata AS jsonb)
     FROM unnest(
@@ -57,8 +57,8 @@ _MAKE = text("""
     ) AS given (id, name, external_id, metadata)
     ORDER BY external_id, name
     ON CONFLICT DO NOTHING
-    RETURNING id, name, external_id
-""")
+    RETURNING id, name, external_id, {PERSON_BYTES} AS bytes
+""")  # noqa: S608 - a piece of this room only
 
 
 async def add_references(session: AsyncSession, gallery: Gallery, rows: Sequence[ReferenceRow]) -> BulkResult:
@@ -75,7 +75,6 @@ async def add_references(session: AsyncSession, gallery: Gallery, rows: Sequence
     numbers = found | made
     new_people = frozenset(made.values())
     await store_faces(session, gallery, [numbers[_identity(row)] for row in rows], faces, new_people)
-    await count(session, gallery.id, Change(people=len(made)))
     return BulkResult(len(made), len(faces))
 
 
@@ -129,7 +128,9 @@ async def _make(session: AsyncSession, gallery: Gallery, rows: Sequence[Referenc
         "external_ids": [row.external_id for row in rows],
         "metadata": [json.dumps({} if row.metadata is None else row.metadata) for row in rows],
     }
-    return _by_identity(await session.execute(_MAKE, values))
+    made = (await session.execute(_MAKE, values)).all()
+    await count(session, gallery.id, Change(people=len(made), bytes=sum(row.bytes for row in made)))
+    return _by_identity(made)
 
 
 def _by_identity(rows: Any) -> dict[Identity, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Integer, Row, Select, delete, func, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,7 +17,9 @@ from service.gallery.changes import UNSET, Unset
 from service.gallery.content import check_metadata, check_name
 from service.gallery.galleries import Gallery
 from service.gallery.pages import Cursor, Page, check_limit
-from service.gallery.sizes import Change, count
+from service.gallery.sizes import FACE_BYTES, PERSON_BYTES, Change, count
+
+_BYTES = literal_column(PERSON_BYTES, Integer).label("bytes")
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,13 @@ async def create_person(
         "external_id": None if external_id is None else check_name(external_id, "external_id"),
         "metadata": check_metadata({} if metadata is None else metadata),
     }
-    statement = insert(tables.person).values(values).returning(tables.person)
+    statement = insert(tables.person).values(values).returning(tables.person, _BYTES)
     try:
         async with session.begin_nested():
             row = (await session.execute(statement)).one()
     except IntegrityError as error:
         raise _refusal(error, gallery, name, external_id) from error
-    await count(session, gallery.id, Change(people=1))
+    await count(session, gallery.id, Change(people=1, bytes=row.bytes))
     return _person(row, 0)
 
 
@@ -121,10 +123,11 @@ async def update_person(
     if values:
         try:
             async with session.begin_nested():
-                await session.execute(update(tables.person).where(is_person(gallery, person.number)).values(values))
+                grown = await _change(session, gallery, person, values)
         except IntegrityError as error:
             now = {"name": person.name, "external_id": person.external_id} | values
             raise _refusal(error, gallery, now["name"], now["external_id"]) from error
+        await count(session, gallery.id, Change(bytes=grown))
     return await find_person(session, gallery, person.id)
 
 
@@ -132,12 +135,17 @@ async def delete_person(session: AsyncSession, gallery: Gallery, person_id: str)
     """Remove a person with all faces and templates; NotFound where the gallery has none of that identifier."""
     number = from_text(person_id)
     await lock_people(session, gallery, [] if number is None else [number])
-    counts = select(_count_of(tables.face, gallery, number), _count_of(tables.person_template, gallery, number))
-    faces, templates = (await session.execute(counts)).one()
-    statement = delete(tables.person).where(is_person(gallery, number)).returning(tables.person.c.id)
-    if (await session.execute(statement)).one_or_none() is None:
+    counts = select(
+        _sum_of(tables.face, gallery, number, "1"),
+        _sum_of(tables.person_template, gallery, number, "1"),
+        _sum_of(tables.face_detail, gallery, number, FACE_BYTES),
+    )
+    faces, templates, size = (await session.execute(counts)).one()
+    statement = delete(tables.person).where(is_person(gallery, number)).returning(_BYTES)
+    deleted = (await session.execute(statement)).one_or_none()
+    if deleted is None:
         raise NotFound(f"there is no person {person_id!r} in gallery {gallery.name!r}")
-    await count(session, gallery.id, Change(-1, -faces, -templates))
+    await count(session, gallery.id, Change(-1, -faces, -templates, -size - deleted.bytes))
 
 
 async def lock_people(session: AsyncSession, gallery: Gallery, numbers: Sequence[int]) -> set[int]:
@@ -162,8 +170,16 @@ def is_person(gallery: Gallery, number: int | None) -> ColumnElement[bool]:
     return (people.tenant_id == gallery.tenant_id) & (people.gallery_id == gallery.id) & (people.id == number)
 
 
-def _count_of(table: Any, gallery: Gallery, number: int | None) -> Any:
-    rows = select(func.count()).select_from(table)
+async def _change(session: AsyncSession, gallery: Gallery, person: Person, values: dict[str, Any]) -> int:
+    """Write the values; by how many bytes the person grew."""
+    await lock_people(session, gallery, [person.number])
+    before = await session.scalar(select(_BYTES).where(is_person(gallery, person.number)))
+    statement = update(tables.person).where(is_person(gallery, person.number)).values(values).returning(_BYTES)
+    return int(await session.scalar(statement) or 0) - int(before or 0)
+
+
+def _sum_of(table: Any, gallery: Gallery, number: int | None, measure: str) -> Any:
+    rows = select(func.coalesce(func.sum(literal_column(measure, Integer)), 0)).select_from(table)
     return rows.where(
         table.c.tenant_id == gallery.tenant_id, table.c.gallery_id == gallery.id, table.c.person_id == number
     ).scalar_subquery()

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.database.identifiers import to_text
 from service.embedding import Embedding, check_embedding, similarity_from
 from service.errors import InvalidRequest
-from service.gallery.codes import codes_of, has_codes
+from service.gallery.codes import face_codes, has_codes
 from service.gallery.galleries import Gallery
 from service.gallery.people import Person
 from service.gallery.storing import comparable
@@ -82,6 +82,7 @@ async def search(
     session: AsyncSession, gallery: Gallery, probes: Sequence[Embedding], limit: int = 5
 ) -> list[list[Candidate]]:
     """For each probe the `limit` people nearest to it, by their best reference, most similar first."""
+    gallery.check_identification()
     _check(len(probes), limit)
     if not probes:
         return []
@@ -91,7 +92,7 @@ async def search(
         "tenant": gallery.tenant_id,
         "gallery": gallery.id,
         "vectors": half_vectors(matrix, await half_vector_type(session)),
-        "codes": bit_strings(codes_of(matrix)),
+        "codes": bit_strings(face_codes(matrix)),
         "limit": limit,
     }
     if statement is _CODES:

@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.identifiers import new_identifier
 from service.embedding import Embedding, EmbeddingSpace, check_embedding, normalized
-from service.gallery.codes import codes_of, has_codes
+from service.gallery.codes import face_codes, has_codes
 from service.gallery.content import check_json
 from service.gallery.galleries import Gallery
 from service.gallery.originals import to_bytes
-from service.gallery.sizes import Change, count
+from service.gallery.sizes import FACE_BYTES, Change, count
 from service.gallery.templates import add_templates, renew_templates
 from service.gallery.wire import big_integers, bit_strings, half_vector_type, half_vectors
 
@@ -38,14 +38,18 @@ _FACES = text("""
         CAST(:people AS bigint[]), CAST(:ids AS bigint[]), CAST(:codes AS varbit[]), CAST(:embeddings AS halfvec[])
     ) AS given (person_id, id, code, embedding)
 """)
-_DETAILS = text("""
-    INSERT INTO face_detail (tenant_id, gallery_id, person_id, face_id, original, source, detection)
-    SELECT :tenant, :gallery, person_id, id, original, CAST(source AS jsonb), CAST(detection AS jsonb)
-    FROM unnest(
-        CAST(:people AS bigint[]), CAST(:ids AS bigint[]), CAST(:originals AS bytea[]),
-        CAST(:sources AS text[]), CAST(:detections AS text[])
-    ) AS given (person_id, id, original, source, detection)
-""")
+_DETAILS = text(f"""
+    WITH stored AS (
+        INSERT INTO face_detail (tenant_id, gallery_id, person_id, face_id, original, source, detection)
+        SELECT :tenant, :gallery, person_id, id, original, CAST(source AS jsonb), CAST(detection AS jsonb)
+        FROM unnest(
+            CAST(:people AS bigint[]), CAST(:ids AS bigint[]), CAST(:originals AS bytea[]),
+            CAST(:sources AS text[]), CAST(:detections AS text[])
+        ) AS given (person_id, id, original, source, detection)
+        RETURNING {FACE_BYTES} AS bytes
+    )
+    SELECT sum(bytes) FROM stored
+""")  # noqa: S608 - a piece of this room only
 _NO_CODES = np.empty((0, 0), dtype=np.uint8)
 
 
@@ -84,12 +88,12 @@ async def store_faces(
         "people": big_integers(people),
         "ids": big_integers(identifiers),
     }
-    codes = codes_of(matrix) if has_codes(gallery.space) else _NO_CODES
+    codes = face_codes(matrix) if has_codes(gallery.space) else _NO_CODES
     vectors = half_vectors(matrix, await half_vector_type(session))
     await session.execute(_FACES, keys | {"codes": bit_strings(codes), "embeddings": vectors})
-    await session.execute(_DETAILS, keys | _details(faces))
+    size = (await session.execute(_DETAILS, keys | _details(faces))).scalar_one()
     templates = await _follow(session, gallery, people, matrix, new_people)
-    await count(session, gallery.id, Change(faces=len(faces), templates=templates))
+    await count(session, gallery.id, Change(faces=len(faces), templates=templates, bytes=size))
     return identifiers
 
 

@@ -8,6 +8,7 @@ Sizes for 512 dimensions: halfvec 1,032 bytes, code 72, so seven faces fit a pag
 from sqlalchemy import (
     REAL,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     ForeignKeyConstraint,
@@ -43,6 +44,13 @@ gallery = Table(
     Column("metric", Text, nullable=False, comment="cosine | euclidean"),
     Column("default_threshold", REAL, nullable=False, comment="The embedding space's own."),
     Column("threshold", REAL, comment="This gallery's; null: the embedding space's default."),
+    Column(
+        "verification_only",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="True: nobody is identified (1:N) in it.",
+    ),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("expires_at", DateTime(timezone=True), comment="Of a scratch gallery, see scratch.py; else null."),
     UniqueConstraint("tenant_id", "name"),
@@ -134,5 +142,6 @@ gallery_size = Table(
     Column("people", BigInteger, nullable=False),
     Column("faces", BigInteger, nullable=False),
     Column("templates", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False, comment="Originals, names and JSON."),
     ForeignKeyConstraint(["tenant_id", "gallery_id"], ["gallery.tenant_id", "gallery.id"], ondelete="CASCADE"),
 )

@@ -88,6 +88,7 @@ async def count_votes(
 
     Counts are exact; the order is that of first references. Empty where no reference is similar enough.
     """
+    gallery.check_identification()
     if len(probes) > MAXIMUM_PROBES:
         raise InvalidRequest(f"probes: {len(probes)} where {MAXIMUM_PROBES} are the most")
     if not probes:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.growth import check_room
 from service.embedding import EmbeddingSpace, check_embedding
 from service.encoder.contract import DetectedFace, EncodedFace
 from service.encoder.encoders import Encoders
@@ -82,6 +83,7 @@ async def enroll_pictures(
         raise InvalidRequest("no picture was sent")
     gallery = await find_gallery_for_pictures(session, gallery_name)
     known = await _enrolled_pictures(session, gallery, await find_person(session, gallery, person_id))
+    await check_room(session, gallery.id)
     await session.rollback()  # the connection goes back while the model works
     encoded, rejected = await _encode_all(encoders, gallery.space, pictures, known, several)
     if not encoded:

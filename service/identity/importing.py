@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from service.database.growth import check_room
 from service.errors import InvalidDataset, NotFound, PayloadTooLarge
 from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.loading import finish_load
@@ -28,6 +29,7 @@ async def start_import(session: AsyncSession, gallery_name: str, chunks: AsyncIt
     No connection is held while the file arrives. PayloadTooLarge beyond `limit_bytes`.
     """
     gallery = await find_gallery(session, gallery_name)
+    await check_room(session, gallery.id)
     await session.rollback()
     with tempfile.TemporaryFile() as file:
         await _receive(chunks, file, limit_bytes)

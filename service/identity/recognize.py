@@ -47,6 +47,7 @@ async def recognize_picture(
 ) -> Recognition:
     """Recognize every face of an image file; none where the picture shows no face."""
     gallery = await find_gallery_for_pictures(session, gallery_name)
+    gallery.check_identification()  # before the model works; the search asks again
     threshold = check_threshold(threshold, gallery.threshold)
     _check_limit(limit)
     await session.rollback()  # the connection goes back while the model works
