@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 COMMANDS = {
-    "demo": ("service.cli.demo:demo", "Enroll people from shipped photographs and recognize them in others."),
+    "demo": ("service.cli.demo:demo", "Enroll people from shipped photographs and recognize them in other pictures."),
     "enroll": ("service.cli.enroll:enroll", "Add people's faces to a gallery from pictures."),
     "recognize": ("service.cli.recognize:recognize", "Say who is in a picture (1:N)."),
-    "verify": ("service.cli.verify:verify", "Say whether a picture shows one person of a gallery (1:1)."),
+    "verify": ("service.cli.verify:verify", "Say whether a picture shows one person of the gallery (1:1)."),
     "compare": ("service.cli.verify:compare", "Say whether two pictures show the same person."),
     "detect": ("service.cli.pictures:detect", "Find the faces in a picture."),
     "encode": ("service.cli.pictures:encode", "Print the embedding of every face in a picture."),

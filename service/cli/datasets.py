@@ -27,7 +27,11 @@ async def import_file(
     encoder: SpaceName = None,
     as_json: Json = False,
 ) -> None:
-    """Load a dataset file into a gallery: all of it, or nothing where a row is wrong (and named)."""
+    """Load a dataset file into a gallery.
+
+    All of it, or nothing where a row is wrong, which is named. The gallery is made where it is missing: for embeddings
+    made elsewhere say --embedding-space external:LABEL:DIMENSION.
+    """
     if not path.is_file():
         raise NotFound(f"there is no file {path}")
     async with open_workplace(tenant) as workplace:
@@ -61,7 +65,10 @@ async def export(
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Write a gallery's references as a dataset file. With --json and --output: what was written."""
+    """Write a gallery's references as a dataset file.
+
+    Every number exactly as it came. --json, which needs --output, says what was written.
+    """
     if as_json and output is None:
         raise InvalidRequest("--json needs --output: standard output is the dataset itself")
     async with open_workplace(tenant) as workplace, workplace.session() as session:

@@ -34,9 +34,10 @@ Output = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="
 
 @asynchronous
 async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = None, as_json: Json = False) -> None:
-    """Enroll people from photographs that installed packages ship, and recognize them in other pictures.
+    """Enroll people from shipped photographs and recognize them in other pictures.
 
-    Exit code 1 when someone is not recognized as they should be.
+    The photographs come with installed packages; the database is the real one. Exit code 1 when someone is not
+    recognized as they should be.
     """
     started = time.monotonic()
     settings, pictures = read_settings(), shipped_pictures()

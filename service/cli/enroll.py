@@ -25,7 +25,7 @@ from service.encoder.encoders import Encoders
 from service.errors import InvalidRequest
 from service.gallery import galleries
 from service.gallery.people import Person, create_person, delete_person, find_person_named
-from service.identity.enroll import Picture, Rejection, enroll_pictures
+from service.identity.enroll import DUPLICATE_PICTURE, Enrollment, Picture, Rejection, enroll_pictures
 
 PICTURES_AT_ONCE = 16
 """Read and enrolled in one transaction: memory stays bounded, and a run that breaks off keeps what was done."""
@@ -39,6 +39,11 @@ class Outcome:
     person_id: str | None = None
     faces: int = 0
     rejected: list[Rejection] = field(default_factory=list)
+
+    @property
+    def known(self) -> int:
+        """Pictures that were references of the person before: to enroll them again is no failure."""
+        return sum(one.reason == DUPLICATE_PICTURE for one in self.rejected)
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ async def enroll(
 
     A folder that holds folders: one person a folder, named as it. A folder of pictures: one person. A picture: one
     person, named as the file. Gallery and people are made where they are missing. A picture that cannot be used is
-    named with the reason; exit code 3: some were rejected, 4: all.
+    named with the reason; exit code 3: some were rejected, 4: all. One that is a reference already is passed over.
     """
     findings = people_in(paths, name)
     if not findings.people:
@@ -102,13 +107,16 @@ async def enroll_people(enrolling: Enrolling, people: dict[str, list[PictureFile
 async def _enroll_batch(enrolling: Enrolling, outcome: Outcome, batch: Sequence[PictureFile]) -> None:
     pictures = [Picture(picture.shown, read_file(picture.path)) for picture in batch]
     person, is_new = await _person_to_fill(enrolling, outcome.name)
-    async with enrolling.workplace.session() as session:
-        enrollment = await enroll_pictures(
-            session, enrolling.encoders, enrolling.gallery.name, person.id, pictures, several=enrolling.several
-        )
+    enrollment = Enrollment([], [])
+    try:
+        async with enrolling.workplace.session() as session:
+            enrollment = await enroll_pictures(
+                session, enrolling.encoders, enrolling.gallery.name, person.id, pictures, several=enrolling.several
+            )
+            await session.commit()
+    finally:
         if is_new and not enrollment.faces:  # nobody is left behind without a face
-            await delete_person(session, enrolling.gallery, person.id)
-        await session.commit()
+            await _remove(enrolling, person)
     outcome.person_id = None if is_new and not enrollment.faces else person.id
     outcome.faces += len(enrollment.faces)
     outcome.rejected += enrollment.rejected
@@ -125,8 +133,15 @@ async def _person_to_fill(enrolling: Enrolling, name: str) -> tuple[Person, bool
         return person, True
 
 
+async def _remove(enrolling: Enrolling, person: Person) -> None:
+    async with enrolling.workplace.session() as session:
+        await delete_person(session, enrolling.gallery, person.id)
+        await session.commit()
+
+
 def _tell(gallery: str, outcomes: list[Outcome], strays: list[Rejection], as_json: bool) -> None:
     rejected = [*(one for outcome in outcomes for one in outcome.rejected), *strays]
+    unusable = [one for one in rejected if one.reason != DUPLICATE_PICTURE]
     faces = sum(outcome.faces for outcome in outcomes)
     if as_json:
         write_json(
@@ -138,9 +153,11 @@ def _tell(gallery: str, outcomes: list[Outcome], strays: list[Rejection], as_jso
             }
         )
     else:
-        write_table(["person", "faces", "rejected"], [(o.name, o.faces, len(o.rejected)) for o in outcomes], "")
-        for one in rejected:
-            remark(f"rejected {one.image}: {one.reason}" + (f" ({one.detail})" if one.detail else ""))
-        remark(f"{faces} faces of {sum(o.faces > 0 for o in outcomes)} people are in gallery {gallery!r}.")
-    if rejected:
-        raise typer.Exit(ExitCode.PARTLY if faces else ExitCode.UNUSABLE_INPUT)
+        rows = [(one.name, one.faces, one.known, len(one.rejected) - one.known) for one in outcomes]
+        write_table(["person", "new faces", "known pictures", "rejected"], rows, "")
+        for one in unusable:
+            remark(f"rejected {one.image}: {one.reason} ({one.detail})")
+        remark(f"{faces} faces were added to gallery {gallery!r}.")
+    if unusable:
+        any_usable = faces or len(rejected) > len(unusable)
+        raise typer.Exit(ExitCode.PARTLY if any_usable else ExitCode.UNUSABLE_INPUT)

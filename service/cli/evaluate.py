@@ -23,10 +23,10 @@ async def evaluate(
     threshold: Threshold = None,
     as_json: Json = False,
 ) -> None:
-    """Measure an encoder on a folder of per-person folders; nothing of it is kept.
+    """Measure an encoder on a folder of per-person folders.
 
-    In a scratch gallery the first picture of each person is enrolled and the rest are probes; then each person is
-    left out of the gallery once and tried as a stranger.
+    Nothing of it is kept. In a scratch gallery the first picture of each person is enrolled and the rest are probes;
+    then each person is left out of the gallery once and tried as a stranger.
     """
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}")

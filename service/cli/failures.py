@@ -6,8 +6,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from service.cli.exits import ExitCode, exit_code
-from service.errors import DatabaseUnavailable, ServiceError
+from service.cli.exits import exit_code
+from service.errors import Conflict, DatabaseUnavailable, InvalidRequest, NotFound, ServiceError
+
+_GENERAL = {NotFound, Conflict, InvalidRequest}  # their titles say less than any detail
 
 
 @contextlib.contextmanager
@@ -15,9 +17,6 @@ def exit_on_failure(arguments: Sequence[str]) -> Iterator[None]:
     """Turn an error into a line and an exit code; with `--json` among the arguments the line is JSON."""
     try:
         yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing more to flush
-        raise SystemExit(ExitCode.DONE) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
@@ -43,5 +42,8 @@ def _line(error: ServiceError, as_json: bool) -> str:
     if as_json:
         told = {"slug": error.slug, "title": error.title, "detail": error.detail}
         return json.dumps({"error": told}, ensure_ascii=False)
-    said = f"{error.title}: {error.detail}" if error.detail else f"{error.title}."
-    return "face-identity: " + " ".join(said.split())
+    from service.cli.output import printable
+
+    says_all = type(error) in _GENERAL and error.detail
+    said = error.detail if says_all else f"{error.title}: {error.detail}".removesuffix(": ")
+    return "face-identity: " + " ".join(printable(said).split())

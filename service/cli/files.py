@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import InvalidRequest, NotFound
+from service.encoder.encoders import Encoders
+from service.errors import InvalidRequest, NotFound, ServiceError
 from service.identity.portraits import PICTURE_SUFFIXES
 
 STANDARD_INPUT = "-"
@@ -38,6 +39,14 @@ def read_file(path: str | Path) -> bytes:
         raise NotFound(f"there is no file {path}") from None
     except IsADirectoryError:
         raise InvalidRequest(f"{path} is a folder, and a file is needed") from None
+
+
+async def check_picture(encoders: Encoders, path: str, data: bytes) -> None:
+    """The error of a picture that cannot be decoded, with its path, where a command takes more than one."""
+    try:
+        await encoders.decode(data)
+    except ServiceError as error:
+        raise type(error)(f"{path}: {error.detail}") from None
 
 
 def people_in(paths: Sequence[str], name: str | None) -> Findings:

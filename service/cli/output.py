@@ -3,9 +3,11 @@
 Everything else (progress, remarks) goes to standard error. Piped output has no colors and is never cut.
 """
 
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -79,6 +81,15 @@ def shown(value: object) -> str:
 def printable(text: str) -> str:
     """The text without control characters, which could move a terminal's cursor."""
     return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+
+
+@contextlib.contextmanager
+def quiet_when_unread() -> Iterator[None]:
+    """Swallow the error of writing to a reader that left, as `head` does, and whatever is still to be written."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _console() -> Console:

@@ -28,7 +28,10 @@ async def detect(
     encoder: EncoderName = None,
     as_json: Json = False,
 ) -> None:
-    """Find the faces in a picture, largest first."""
+    """Find the faces in a picture.
+
+    Largest first; nothing is stored.
+    """
     data = read_file(image)
     with encoders_named(read_settings(), encoder) as encoders:
         picture = await encoders.decode(data)
@@ -46,7 +49,10 @@ async def detect(
 
 @asynchronous
 async def encode(image: Image, *, encoder: EncoderName = None, as_json: Json = False) -> None:
-    """Print the embedding of every face in a picture, largest first: one JSON list of numbers a line."""
+    """Print the embedding of every face in a picture.
+
+    Largest first, one JSON list of numbers a line; nothing is stored.
+    """
     data = read_file(image)
     with encoders_named(read_settings(), encoder) as encoders:
         space = encoders.default

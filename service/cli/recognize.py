@@ -38,7 +38,10 @@ async def recognize(
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Say who is in a picture: every face, its match or none, and the nearest candidates."""
+    """Say who is in a picture (1:N).
+
+    Every face with its match, or none, and the nearest candidates whatever the threshold.
+    """
     if embedding and annotated is not None:
         raise InvalidRequest("an embedding has no picture to annotate")
     data = read_file(image)

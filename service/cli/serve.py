@@ -25,7 +25,10 @@ def serve(
         int | None, typer.Option("--workers", min=1, max=64, help="Processes that answer (default: SERVER_WORKERS).")
     ] = None,
 ) -> None:
-    """Answer HTTP requests until told to stop; makes and migrates the database when it is new."""
+    """Answer HTTP requests.
+
+    Until told to stop; makes and migrates the database when it is new.
+    """
     settings = read_settings(server_ip=host, server_port=port, server_workers=workers)
     configure_logging(settings.logger_level)
     app.serve(settings)
@@ -33,7 +36,10 @@ def serve(
 
 @asynchronous
 async def work() -> None:
-    """Run background jobs (imports) until told to stop, beside servers with WORKER_IN_SERVER=false."""
+    """Run background jobs in a process of their own.
+
+    Until told to stop, beside servers with WORKER_IN_SERVER=false.
+    """
     settings = read_settings()
     configure_logging(settings.logger_level)
     stop = asyncio.Event()
@@ -46,7 +52,10 @@ async def work() -> None:
 
 
 def migrate(*, as_json: Json = False) -> None:
-    """Bring the database to the newest schema and say where it stands. Needs the administrator's login."""
+    """Bring the database to the newest schema.
+
+    And say where it stands. Needs the administrator's login; other commands do it too where it is due.
+    """
     database = open_database(read_settings())
     try:
         state = bring_up_to_date(database.logins)

@@ -7,7 +7,7 @@ import typer
 from service.api.recognition import VerificationShape
 from service.cli.encoders import EncoderName, encoders_for, encoders_named
 from service.cli.exits import ExitCode
-from service.cli.files import read_file
+from service.cli.files import check_picture, read_file
 from service.cli.output import Json, write_json, write_line
 from service.cli.people import WhichPerson, which_person
 from service.cli.recognize import Threshold
@@ -34,7 +34,10 @@ async def verify(
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Say whether the largest face of a picture is a person of the gallery (1:1). Exit code 0: yes, 1: no."""
+    """Say whether a picture shows one person of the gallery (1:1).
+
+    Its largest face counts. Exit code 0: yes, 1: no.
+    """
     data = read_file(image)
     async with open_workplace(tenant) as workplace, workplace.session() as session:
         found = await find_gallery(session, gallery)
@@ -54,9 +57,14 @@ async def compare(
     encoder: EncoderName = None,
     as_json: Json = False,
 ) -> None:
-    """Say whether the largest faces of two pictures are the same person's. Exit code 0: yes, 1: no."""
+    """Say whether two pictures show the same person.
+
+    Their largest faces count; nothing is stored. Exit code 0: yes, 1: no.
+    """
     pictures = read_file(first), read_file(second)
     with encoders_named(read_settings(), encoder) as encoders:
+        for path, data in zip((first, second), pictures, strict=True):
+            await check_picture(encoders, path, data)
         verification = await compare_pictures(encoders, *pictures, threshold=threshold)
     _tell(verification, "the same person", as_json)
 

@@ -18,6 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.access.operator import operator_transaction
 from service.access.quotas import quotas_of_new_tenants
 from service.access.tenants import create_tenant, find_tenant
+from service.cli.exits import ExitCode
+from service.cli.output import quiet_when_unread
 from service.database.connection import Database, open_database
 from service.database.migration import migrate
 from service.database.tenancy import tenant_session
@@ -40,7 +42,9 @@ def asynchronous(function: Callable[Parameters, Coroutine[Any, Any, Result]]) ->
 
     @functools.wraps(function)
     def run(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
-        return asyncio.run(function(*arguments, **named))
+        with quiet_when_unread():
+            return asyncio.run(function(*arguments, **named))
+        raise typer.Exit(ExitCode.DONE)
 
     return run
 

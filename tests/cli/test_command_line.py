@@ -1,0 +1,125 @@
+"""What holds for every command: help, speed, errors, exit codes, signals."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import typer
+
+from service.cli.commands import COMMANDS
+from service.settings import Settings
+from tests.cli.conftest import Command
+
+PROGRAM = str(Path(sys.executable).with_name("face-identity"))
+HEAVY = ["numpy", "sqlalchemy", "fastapi", "dlib", "onnxruntime", "cv2", "alembic"]
+
+
+def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+    return subprocess.run(
+        [PROGRAM, *arguments], check=False, capture_output=True, text=True, env=kept | environment, timeout=60
+    )
+
+
+def test_help_lists_every_command_of_the_contract() -> None:
+    shown = run("--help").stdout
+    contract = (
+        "serve demo enroll recognize verify detect encode import export tenants keys galleries people migrate work"
+    )
+    assert [name for name in [*contract.split(), "evaluate", "compare"] if f" {name} " not in shown] == []
+
+
+def test_help_comes_at_once() -> None:
+    """0.6 s is what a person takes for at once; the best of five, for other programs run beside the tests."""
+    durations = []
+    for _ in range(5):
+        started = time.monotonic()
+        assert run("--help").returncode == 0
+        durations.append(time.monotonic() - started)
+    assert min(durations) < 0.6
+
+
+def test_help_loads_no_heavy_library() -> None:
+    program = "import sys; sys.argv = ['face-identity', '--help']\nfrom service.cli import main\ntry: main()\nfinally: "
+    program += f"sys.stderr.write(repr([name for name in {HEAVY} if name in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert done.stderr == "[]"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
+    place, summary = COMMANDS[name]
+    module, member = place.split(":")
+    command = getattr(import_module(module), member)
+    said = command.info.help if isinstance(command, typer.Typer) else command.__doc__.strip().split("\n")[0]
+    assert said == summary
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"serve", "work"}])
+def test_every_command_that_answers_takes_json(bare_command: Command, name: str) -> None:
+    place, _ = COMMANDS[name]
+    module, member = place.split(":")
+    command = getattr(import_module(module), member)
+    parts = (
+        [one.name or one.callback.__name__ for one in command.registered_commands] if member == "application" else [""]
+    )
+    assert [part for part in parts if "--json" not in bare_command(name, *part.split(), "--help").out] == []
+
+
+def test_an_unknown_command_is_wrong_usage(bare_command: Command) -> None:
+    done = bare_command("enrol")
+    assert done.code == 2
+    assert "enroll" in done.err
+
+
+def test_an_error_is_one_line_without_a_traceback(command: Command) -> None:
+    done = command("galleries", "show", "nix")
+    assert (done.code, done.out) == (5, "")
+    assert done.err == "face-identity: there is no gallery named 'nix'\n"
+
+
+def test_an_error_is_json_for_programs(command: Command) -> None:
+    done = command("galleries", "show", "nix", "--json")
+    assert (done.code, done.out) == (5, "")
+    assert json.loads(done.err)["error"] == {
+        "slug": "not-found",
+        "title": "There is no such thing here",
+        "detail": "there is no gallery named 'nix'",
+    }
+
+
+def test_a_tenant_that_nobody_made_is_not_found(bare_command: Command) -> None:
+    assert bare_command("people", "list", "--tenant", "nix").code == 5
+
+
+def test_the_tenant_default_is_made_when_it_is_missing(bare_command: Command) -> None:
+    assert bare_command("galleries", "list").code == 0
+    assert "default" in bare_command("tenants", "list").out
+
+
+def test_a_wrong_setting_is_named() -> None:
+    done = run("galleries", "list", SERVER_PORT="many")
+    assert done.returncode == 7
+    assert "SERVER_PORT" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_database_that_does_not_answer_is_said_in_one_line() -> None:
+    done = run("galleries", "list", DATABASE_URL="postgresql://someone:secret@127.0.0.1:1/nowhere")
+    assert done.returncode == 7
+    assert len(done.stderr.splitlines()) == 1
+    assert "secret" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error(bare_command: Command) -> None:
+    """As in `face-identity people list | head -1`."""
+    bare_command("tenants", "list")
+    command = f"{PROGRAM} tenants list --json | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, env=dict(os.environ))
+    assert done.stdout.strip() == "0"
+    assert done.stderr == ""

@@ -1,0 +1,61 @@
+"""`import` and `export`: whole files, or nothing of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+
+SPACE = ["--embedding-space", "external:test:4"]
+DATASET = '[["Ada","0.1,0.2,0.3,-0.25"],\n["Ada","0.125,0.25,0.3,0.5"],\n["Bob","-1.5,2.29,0.75,0.5"]]\n'
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A file as the legacy recognizer's caller writes it."""
+    path = tmp_path / "dataset.json"
+    path.write_text(DATASET)
+    return path
+
+
+def test_an_imported_file_is_exported_byte_for_byte(command: Command, dataset: Path) -> None:
+    done = command("import", dataset, *SPACE, "--json").json
+    assert (done["people"], done["faces"]) == (2, 3)
+    assert command("export").out == DATASET
+
+
+@pytest.mark.parametrize("format", ["encoder", "ndjson"])
+def test_every_shape_comes_back_as_it_went(command: Command, dataset: Path, format: str) -> None:
+    command("import", dataset, *SPACE)
+    assert command("export", "--format", format, "--output", "one").code == 0
+    command("import", "one", "--gallery", "copy", *SPACE)
+    command("export", "--format", format, "--output", "two", "--gallery", "copy")
+    assert Path("two").read_bytes() == Path("one").read_bytes()
+    assert command("export", "--gallery", "copy").out == DATASET
+
+
+def test_of_a_file_with_a_wrong_row_nothing_is_imported(command: Command, dataset: Path) -> None:
+    dataset.write_text(json.dumps([["Ada", "0.1,0.2,0.3,0.4"], ["Bob", "0.1,0.2"]]))
+    done = command("import", dataset, *SPACE)
+    assert done.code == 4
+    assert "2" in done.err
+    assert command("galleries", "show", "default", "--json").json["people"] == 0
+
+
+def test_a_file_of_another_dimension_is_refused(command: Command, dataset: Path) -> None:
+    command("galleries", "create", "default", "--embedding-space", "external:test:512")
+    done = command("import", dataset)
+    assert done.code == 4
+    assert "512" in done.err
+
+
+def test_an_export_that_fails_leaves_no_file(command: Command, tmp_path: Path) -> None:
+    assert command("export", "--gallery", "nix", "--output", "out.json").code == 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_and_the_dataset_do_not_share_standard_output(command: Command, dataset: Path) -> None:
+    command("import", dataset, *SPACE)
+    assert command("export", "--json").code == 4
+    assert command("export", "--json", "--output", "out.json").json["bytes"] == len(DATASET)

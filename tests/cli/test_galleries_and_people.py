@@ -1,0 +1,92 @@
+"""`galleries` and `people`: what is made is listed, changed and erased."""
+
+from pathlib import Path
+
+from service.encoder.fake_pictures import draw_people
+from tests.cli.conftest import Command
+
+
+def test_a_gallery_is_of_the_space_asked_for(command: Command) -> None:
+    assert command("galleries", "create", "staff", "--json").json["embedding_space"] == "fake"
+    made = command("galleries", "create", "old", "--embedding-space", "external:arcface:512", "--json").json
+    assert (made["embedding_space"], made["dimension"]) == ("external:arcface:512", 512)
+    assert [one["name"] for one in command("galleries", "list", "--json").json["items"]] == ["staff", "old"]
+
+
+def test_an_encoder_that_does_not_exist_makes_no_gallery(command: Command) -> None:
+    assert command("galleries", "create", "staff", "--encoder", "eigenfaces").code == 7
+    assert command("galleries", "list", "--json").json["items"] == []
+
+
+def test_a_gallery_s_threshold_is_set_and_given_back(command: Command) -> None:
+    default = command("galleries", "create", "staff", "--json").json["threshold"]
+    assert command("galleries", "update", "staff", "--threshold", "0.875", "--json").json["threshold"] == 0.875
+    renamed = command("galleries", "update", "staff", "--rename", "crew", "--json").json
+    assert (renamed["name"], renamed["threshold"]) == ("crew", 0.875)
+    assert command("galleries", "update", "crew", "--default-threshold", "--json").json["threshold"] == default
+
+
+def test_an_erased_gallery_is_gone_with_its_people(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "ada.jpg").write_bytes(draw_people(["ada"]))
+    command("enroll", "ada.jpg", "--gallery", "staff")
+    assert command("galleries", "show", "staff", "--json").json["faces"] == 1
+    assert command("galleries", "delete", "staff").code == 2
+    assert command("galleries", "delete", "staff", "--yes").code == 0
+    assert command("galleries", "show", "staff").code == 5
+
+
+def test_a_person_is_meant_by_id_name_or_external_id(command: Command) -> None:
+    command("galleries", "create", "default")
+    made = command(
+        "people", "create", "Ada Lovelace", "--external-id", "e-17", "--metadata", '{"floor": 3}', "--json"
+    ).json
+    for meant in (made["id"], "Ada Lovelace", "e-17"):
+        assert command("people", "show", meant, "--json").json == made
+    assert made["metadata"] == {"floor": 3}
+
+
+def test_of_two_people_of_one_name_none_is_meant_by_it(command: Command) -> None:
+    command("galleries", "create", "default")
+    for external_id in ("e-1", "e-2"):
+        assert command("people", "create", "Ada", "--external-id", external_id).code == 0
+    done = command("people", "delete", "Ada", "--yes")
+    assert done.code == 6
+    assert "id" in done.err
+    assert len(command("people", "list", "--json").json["items"]) == 2
+
+
+def test_names_may_be_anything_printable(command: Command) -> None:
+    command("galleries", "create", "default")
+    names = ["[bold]Ada[/bold]", "Zoë 🐱", "a/b", "名前"]
+    for name in names:
+        assert command("people", "create", name).code == 0
+    listed = command("people", "list")
+    assert [name for name in names if name not in listed.out] == []
+    assert [one["name"] for one in command("people", "list", "--json").json["items"]] == names
+
+
+def test_a_longer_list_goes_on_where_its_page_ended(command: Command) -> None:
+    command("galleries", "create", "default")
+    for name in ("Ada", "Bob", "Cleo"):
+        command("people", "create", name)
+    page = command("people", "list", "--limit", "2", "--json").json
+    rest = command("people", "list", "--cursor", page["next_cursor"], "--json").json
+    assert [one["name"] for one in page["items"] + rest["items"]] == ["Ada", "Bob", "Cleo"]
+    assert rest["next_cursor"] is None
+    assert page["next_cursor"] in command("people", "list", "--limit", "2").err
+
+
+def test_one_face_of_a_person_is_erased(command: Command, tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"{number}.jpg").write_bytes(draw_people(["ada"], variation=number))
+    command("enroll", "1.jpg", "2.jpg", "--name", "Ada")
+    faces = command("people", "faces", "Ada", "--json").json["items"]
+    assert [face["source"] for face in faces] == ["1.jpg", "2.jpg"]
+    assert command("people", "forget", "Ada", faces[0]["id"]).code == 0
+    assert [face["id"] for face in command("people", "faces", "Ada", "--json").json["items"]] == [faces[1]["id"]]
+
+
+def test_metadata_that_is_no_object_changes_nothing(command: Command) -> None:
+    command("galleries", "create", "default")
+    assert command("people", "create", "Ada", "--metadata", "[1]").code == 4
+    assert command("people", "list", "--json").json["items"] == []
