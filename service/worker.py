@@ -49,9 +49,17 @@ class Handler:
     """Done after the commit; if it fails, the job has succeeded all the same."""
 
 
-async def run_worker(database: Database, encoders: Encoders, stop: asyncio.Event | None = None) -> None:
-    """Work off jobs until `stop` is set, through outages of the database too."""
-    workbench = Workbench(database, encoders)
+HANDLERS: Mapping[str, Handler] = {IMPORT: Handler(run_import, tidy_after_import)}
+
+
+async def run_worker(
+    database: Database,
+    encoders: Encoders,
+    stop: asyncio.Event | None = None,
+    handlers: Mapping[str, Handler] | None = None,
+) -> None:
+    """Work off jobs until `stop` is set, through outages of the database too; `handlers` in place of the usual ones."""
+    workbench = Workbench(database, encoders, HANDLERS if handlers is None else handlers)
     stop = stop or asyncio.Event()
     try:
         while not stop.is_set():
@@ -85,11 +93,11 @@ async def _work(workbench: "Workbench") -> None:
 class Workbench:
     """What jobs are worked off with: connections apart from those that serve requests, and the loaded encoders."""
 
-    def __init__(self, database: Database, encoders: Encoders) -> None:
+    def __init__(self, database: Database, encoders: Encoders, handlers: Mapping[str, Handler]) -> None:
         self.database = database
         self.encoders = encoders
         self.engine: AsyncEngine = open_pool(database.logins.service, 2 * CONCURRENT_JOBS + 1)
-        self.handlers: Mapping[str, Handler] = {IMPORT: Handler(run_import, tidy_after_import)}
+        self.handlers = handlers
 
     async def run_job(self, tenant_id: int, number: int) -> None:
         """Work off one job unless it is finished or gone; TryAgainLater while that is not possible."""

@@ -1,28 +1,58 @@
-"""A worker in the test's own event loop, on the shipped fake encoder."""
+"""A database of these tests' own, so that no worker of another test takes their jobs, and a worker inside the test."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from service.database.connection import Database
+from service.database.connection import Database, open_database
+from service.database.migration import migrate
 from service.encoder.encoders import Encoders
 from service.encoder.loading import open_encoders
 from service.settings import Settings
-from service.worker import run_worker
+from service.worker import Handler, run_worker
+from tests.conftest import fresh_database
+
+StartWorker = Callable[..., AbstractAsyncContextManager[None]]
+"""`async with start_worker(handlers=None)`: a worker in this process while the block runs."""
 
 
 @pytest.fixture(scope="session")
-def encoders(settings: Settings) -> Encoders:
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings like the run's, with a database beside the run's."""
+    folder = tmp_path_factory.mktemp("jobs")
+    return Settings(_env_file=None, data_dir=folder, database_url=fresh_database(), encoder="fake")
+
+
+@pytest.fixture(scope="session")
+async def database(own_settings: Settings) -> AsyncIterator[Database]:
+    """The opened, migrated database of these tests."""
+    async with open_database(own_settings) as opened:
+        migrate(opened.logins)
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def encoders(own_settings: Settings) -> Iterator[Encoders]:
     """The fake encoder, loaded."""
-    return open_encoders(settings)
+    opened = open_encoders(own_settings)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-async def worker(database: Database, encoders: Encoders) -> AsyncIterator[None]:
-    """A worker that runs during the test."""
-    stop = asyncio.Event()
-    work = asyncio.create_task(run_worker(database, encoders, stop))
-    yield
-    stop.set()
-    await work
+def start_worker(database: Database, encoders: Encoders) -> StartWorker:
+    """Starts workers in this process."""
+
+    @asynccontextmanager
+    async def start(handlers: Mapping[str, Handler] | None = None) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        work = asyncio.create_task(run_worker(database, encoders, stop, handlers))
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.wait_for(work, 30)
+
+    return start

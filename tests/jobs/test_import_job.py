@@ -1,0 +1,215 @@
+"""Imports as jobs: the upload, the worker, and what is left when one of them breaks off."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.connection import Database
+from service.embedding import external_space
+from service.errors import InvalidDataset, NotFound, PayloadTooLarge
+from service.gallery.galleries import Gallery, create_gallery, delete_gallery, gallery_counts
+from service.identity.datasets.writing import export_dataset
+from service.identity.importing import start_import
+from service.jobs.jobs import find_job, list_jobs
+from service.jobs.queue import STALLED_SECONDS
+from service.settings import Settings
+from tests.jobs.conftest import StartWorker
+from tests.support.jobs import chunks_of, dataset_of, finished
+
+ROOT_FOLDER = Path(__file__).parents[2]
+WORKER_PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from service.database.connection import open_database
+from service.encoder.loading import open_encoders
+from service.settings import Settings
+from service.worker import run_worker
+
+async def main():
+    folder, url = sys.argv[1:]
+    settings = Settings(_env_file=None, data_dir=Path(folder), database_url=url or None, encoder="fake")
+    async with open_database(settings) as database:
+        await run_worker(database, open_encoders(settings))
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def gallery(session: AsyncSession) -> Gallery:
+    """A gallery of embeddings made elsewhere, of 3 numbers."""
+    space = external_space("external:test:3")
+    assert space is not None
+    made = await create_gallery(session, "staff", space)
+    await session.commit()
+    return made
+
+
+async def test_an_uploaded_dataset_becomes_references(
+    session: AsyncSession, gallery: Gallery, start_worker: StartWorker
+) -> None:
+    rows = [("Ada", [0.1, 0.2, 0.3]), ("Bob", [1.0, 0.0, 2.5]), ("Ada", [0.3, 0.2, 0.1])]
+    job = await start_import(session, "staff", chunks_of(dataset_of(rows), 10), 10_000)
+    await session.commit()
+    async with start_worker():
+        job = await finished(session, job)
+    assert (job.status, job.done, job.total) == ("succeeded", 3, 3)
+    assert job.result == {"people": 2, "faces": 3, "shape": "dataset"}
+    counts = await gallery_counts(session, gallery)
+    assert (counts.people, counts.faces) == (2, 3)
+
+
+async def test_a_wrong_row_fails_the_job_and_nothing_of_the_file_is_there(
+    session: AsyncSession, gallery: Gallery, start_worker: StartWorker
+) -> None:
+    content = dataset_of([("Ada", [0.1, 0.2, 0.3])] * 2500 + [("Bob", [0.1, 0.2])])
+    job = await start_import(session, "staff", chunks_of(content), 10**6)
+    await session.commit()
+    async with start_worker():
+        job = await finished(session, job)
+    assert job.error is not None
+    assert job.error["slug"] == "invalid-dataset"
+    assert job.error["detail"] == "row 2501: 2 numbers where external:test:3 has 3"
+    assert (await gallery_counts(session, gallery)).people == 0
+    assert await session.scalar(text("SELECT count(*) FROM job_input")) == 0
+
+
+async def test_an_upload_that_is_too_large_empty_or_for_no_gallery_makes_no_job(
+    session: AsyncSession, gallery: Gallery
+) -> None:
+    with pytest.raises(PayloadTooLarge):
+        await start_import(session, "staff", chunks_of(b"x" * 101), 100)
+    with pytest.raises(InvalidDataset):
+        await start_import(session, "staff", chunks_of(b""), 100)
+    with pytest.raises(NotFound):
+        await start_import(session, "nobody", chunks_of(b"[]"), 100)
+    await session.commit()
+    assert (await list_jobs(session)).items == []
+
+
+async def test_no_connection_is_held_while_an_upload_arrives(
+    session: AsyncSession, gallery: Gallery, database: Database
+) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"["
+        assert database.engine.pool.status().endswith("Current Checked out connections: 0")
+        yield b"]"
+
+    await start_import(session, "staff", slow(), 100)
+
+
+async def test_a_gallery_made_anew_is_not_the_one_that_the_import_was_for(
+    session: AsyncSession, gallery: Gallery, start_worker: StartWorker
+) -> None:
+    job = await start_import(session, "staff", chunks_of(b"[]"), 100)
+    await session.commit()
+    await delete_gallery(session, gallery)
+    await create_gallery(session, "staff", gallery.space)
+    await session.commit()
+    async with start_worker():
+        job = await finished(session, job)
+    assert job.error is not None
+    assert job.error["slug"] == "not-found"
+
+
+class WorkerProcess:
+    """A worker as a process of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        command = [sys.executable, "-c", WORKER_PROGRAM, str(settings.data_dir), settings.database_url or ""]
+        environment = os.environ | {"PYTHONPATH": str(ROOT_FOLDER)}
+        self.process = subprocess.Popen(command, cwd=ROOT_FOLDER, env=environment, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        self.process.kill()
+        self.process.wait(60)
+
+
+@pytest.fixture
+def worker_processes() -> Iterator[list[WorkerProcess]]:
+    """Those in the list are ended after the test."""
+    started: list[WorkerProcess] = []
+    yield started
+    for worker in started:
+        worker.kill()
+
+
+async def test_an_import_whose_worker_is_killed_is_done_by_the_next_one_once(
+    session: AsyncSession, own_settings: Settings, worker_processes: list[WorkerProcess]
+) -> None:
+    space = external_space("external:test:64")
+    assert space is not None
+    gallery = await create_gallery(session, "large", space)
+    await session.commit()
+    values = np.random.default_rng(0).standard_normal((12_000, 64)).round(6)
+    content = dataset_of([(f"person {place // 3}", row) for place, row in enumerate(values.tolist())])
+    job = await start_import(session, "large", chunks_of(content, 10**6), 10**9)
+    await session.commit()
+
+    worker_processes.append(WorkerProcess(own_settings))
+    done = await _wait_for_progress(session, job.id)
+    worker_processes[0].kill()
+    assert 0 < done < 12_000
+    assert (await gallery_counts(session, gallery)).faces == 0
+    found = await find_job(session, job.id)
+    await session.rollback()
+    assert found.status == "running"
+
+    worker_processes.append(WorkerProcess(own_settings))
+    killed_at = time.monotonic()
+    while (await find_job(session, job.id)).attempts < 2:
+        await session.rollback()
+        assert time.monotonic() - killed_at < STALLED_SECONDS + 15
+        await asyncio.sleep(0.1)
+    await session.rollback()
+    job = await finished(session, job, 60)
+    assert (job.status, job.attempts) == ("succeeded", 2)
+    counts = await gallery_counts(session, gallery)
+    assert (counts.people, counts.faces) == (4_000, 12_000)
+    exported = b"".join([chunk async for chunk in export_dataset(session, gallery, "dataset")])
+    assert exported.count(b"\n") == 12_000
+
+
+async def _wait_for_progress(session: AsyncSession, job_id: str) -> int:
+    for _ in range(600):
+        found = await find_job(session, job_id)
+        await session.rollback()
+        assert not found.is_finished
+        if found.done:
+            return found.done
+        await asyncio.sleep(0.05)
+    raise AssertionError("the import does not begin")
+
+
+async def test_a_large_import_tidies_the_tables_that_searches_read(
+    session: AsyncSession, gallery: Gallery, start_worker: StartWorker
+) -> None:
+    if int(await session.scalar(text("SHOW server_version_num")) or 0) < 170_000:
+        pytest.skip("before PostgreSQL 17 only autovacuum may do it")
+    before = await _vacuums(session)
+    rows = [(f"person {place}", [0.1, place, 0.3]) for place in range(1200)]
+    job = await start_import(session, "staff", chunks_of(dataset_of(rows)), 10**6)
+    await session.commit()
+    async with start_worker():
+        assert (await finished(session, job)).status == "succeeded"
+        give_up = time.monotonic() + 20
+        while await _vacuums(session) == before:
+            assert time.monotonic() < give_up
+            await asyncio.sleep(0.2)
+
+
+async def _vacuums(session: AsyncSession) -> int:
+    query = "SELECT pg_stat_get_vacuum_count('face'::regclass)"
+    count = await session.scalar(text(query))
+    await session.rollback()
+    return int(count or 0)

@@ -1,0 +1,118 @@
+"""Jobs as their tenants see them."""
+
+import io
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.identifiers import new_identifier, to_text
+from service.errors import InvalidRequest, NotFound
+from service.jobs.inputs import PIECE_BYTES, store_input, write_input
+from service.jobs.jobs import (
+    begin_attempt,
+    claim_job,
+    create_job,
+    fail_job,
+    find_job,
+    finish_job,
+    list_jobs,
+    record_progress,
+    take_back_attempt,
+)
+
+
+async def queued(session: AsyncSession) -> int:
+    """How many jobs of the session's tenant wait in the queue."""
+    query = "SELECT count(*) FROM procrastinate_jobs WHERE (args->>'tenant_id')::int = :tenant"
+    return int(await session.scalar(text(query), {"tenant": session.info["tenant_id"]}) or 0)
+
+
+async def test_a_job_enters_the_queue_when_its_row_is_committed_and_not_without_it(session: AsyncSession) -> None:
+    job = await create_job(session, "nothing", {})
+    await session.rollback()
+    assert await queued(session) == 0
+    with pytest.raises(NotFound):
+        await find_job(session, job.id)
+    await session.rollback()
+
+    job = await create_job(session, "nothing", {"a": 1})
+    await session.commit()
+    found = await find_job(session, job.id)
+    assert (found.status, found.arguments, found.done, found.total) == ("queued", {"a": 1}, 0, None)
+    assert await queued(session) == 1
+
+
+@pytest.mark.parametrize("wrong", ["", "nonsense", "0000000000000", to_text(new_identifier()), "\x00"])
+async def test_an_id_that_is_no_job_is_not_found(session: AsyncSession, wrong: str) -> None:
+    with pytest.raises(NotFound):
+        await find_job(session, wrong)
+
+
+async def test_another_tenants_job_is_not_found(session: AsyncSession, other_session: AsyncSession) -> None:
+    job = await create_job(session, "nothing", {})
+    await session.commit()
+    with pytest.raises(NotFound):
+        await find_job(other_session, job.id)
+    assert (await list_jobs(other_session)).items == []
+
+
+async def test_jobs_are_listed_newest_first_in_pages(session: AsyncSession) -> None:
+    made = [(await create_job(session, "nothing", {"place": place})).id for place in range(5)]
+    first = await list_jobs(session, limit=2)
+    second = await list_jobs(session, limit=2, cursor=first.next_cursor)
+    last = await list_jobs(session, limit=2, cursor=second.next_cursor)
+    assert [job.id for page in (first, second, last) for job in page.items] == made[::-1]
+    assert last.next_cursor is None
+
+
+@pytest.mark.parametrize(("limit", "cursor"), [(0, None), (1001, None), (10, "nonsense"), (10, "")])
+async def test_a_page_that_cannot_be_is_refused(session: AsyncSession, limit: int, cursor: str | None) -> None:
+    with pytest.raises(InvalidRequest):
+        await list_jobs(session, limit=limit, cursor=cursor)
+
+
+async def test_one_transaction_has_a_job_to_itself(session: AsyncSession, other_session: AsyncSession) -> None:
+    number = new_identifier()
+    assert await claim_job(session, number)
+    assert not await claim_job(other_session, number)
+    await session.rollback()
+    assert await claim_job(other_session, number)
+
+
+async def test_a_finished_job_is_changed_by_nothing_more(session: AsyncSession) -> None:
+    job = await create_job(session, "nothing", {})
+    await begin_attempt(session, job.number)
+    await finish_job(session, job.number, {"faces": 3})
+    await record_progress(session, job.number, 1, 2)
+    await take_back_attempt(session, job.number)
+    await fail_job(session, job.number, NotFound("too late"))
+    found = await find_job(session, job.id)
+    assert (found.status, found.result, found.error, found.attempts) == ("succeeded", {"faces": 3}, None, 1)
+    assert found.finished_at is not None
+
+
+async def test_a_failed_job_says_why(session: AsyncSession) -> None:
+    job = await create_job(session, "nothing", {})
+    await fail_job(session, job.number, NotFound("there is no gallery named 'staff'"))
+    found = await find_job(session, job.id)
+    assert found.status == "failed"
+    assert found.error == {
+        "slug": "not-found",
+        "title": "There is no such thing here",
+        "detail": "there is no gallery named 'staff'",
+    }
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, 2 * PIECE_BYTES + 17])
+async def test_an_input_comes_back_byte_for_byte_and_goes_with_the_end_of_its_job(
+    session: AsyncSession, tmp_path_factory: pytest.TempPathFactory, size: int
+) -> None:
+    content = bytes(place * 31 % 251 for place in range(size))
+    job = await create_job(session, "nothing", {})
+    assert await store_input(session, job, io.BytesIO(content)) == size
+    path = tmp_path_factory.mktemp("input") / "file"
+    await write_input(session, job, path)
+    assert path.read_bytes() == content
+    await finish_job(session, job.number, {})
+    assert await session.scalar(text("SELECT count(*) FROM job_input")) == 0
