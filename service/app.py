@@ -6,10 +6,15 @@
 import asyncio
 import contextlib
 import functools
+import multiprocessing
 import os
+import signal
+import socket
 import tempfile
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
+from multiprocessing.process import BaseProcess
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,7 +25,8 @@ from service.database.connection import Database, open_database
 from service.database.migration import migrate
 from service.encoder.encoders import Encoders
 from service.encoder.loading import open_encoders
-from service.http.documentation import document
+from service.errors import InvalidSettings
+from service.http.documentation import document, operation_id
 from service.http.problems import install_problems
 from service.http.requests import Requests
 from service.http.service import Service
@@ -47,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=functools.partial(_running, settings),
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
         redoc_url=None,
     )
     install_problems(app)
@@ -58,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def serve(settings: Settings) -> None:
-    """Answer requests on SERVER_IP:SERVER_PORT until the process is told to stop."""
+    """Answer requests on SERVER_IP:SERVER_PORT until told to stop; ServiceError where it cannot start."""
     config = uvicorn.Config(
         functools.partial(_app_of_process, settings),
         factory=True,
@@ -74,20 +81,68 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=MAXIMUM_HEAD_BYTES,
     )
-    socket = config.bind_socket()
-    address, port = socket.getsockname()[:2]
-    logger("app").info("serving", address=address, port=port, processes=settings.server_workers)
+    listening = _listen(config)
     if settings.server_workers == 1:
-        uvicorn.Server(config).run(sockets=[socket])
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(_serve_alone(settings, config, listening))
         return
+    _say_serving(listening, settings)
     with tempfile.TemporaryDirectory(prefix="face-identity-metrics-") as folder:
         os.environ[MULTIPROCESS_FOLDER] = folder  # the processes started next count together there
-        Multiprocess(config, sockets=[socket]).run()
+        Multiprocess(config, sockets=[listening]).run()
+
+
+async def _serve_alone(settings: Settings, config: uvicorn.Config, listening: socket.socket) -> None:
+    """Serve in this process. What cannot be opened raises here, so that the command line can say it in its own way."""
+    app = create_app(settings)
+    config.app, config.factory, config.lifespan = app, False, "off"
+    async with app.router.lifespan_context(app):
+        _say_serving(listening, settings)
+        with _signals_that_only_stop():
+            await uvicorn.Server(config).serve(sockets=[listening])
+
+
+@contextlib.contextmanager
+def _signals_that_only_stop() -> Iterator[None]:
+    """uvicorn stops in order when it is told to, and then sends itself the signal again: here that means nothing."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen(config: uvicorn.Config) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((config.host, config.port))
+    except OSError as error:
+        listening.close()
+        raise InvalidSettings(f"SERVER_IP and SERVER_PORT: {config.host}:{config.port}: {error.strerror}") from error
+    listening.set_inheritable(True)
+    return listening
+
+
+def _say_serving(listening: socket.socket, settings: Settings) -> None:
+    address, port = listening.getsockname()[:2]
+    logger("app").info("serving", address=address, port=port, processes=settings.server_workers)
 
 
 def _app_of_process(settings: Settings) -> FastAPI:
+    """The application of one of several processes, which ends when the one that started it is gone."""
     configure_logging(settings.logger_level)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     return create_app(settings)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextlib.asynccontextmanager

@@ -4,14 +4,18 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from service.errors import ServiceError, title_of
 from service.http.problems import MEDIA_TYPE, TYPE_PREFIX
 
 SECURITY: list[dict[str, list[str]]] = [{"ApiKey": []}, {"Bearer": []}]
+OPERATOR_SECURITY: list[dict[str, list[str]]] = [{"OperatorApiKey": []}, {"OperatorBearer": []}]
 _SCHEMES = {
     "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "Bearer": {"type": "http", "scheme": "bearer"},
+    "OperatorApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An operator's key."},
+    "OperatorBearer": {"type": "http", "scheme": "bearer", "description": "An operator's key."},
 }
 _PROBLEM = {
     "title": "Problem",
@@ -48,6 +52,11 @@ def problems(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
         titles = [example["value"]["title"] for example in content["examples"].values()]
         response["description"] = " ".join(f"{title}." for title in titles)
     return responses
+
+
+def operation_id(route: APIRoute) -> str:
+    """What generated clients call an operation: `people_create`."""
+    return f"{route.tags[0]}_{route.name}"
 
 
 def document(app: FastAPI) -> None:

@@ -67,7 +67,7 @@ class KeyedRoute(APIRoute):
             request.state.caller = caller
             request.scope["tenant_id"] = caller.tenant_id
             check_scope(caller, self.needed_scope)
-            return await answer(await _StrictRequest.of(request) if self.body_field is not None else request)
+            return await answer(await StrictRequest.of(request) if self.body_field is not None else request)
 
         return answer_caller
 
@@ -77,13 +77,14 @@ def keyed_router(prefix: str, tag: str) -> APIRouter:
     return APIRouter(prefix=prefix, tags=[tag], route_class=KeyedRoute)
 
 
-class _StrictRequest(Request):
+class StrictRequest(Request):
     """A request whose JSON was read strictly and within its limit before FastAPI asks for it."""
 
     _parsed: Any = None
 
     @classmethod
-    async def of(cls, request: Request) -> "_StrictRequest":
+    async def of(cls, request: Request) -> "StrictRequest":
+        """The request with its body read and parsed; UnsupportedMediaType where it is not declared as JSON."""
         if not is_json(request):
             raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
         strict = cls(request.scope, request.receive)
@@ -92,4 +93,5 @@ class _StrictRequest(Request):
         return strict
 
     async def json(self) -> Any:
+        """What was parsed."""
         return self._parsed

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from service.telemetry import configure_logging
 
 ROOT_FOLDER = Path(__file__).parents[2]
 START_SECONDS = 90.0
+PROGRAM = [str(Path(sys.executable).with_name("face-identity"))]
 
 MakeClient = Callable[..., Awaitable[httpx.AsyncClient]]
 """`await make_client(tenant_id, scopes=None, galleries=None)`: a client with a fresh key of that tenant."""
@@ -108,7 +110,7 @@ class ServerProcess:
     def command(self, *arguments: str) -> str:
         """What another `face-identity` command prints, on the same data."""
         done = subprocess.run(
-            [*_PROGRAM, *arguments],
+            [*PROGRAM, *arguments],
             check=False,
             cwd=self.folder,
             env=self.environment,
@@ -132,7 +134,7 @@ class ServerProcess:
         """Start it and wait until it is ready to work."""
         with (self.folder / "serve.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*_PROGRAM, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
+                [*PROGRAM, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,
@@ -172,14 +174,15 @@ class ServerProcess:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server process that is not started yet, with the fake encoder and an embedded database."""
-    process = ServerProcess(tmp_path)
-    yield process
-    process.close()
+def server() -> Iterator[ServerProcess]:
+    """A server process that is not started yet, with the fake encoder and an embedded database.
 
-
-_PROGRAM = [str(Path(sys.executable).with_name("face-identity"))]
+    Not in pytest's own folder: that is closed to other users whenever another run begins, and PostgreSQL is one.
+    """
+    with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
+        process = ServerProcess(Path(folder))
+        yield process
+        process.close()
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -1,0 +1,133 @@
+"""Everything that a client can get wrong has its own clear problem, and leaves nothing behind."""
+
+import struct
+import zlib
+
+import httpx
+import pytest
+
+from service.access.keys import new_key
+from service.encoder.fake_pictures import draw_nobody, draw_people
+
+STAFF = "/v1/galleries/staff"
+
+
+@pytest.fixture
+async def person(client: httpx.AsyncClient) -> str:
+    """Where Ada is, who is enrolled alone in the gallery `staff`."""
+    await client.post("/v1/galleries", json={"name": "staff"})
+    made = (await client.post(f"{STAFF}/people", json={"name": "Ada"})).json()
+    place = f"{STAFF}/people/{made['id']}"
+    await client.post(f"{place}/faces", files=image(draw_people(["Ada"])))
+    return place
+
+
+def image(data: bytes) -> dict[str, tuple[str, bytes]]:
+    return {"image": ("picture", data)}
+
+
+def truncated_jpeg() -> bytes:
+    whole = draw_people(["Ada"])
+    return whole[: len(whole) // 2]
+
+
+def huge_png() -> bytes:
+    """600 KB that say they are 20,000 x 20,000 pixels; whoever decoded them would find them broken instead."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+    noise = b"noise" * 120_000
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", noise) + chunk(b"IEND", b"")
+
+
+PICTURES = {
+    "text": (b"this is text", 415, "unsupported-image-format"),
+    "empty": (b"", 415, "unsupported-image-format"),
+    "truncated": (truncated_jpeg(), 422, "unreadable-image"),
+    "huge": (huge_png(), 413, "image-too-large"),
+}
+
+
+@pytest.mark.parametrize("route", ["faces", "verify", "recognize", "detect", "encode"])
+@pytest.mark.parametrize("kind", PICTURES)
+async def test_a_picture_that_is_none_has_its_own_problem(
+    kind: str, route: str, client: httpx.AsyncClient, person: str
+) -> None:
+    data, status, slug = PICTURES[kind]
+    path = {"recognize": f"{STAFF}/recognize", "detect": "/v1/detect", "encode": "/v1/encode"}.get(
+        route, f"{person}/{route}"
+    )
+    answer = await client.post(path, files=image(data))
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:face-identity:{slug}")
+    assert answer.json()["detail"]
+    assert (await client.get(person)).json()["faces"] == 1
+
+
+async def test_a_picture_without_a_face_is_no_reference_and_no_probe_of_anyone(
+    client: httpx.AsyncClient, person: str
+) -> None:
+    for route in ("faces", "verify"):
+        answer = await client.post(f"{person}/{route}", files=image(draw_nobody()))
+        assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:no-face-found")
+    nobody = await client.post(f"{STAFF}/recognize", files=image(draw_nobody()))
+    assert (nobody.status_code, nobody.json()["faces"]) == (200, [])
+
+
+EMBEDDINGS = [
+    (b"[1, 2, 3]", "3 numbers where fake has 512"),
+    (b"[" + b"NaN," * 511 + b"NaN]", "NaN"),
+    (b"[" + b"Infinity," * 511 + b"1]", "infinite"),
+    (b"[" + b"1e39," * 511 + b"1]", "not finite"),
+    (b"[" + b"0," * 511 + b"0]", "zero"),
+    (b'["a"]', "embedding[0]"),
+]
+
+
+@pytest.mark.parametrize("route", ["faces", "verify", "recognize"])
+@pytest.mark.parametrize(("values", "says"), EMBEDDINGS, ids=["length", "nan", "infinite", "too-great", "zero", "text"])
+async def test_an_embedding_that_is_none_says_what_is_wrong_with_it(
+    values: bytes, says: str, route: str, client: httpx.AsyncClient, person: str
+) -> None:
+    path = f"{STAFF}/recognize" if route == "recognize" else f"{person}/{route}"
+    headers = {"content-type": "application/json"}
+    answer = await client.post(path, content=b'{"embedding": ' + values + b"}", headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:invalid-embedding")
+    assert says in answer.json()["detail"]
+    assert (await client.get(person)).json()["faces"] == 1
+
+
+async def test_nobody_gets_in_without_a_valid_key(anonymous: httpx.AsyncClient, tenant_id: int) -> None:
+    for key in (None, "nonsense", new_key(tenant_id), new_key(1)):
+        headers = {} if key is None else {"X-API-Key": key}
+        answer = await anonymous.get("/v1/galleries", headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (401, "urn:face-identity:unauthenticated")
+        assert key is None or key not in answer.text
+
+
+async def test_what_is_unknown_and_what_is_another_tenants_look_the_same(
+    person: str, other_client: httpx.AsyncClient
+) -> None:
+    theirs = await other_client.get(person)
+    unknown = await other_client.get("/v1/galleries/never-made")
+    assert (theirs.status_code, unknown.status_code) == (404, 404)
+    assert theirs.json()["detail"] == unknown.json()["detail"].replace("never-made", "staff")
+
+
+async def test_a_name_of_ten_thousand_characters_is_refused_and_not_repeated(
+    client: httpx.AsyncClient, person: str
+) -> None:
+    for path, name in (("/v1/galleries", "g" * 10_000), (f"{STAFF}/people", "p" * 10_000)):
+        answer = await client.post(path, json={"name": name})
+        assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:invalid-request")
+        assert len(answer.text) < 500
+
+
+async def test_emoji_and_slashes_in_a_name_come_back_as_they_were(client: httpx.AsyncClient, person: str) -> None:
+    name = "Ada/../👩‍🚀 \\ %2F ?#"
+    made = (await client.post(f"{STAFF}/people", json={"name": name})).json()
+    place = f"{STAFF}/people/{made['id']}"
+    await client.post(f"{place}/faces", files=image(draw_people(["astronaut"])))
+    answer = (await client.post(f"{STAFF}/recognize", files=image(draw_people(["astronaut"])))).json()
+    assert answer["faces"][0]["match"]["person"] == {"id": made["id"], "name": name}

@@ -1,0 +1,90 @@
+"""Server and database are killed while people are enrolled: what was acknowledged is there and is found."""
+
+import threading
+import time
+
+import httpx
+
+from service.encoder.fake_pictures import draw_people
+from tests.support.server import ServerProcess
+
+KILLS = 2
+ENROLLING_SECONDS = 1.5
+ENROLLERS = 3
+
+
+class Enroller(threading.Thread):
+    """Enrolls one person after the other until the server is gone; remembers what was acknowledged."""
+
+    def __init__(self, server: ServerProcess, key: str, name: str) -> None:
+        super().__init__()
+        self._client = server.client(key)
+        self._name = name
+        self.acknowledged: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Go on until the first request that is not answered."""
+        try:
+            while True:
+                self._enroll(f"{self._name} {len(self.acknowledged)}")
+        except httpx.TransportError:
+            self._client.close()
+
+    def _enroll(self, name: str) -> None:
+        made = self._client.post("/v1/galleries/staff/people", json={"name": name})
+        assert made.status_code == 201, made.text
+        person = made.json()["id"]
+        picture = {"image": ("picture.jpg", draw_people([name]))}
+        enrolled = self._client.post(f"/v1/galleries/staff/people/{person}/faces", files=picture)
+        if enrolled.status_code >= 500:  # the database died a moment before the server
+            return
+        assert enrolled.status_code == 201, enrolled.text
+        self.acknowledged[name] = person
+
+
+def test_every_acknowledged_face_survives_kills_of_server_and_database(server: ServerProcess) -> None:
+    key = server.new_key()
+    server.start()
+    with server.client(key) as client:
+        assert client.post("/v1/galleries", json={"name": "staff"}).status_code == 201
+    acknowledged: dict[str, str] = {}
+    for kill in range(KILLS):
+        enrollers = [Enroller(server, key, f"life {kill} enroller {number}") for number in range(ENROLLERS)]
+        for enroller in enrollers:
+            enroller.start()
+        time.sleep(ENROLLING_SECONDS)
+        server.kill(database=True)
+        for enroller in enrollers:
+            enroller.join()
+            assert enroller.acknowledged
+            acknowledged |= enroller.acknowledged
+        server.start()
+    with server.client(key) as client:
+        check_that_all_are_found(client, acknowledged)
+        check_that_nothing_is_half_written(client)
+
+
+def check_that_all_are_found(client: httpx.Client, acknowledged: dict[str, str]) -> None:
+    """Each is recognized in a picture of its own, as the person it was enrolled as."""
+    missing = []
+    for name, person in acknowledged.items():
+        picture = {"image": ("probe.jpg", draw_people([name], variation=1))}
+        (face,) = client.post("/v1/galleries/staff/recognize", files=picture).json()["faces"]
+        if face["match"] is None or face["match"]["person"] != {"id": person, "name": name}:
+            missing.append(name)
+    assert missing == []
+
+
+def check_that_nothing_is_half_written(client: httpx.Client) -> None:
+    """The gallery's counts are those of its lists, and its export has every face once."""
+    counts = client.get("/v1/galleries/staff").json()
+    people = []
+    cursor: str | None = ""
+    while cursor is not None:
+        query = {"limit": "100"} | ({"cursor": cursor} if cursor else {})
+        page = client.get("/v1/galleries/staff/people", params=query).json()
+        people += page["items"]
+        cursor = page["next_cursor"]
+    assert counts["people"] == len(people)
+    assert counts["faces"] == sum(person["faces"] for person in people)
+    assert client.get("/v1/galleries/staff/export", params={"format": "ndjson"}).text.count("\n") == counts["faces"]

@@ -1,0 +1,104 @@
+"""The server as a process: it starts on an empty folder, answers as the contract says, and stops in order."""
+
+import socket
+import subprocess
+import threading
+import time
+
+import httpx
+
+from service.encoder.fake_pictures import draw_people
+from tests.support.server import PROGRAM, ServerProcess
+
+README_DATASET = b'[["person1", "0.2681454,0.9309953,0.1"], ["person1", "0.25,0.9,0.12"], ["person2", "-0.5,0.1,0.7"]]'
+
+
+def test_a_tenant_goes_from_an_empty_folder_to_erasure(server: ServerProcess) -> None:
+    key = server.new_key()
+    server.start()
+    with server.client(key) as client:
+        assert client.post("/v1/galleries", json={"name": "staff"}).status_code == 201
+        person = client.post("/v1/galleries/staff/people", json={"name": "Ada"}).json()["id"]
+        place = f"/v1/galleries/staff/people/{person}"
+        ada = {"image": ("ada.jpg", draw_people(["Ada"]))}
+        assert len(client.post(f"{place}/faces", files=ada).json()["faces"]) == 1
+        recognized = client.post("/v1/galleries/staff/recognize", files=ada).json()
+        assert recognized["faces"][0]["match"]["person"] == {"id": person, "name": "Ada"}
+        assert client.post(f"{place}/verify", files=ada).json()["verified"] is True
+
+        client.post("/v1/galleries", json={"name": "legacy", "embedding_space": "external:legacy:3"})
+        job = client.post("/v1/galleries/legacy/import", content=README_DATASET).json()["job"]
+        while (found := client.get(f"/v1/jobs/{job}").json())["status"] in {"queued", "running"}:
+            time.sleep(0.1)
+        assert (found["status"], found["result"]["people"], found["result"]["faces"]) == ("succeeded", 2, 3)
+        exported = client.get("/v1/galleries/legacy/export").content
+        assert b"0.2681454,0.9309953,0.1" in exported
+
+        assert client.delete(place).status_code == 204
+        assert client.post("/v1/galleries/staff/recognize", files=ada).json()["faces"][0]["match"] is None
+    assert server.stop() == 0
+    server.start()
+    with server.client(key) as client:
+        assert client.get("/v1/galleries/legacy/export").content == exported
+
+
+def test_several_processes_answer_on_one_port_and_count_together(server: ServerProcess) -> None:
+    server.environment["SERVER_WORKERS"] = "2"
+    key = server.new_key()
+    server.start()
+    with server.client(key) as client:
+        client.post("/v1/galleries", json={"name": "staff"})
+    for _ in range(20):
+        with server.client(key) as client:  # a connection of its own each, so that both processes are met
+            assert client.get("/v1/galleries/staff").status_code == 200
+    with server.client() as client:
+        counted = 'face_identity_requests_total{method="GET",route="/v1/galleries/{gallery}",status="200"} 20.0'
+        assert counted in client.get("/metrics").text
+    assert server.stop() == 0
+
+
+def test_an_answer_under_way_is_finished_before_the_server_stops(server: ServerProcess) -> None:
+    key = server.new_key()
+    server.start()
+    body = b'{"name": "late"}'
+    head = (
+        f"POST /v1/galleries HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(head.encode() + body[:5])
+        time.sleep(0.5)  # so that the request is under way
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        time.sleep(0.5)  # so that the server is stopping
+        connection.sendall(body[5:])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 201")
+        stopping.join()
+
+
+def test_a_port_that_is_taken_is_said_and_nothing_else(server: ServerProcess) -> None:
+    with socket.create_server(("127.0.0.1", server.port)):
+        done = subprocess.run(
+            [*PROGRAM, "serve", "--port", str(server.port)],
+            check=False,
+            env=server.environment,
+            cwd=server.folder,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode != 0
+    assert f"127.0.0.1:{server.port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_processes_do_not_outlive_the_one_that_started_them(server: ServerProcess) -> None:
+    server.environment["SERVER_WORKERS"] = "2"
+    server.start().kill()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"{server.url}/healthz")
+        except httpx.ConnectError:
+            return
+        time.sleep(0.2)
+    raise AssertionError(server.log)
