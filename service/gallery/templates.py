@@ -10,11 +10,11 @@ import numpy.typing as npt
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.gallery.codes import codes_of, has_codes
+from service.gallery.codes import has_codes, template_codes
 from service.gallery.galleries import Gallery
 from service.gallery.wire import big_integers, bit_strings, read_half_vector
 
-CLOSE = 0.7
+CLOSE = 0.8
 """Cosine to a template from which a reference counts as represented by it."""
 
 _MOST_MEANS = 8
@@ -68,7 +68,7 @@ async def add_templates(session: AsyncSession, gallery: Gallery, references: Map
         "gallery": gallery.id,
         "people": big_integers(people),
         "numbers": big_integers(numbers),
-        "codes": bit_strings(codes_of(np.concatenate(list(templates.values())))),
+        "codes": bit_strings(template_codes(np.concatenate(list(templates.values())))),
     }
     await session.execute(_INSERT, values)
     return len(people)

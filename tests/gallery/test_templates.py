@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.gallery.codes import codes_of
+from service.gallery.codes import template_codes
 from service.gallery.faces import NewFace, add_faces, delete_face
 from service.gallery.galleries import create_gallery, find_gallery
 from service.gallery.people import create_person, delete_person
@@ -54,7 +54,7 @@ async def test_stored_templates_follow_adding_and_deleting(session: AsyncSession
 
 
 def codes(templates: Matrix) -> set[str]:
-    return {"".join(f"{byte:08b}" for byte in code) for code in codes_of(templates)}
+    return {"".join(f"{byte:08b}" for byte in code) for code in template_codes(templates)}
 
 
 async def stored(session: AsyncSession) -> set[str]:
