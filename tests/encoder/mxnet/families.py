@@ -6,6 +6,8 @@ from tests.encoder.mxnet.making import Making
 
 UNITS = {"r34": (3, 4, 6, 3), "r50": (3, 4, 14, 3), "r100": (3, 13, 30, 3)}
 _FILTERS = (64, 64, 128, 256, 512)
+_PIXELS_TO_ONE = 0.01
+"""RetinaFace takes pixels as they are: without this its made-up probabilities would all be 0 or 1."""
 
 
 def arcface(
@@ -75,6 +77,7 @@ def retinaface_mnet(channels: int = 8) -> tuple[Making, list[int]]:
     """RetinaFace over a few depthwise layers: a small detector with the outputs of mnet025."""
     made = Making()
     body = _conv_block(made, "conv1", made.data, (3, channels), stride=(2, 2), pad=(1, 1))
+    made.parameters["conv1_conv2d_weight"] *= _PIXELS_TO_ONE
     maps = []
     for place in range(4):
         name = f"dw{place}"
@@ -83,11 +86,12 @@ def retinaface_mnet(channels: int = 8) -> tuple[Making, list[int]]:
     return made, _retinaface_heads(made, maps[1:], (channels,) * 3, channels)
 
 
-def retinaface_r50(filters: Sequence[int] = (64, 256, 512, 1024, 2048)) -> tuple[Making, list[int]]:
-    """RetinaFace over MXNet's ResNet-50 v2 (pre-activation bottlenecks), as published in R50-symbol.json."""
+def retinaface_r50(filters: Sequence[int] = (64, 256, 512, 1024, 2048), width: int = 256) -> tuple[Making, list[int]]:
+    """RetinaFace over MXNet's ResNet-50 v2 (pre-activation bottlenecks)."""
     made = Making()
     body = made.batch_norm("bn_data", made.data, 3, fix_gamma=True, use_global_stats=True)
     body = made.convolution("conv0", body, (3, filters[0]), 7, stride=(2, 2), pad=(3, 3), workspace=256)
+    made.parameters["conv0_weight"] *= _PIXELS_TO_ONE
     body = made.relu("relu0", made.batch_norm("bn0", body, filters[0], use_global_stats=True))
     body = made.op("Pooling", "pooling0", [body], kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="max")
     before, maps = filters[0], []
@@ -99,9 +103,9 @@ def retinaface_r50(filters: Sequence[int] = (64, 256, 512, 1024, 2048)) -> tuple
             if unit == 1 and stage > 1:
                 maps.append((first, channels // 4))
     last = made.relu("relu1", made.batch_norm("bn1", body, before, use_global_stats=True))
-    # The maps of strides 8 and 16 are the last of their size inside the network: relu of the next stage's first unit.
+    # The maps of strides 8 and 16 are the last of their size: the first activation of the next stage.
     features = [maps[1][0], maps[2][0], last]
-    return made, _retinaface_heads(made, features, (filters[2], filters[3], filters[4]), 256)
+    return made, _retinaface_heads(made, features, (filters[2], filters[3], filters[4]), width)
 
 
 def _bottleneck(
@@ -151,9 +155,7 @@ def _merged(made: Making, name: str, fine: int, coarse: int, width: int) -> int:
 def _head(made: Making, name: str, data: int, width: int, stride: int) -> list[int]:
     half, quarter = width // 2, width // 4
     first = _context(made, f"{name}_conv1", data, (width, half))
-    narrow = made.relu(
-        f"{name}_context_conv1_relu", _context(made, f"{name}_context_conv1", data, (width, quarter))
-    )
+    narrow = made.relu(f"{name}_context_conv1_relu", _context(made, f"{name}_context_conv1", data, (width, quarter)))
     second = _context(made, f"{name}_context_conv2", narrow, (quarter, quarter))
     third = made.relu(
         f"{name}_context_conv3_1_relu", _context(made, f"{name}_context_conv3_1", narrow, (quarter, quarter))

@@ -78,12 +78,12 @@ class Making:
 
     def symbol(self, outputs: Sequence[int], spelling: Spelling = "attrs") -> bytes:
         """The `symbol.json` of the network."""
-        nodes = [_spelled(node, spelling) for node in self.nodes]
+        nodes, numbers = _spelled(self.nodes, spelling)
         written = {
             "nodes": nodes,
             "arg_nodes": [place for place, node in enumerate(nodes) if node["op"] == "null"],
             "node_row_ptr": list(range(len(nodes) + 1)),
-            "heads": [[place, 0] if spelling == "param" else [place, 0, 0] for place in outputs],
+            "heads": [[numbers[place], 0] if spelling == "param" else [numbers[place], 0, 0] for place in outputs],
             "attrs": {"mxnet_version": ["int", _VERSIONS[spelling]]},
         }
         return json.dumps(written).encode()
@@ -127,13 +127,20 @@ def array_header(values: np.ndarray, header: Header) -> bytes:
     return shape + struct.pack("<iii", 1, 0, _FLAGS[values.dtype.name])  # on processor 0
 
 
-def _spelled(node: dict[str, Any], spelling: Spelling) -> dict[str, Any]:
-    """0.8 kept attributes in `param`, referred by two numbers and left auxiliary inputs out; 0.12 kept them in `attr`."""
-    written = {key: value for key, value in node.items() if key != "attrs"}
-    if node.get("attrs"):
-        written[spelling] = node["attrs"]
-    if spelling == "param":
-        written.setdefault("param", {})
-        kept = written["inputs"][:3] if node["op"] == "BatchNorm" else written["inputs"]
-        written |= {"inputs": [reference[:2] for reference in kept], "backward_source_id": -1}
-    return written
+def _spelled(nodes: list[dict[str, Any]], spelling: Spelling) -> tuple[list[dict[str, Any]], list[int]]:
+    """The nodes as that version wrote them, and the new number of each (or -1).
+
+    0.12 kept attributes in `attr`; 0.8 in `param`, referred by two numbers and left auxiliary variables out.
+    """
+    old = spelling == "param"
+    kept = [place for place, node in enumerate(nodes) if not (old and node["name"].endswith(AUXILIARY))]
+    numbers = [kept.index(place) if place in kept else -1 for place in range(len(nodes))]
+    written = []
+    for place in kept:
+        node = {key: value for key, value in nodes[place].items() if key != "attrs"}
+        references = [[numbers[number], *rest] for number, *rest in node["inputs"] if numbers[number] >= 0]
+        node["inputs"] = [reference[:2] for reference in references] if old else references
+        if nodes[place].get("attrs") or (old and node["op"] != "null"):
+            node[spelling] = nodes[place].get("attrs", {})
+        written.append(node | ({"param": {}, **node, "backward_source_id": -1} if old else {}))
+    return written, numbers

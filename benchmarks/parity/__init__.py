@@ -1,0 +1,1 @@
+"""Compares converted models with MXNet itself: `make parity`."""

@@ -1,0 +1,61 @@
+"""Are the faces the same? The service's detector against MXNet's maps decoded by an independent script."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.parity.mxnet_side import decoding
+from benchmarks.parity.oracle_client import Arrays, Oracle
+from benchmarks.parity.subjects import Subject
+from service.encoder.detections import Detections
+from service.encoder.mxnet.manifest import read_manifest
+from service.encoder.retinaface import RetinafaceDetector
+from service.encoder.sessions import open_session
+
+SMALLEST_OVERLAP = 0.99
+
+
+@dataclass(frozen=True)
+class BoxAgreement:
+    """The worst over all faces of all pictures. `faces` counts MXNet's, `missing` those that only one side has."""
+
+    subject: Subject
+    pictures: int
+    faces: int
+    missing: int
+    overlap: float
+    score_difference: float
+    landmark_pixels: float
+
+    @property
+    def holds(self) -> bool:
+        """The same faces, in nearly the same places."""
+        return not self.missing and self.faces > 0 and self.overlap >= SMALLEST_OVERLAP
+
+
+def compare_boxes(oracle: Oracle, subject: Subject, pictures: Arrays) -> BoxAgreement:
+    """All pictures at their own sizes."""
+    expected = oracle.run("detect", subject, pictures, landmark_scale=subject.landmark_scale)
+    session = open_session(subject.model, -1, 2, "DETECTOR_LOAD_DEVICE")
+    detector = RetinafaceDetector(session, read_manifest(subject.model.parent))
+    rows, missing, faces = [], 0, 0
+    for name, picture in pictures.items():
+        theirs = Detections(*(expected[f"{name}/{part}"] for part in ("boxes", "scores", "landmarks")))
+        ours = detector.detect(picture)
+        faces += len(theirs.scores)
+        missing += abs(len(theirs.scores) - len(ours.scores))
+        rows += _pairs(theirs, ours)
+    overlaps, scores, pixels = zip(*rows, strict=True) if rows else ((0.0,), (0.0,), (0.0,))
+    return BoxAgreement(subject, len(pictures), faces, missing, min(overlaps), max(scores), max(pixels))
+
+
+def _pairs(theirs: Detections, ours: Detections) -> list[tuple[float, float, float]]:
+    """Overlap, difference of scores, and farthest landmark of each face with the one that overlaps it most."""
+    rows = []
+    for box, score, landmarks in zip(theirs.boxes, theirs.scores, theirs.landmarks, strict=True):
+        overlaps = [decoding.shared(box, other) for other in ours.boxes]
+        nearest = int(np.argmax(overlaps)) if overlaps else None
+        if nearest is not None:
+            farthest = float(np.abs(landmarks - ours.landmarks[nearest]).max())
+            rows.append((overlaps[nearest], abs(float(score - ours.scores[nearest])), farthest))
+    return rows

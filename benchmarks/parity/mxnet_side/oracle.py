@@ -1,0 +1,125 @@
+"""MXNet's side of the comparison: runs alone under Python 3.11 with mxnet 1.9.1 and numpy 1.23.5, and never imports ours.
+
+Reads one JSON request a line and answers one JSON line; arrays travel in .npz files.
+"""
+
+import json
+import logging
+import sys
+import time
+import traceback
+
+import decoding
+import mxnet as mx
+import numpy as np
+
+logging.disable(logging.WARNING)
+AUXILIARY = ("moving_mean", "moving_var", "running_mean", "running_var")
+
+
+def load(request):
+    """The network bound to its parameters, cut at the node `output` where one is given (as insightface cuts at fc1)."""
+    network = mx.sym.load(request["symbol"])
+    if request.get("output"):
+        network = network.get_internals()[request["output"] + "_output"]
+    saved = mx.nd.load(request["parameters"])
+    values = {name.split(":", 1)[-1]: array for name, array in saved.items()}
+    arguments = {name: values[name] for name in network.list_arguments() if name != "data"}
+    auxiliary = {name: values[name] for name in network.list_auxiliary_states()}
+    return network, arguments, auxiliary
+
+
+def run(loaded, pictures):
+    """All outputs for pictures of shape (n, 3, height, width)."""
+    network, arguments, auxiliary = loaded
+    bound = network.bind(mx.cpu(), {**arguments, "data": mx.nd.array(pictures)}, aux_states=auxiliary, grad_req="null")
+    return [output.asnumpy() for output in bound.forward(is_train=False)]
+
+
+def initialize(request):
+    """Random parameters for a symbol that came without any, scaled so that numbers neither vanish nor explode."""
+    network = mx.sym.load(request["symbol"])
+    shapes, _, auxiliary_shapes = network.infer_shape(data=(1, 3, 112, 112))
+    random, saved = np.random.default_rng(request["seed"]), {}
+    for name, shape in zip(network.list_arguments(), shapes):
+        if name != "data":
+            saved["arg:" + name] = mx.nd.array(random_values(random, name, shape))
+    for name, shape in zip(network.list_auxiliary_states(), auxiliary_shapes):
+        saved["aux:" + name] = mx.nd.array(random_values(random, name, shape))
+    mx.nd.save(request["parameters"], saved)
+    return {}
+
+
+def random_values(random, name, shape):
+    if name.endswith(("gamma", "var")):
+        low, high = (0.1, 0.4) if "relu" in name else (0.5, 1.5)
+        return random.uniform(low, high, shape)
+    if name.endswith("weight"):
+        return random.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+    return random.standard_normal(shape) * 0.1
+
+
+def forward(request):
+    """Outputs of one network for arrays by name, into one file: `NAME/NUMBER`."""
+    loaded, found = load(request), {}
+    for name, pictures in np.load(request["inputs"]).items():
+        for number, output in enumerate(run(loaded, pictures)):
+            found[f"{name}/{number}"] = output
+    np.savez(request["outputs"], **found)
+    return {}
+
+
+def detect(request):
+    """Boxes, scores and landmarks of each picture (height, width, 3), RGB: `NAME/boxes` and so on."""
+    loaded, found = load(request), {}
+    for name, picture in np.load(request["inputs"]).items():
+        maps = run(loaded, picture.transpose(2, 0, 1)[None].astype(np.float32))
+        boxes, scores, landmarks = decoding.decode(maps, request["landmark_scale"])
+        found.update({f"{name}/boxes": boxes, f"{name}/scores": scores, f"{name}/landmarks": landmarks})
+    np.savez(request["outputs"], **found)
+    return {}
+
+
+def measure(request):
+    """Seconds of each of `rounds` runs over all inputs, after one that is not counted; the network stays bound."""
+    network, arguments, auxiliary = load(request)
+    bound = []
+    for pictures in np.load(request["inputs"]).values():
+        data = mx.nd.array(pictures)
+        bound.append(network.bind(mx.cpu(), {**arguments, "data": data}, aux_states=auxiliary, grad_req="null"))
+    seconds = []
+    for _ in range(request["rounds"] + 1):
+        start = time.perf_counter()
+        for each in bound:
+            for output in each.forward(is_train=False):
+                output.asnumpy()
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": seconds[1:]}
+
+
+def save(request):
+    """Arrays as MXNet itself writes them, plain or with NumPy's shapes; and a symbol as MXNet writes it again."""
+    arrays = dict(np.load(request["inputs"]))
+    with mx.util.np_shape(request["numpy_shapes"]):
+        mx.nd.save(request["parameters"], {name: mx.nd.array(v, dtype=v.dtype) for name, v in arrays.items()})
+    return {}
+
+
+COMMANDS = {
+    "initialize": initialize, "forward": forward, "detect": detect, "measure": measure, "save": save
+}
+
+
+def main():
+    print(json.dumps({"mxnet": mx.__version__, "numpy": np.__version__}), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = COMMANDS[request["command"]](request)
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

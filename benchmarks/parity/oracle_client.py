@@ -1,0 +1,74 @@
+"""Talks to MXNet's side, a process under its own Python: one JSON request a line, arrays in files."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from benchmarks.parity.subjects import Subject
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Oracle:
+    """MXNet under `python`; used as a context, at whose end the process ends."""
+
+    def __init__(self, python: Path, workplace: Path, threads: int, *, fused: bool = True) -> None:
+        surroundings = {"MXNET_SUBGRAPH_VERBOSE": "0", "OMP_NUM_THREADS": str(threads)}
+        if not fused:
+            surroundings["MXNET_SUBGRAPH_BACKEND"] = "NONE"  # fused, 1.9.1 cannot bind a layer that is read twice
+        script = Path(__file__).with_name("mxnet_side") / "oracle.py"
+        self._process = subprocess.Popen(
+            [python, "-W", "ignore", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | surroundings,
+        )
+        self._workplace = workplace
+        self.versions = self._answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def ask(self, command: str, **request: object) -> dict[str, Any]:
+        """The answer to a request; RuntimeError with MXNet's own traceback where it failed."""
+        assert self._process.stdin is not None
+        spelled = {name: str(value) if isinstance(value, Path) else value for name, value in request.items()}
+        self._process.stdin.write(json.dumps({"command": command, **spelled}) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def run(self, command: str, subject: Subject, inputs: Arrays, **request: object) -> dict[str, np.ndarray]:
+        """The arrays that a command makes of the inputs with the subject's network."""
+        outputs = self._workplace / "outputs.npz"
+        self.ask(command, **self.network(subject, inputs), outputs=outputs, **request)
+        with np.load(outputs) as found:
+            return dict(found)
+
+    def network(self, subject: Subject, inputs: Arrays) -> dict[str, object]:
+        """The part of a request that names the network and its inputs."""
+        stored = self._workplace / "inputs.npz"
+        np.savez(stored, **inputs)
+        cut = None if subject.task == "detection" else "fc1"
+        return {"symbol": subject.symbol, "parameters": subject.parameters, "output": cut, "inputs": stored}
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("MXNet's side ended without an answer")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(f"MXNet's side failed:\n{answer['error']}")
+        return answer

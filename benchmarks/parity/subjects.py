@@ -1,0 +1,68 @@
+"""The networks that are compared: real ones of ../shared/legacy-models, and families whose weights are random."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.encoder.mxnet.conversion import convert_model
+from service.encoder.mxnet.manifest import MODEL_FILE, Task
+from tests.encoder.mxnet import families
+from tests.encoder.mxnet.making import Making
+from tests.support.data import ROOT
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network: MXNet's two files, and the ONNX file that was made of them."""
+
+    name: str
+    task: Task
+    weights: str
+    symbol: Path
+    parameters: Path
+    model: Path
+    landmark_scale: float = 1.0
+
+
+def real_subjects(workplace: Path) -> list[Subject]:
+    """RetinaFace mnet025 and genderage with the weights they were published with."""
+    return [_converted(ROOT / "legacy-models" / name, workplace, "real") for name in ("retinaface_mnet025", "genderage")]
+
+
+def initialized_subjects(workplace: Path, initialize: Callable[..., Any]) -> list[Subject]:
+    """Published symbols whose parameters MXNet itself makes up and writes."""
+    found = []
+    for seed, name in enumerate(("arcface_r34", "arcface_mobilefacenet_y1")):
+        folder = workplace / "mxnet" / name
+        folder.mkdir(parents=True)
+        symbol = shutil.copyfile(ROOT / "legacy-models" / name / "model-symbol.json", folder / "model-symbol.json")
+        initialize(symbol=symbol, parameters=folder / "model-0000.params", seed=seed)
+        found.append(_converted(folder, workplace, "random"))
+    return found
+
+
+def made_subjects(workplace: Path) -> list[Subject]:
+    """Families that ../shared has no symbol of, made by the same block patterns."""
+    made: dict[str, tuple[Making, list[int]]] = {
+        "arcface_r50": families.arcface(families.UNITS["r50"]),
+        "arcface_r100": families.arcface(families.UNITS["r100"]),
+        "retinaface_r50": families.retinaface_r50(),
+    }
+    folders = [network.save(workplace / "mxnet" / name, outputs) for name, (network, outputs) in made.items()]
+    return [_converted(folder, workplace, "random, made symbol") for folder in folders]
+
+
+def _converted(folder: Path, workplace: Path, weights: str) -> Subject:
+    converted = convert_model(folder, workplace / "onnx")
+    manifest = converted.manifest
+    return Subject(
+        name=manifest.name,
+        task=manifest.task,
+        weights=weights,
+        symbol=folder / manifest.symbol.file,
+        parameters=folder / manifest.parameters.file,
+        model=converted.folder / MODEL_FILE,
+        landmark_scale=manifest.landmark_scale or 1.0,
+    )
