@@ -9,8 +9,8 @@ from service.settings import Settings
 CostClass = Literal["request", "inference"]
 """What a request costs: `inference` runs a model over pictures, `request` is everything else."""
 
-_LARGEST = {"requests_per_minute": 1_000_000, "inferences_per_minute": 1_000_000}
-_LARGEST_COUNT = 1 << 62
+LARGEST_RATE = 1_000_000
+LARGEST_COUNT = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class RateLimits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, largest = getattr(self, field.name), _LARGEST.get(field.name, _LARGEST_COUNT)
+            value, largest = getattr(self, field.name), LARGEST_RATE if "per_minute" in field.name else LARGEST_COUNT
             if value is not None and not 1 <= value <= largest:
                 raise InvalidRequest(f"{field.name} is a number from 1 to {largest}, or null for no limit")
 

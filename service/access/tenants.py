@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -12,7 +12,8 @@ from service.access.names import check_name
 from service.access.operator import act_as_operator
 from service.access.quotas import Quotas
 from service.access.tables import tenant
-from service.database.tenancy import tenant_of
+from service.access.tenant_keys import create_key
+from service.database.tenancy import tenant_of, tenant_session
 from service.errors import Conflict, NotFound
 
 UNLIMITED = Quotas()
@@ -45,6 +46,16 @@ async def create_tenant(connection: AsyncConnection, name: str, quotas: Quotas =
     return tenant_id
 
 
+async def make_first_key(connection: AsyncConnection, tenant_id: int) -> str:
+    """The first key of a tenant just created, in the operator's transaction that created it."""
+    await connection.execute(text("RESET ROLE"))
+    async with tenant_session(connection, tenant_id) as session:
+        _, key = await create_key(session, "first key")
+        await session.commit()  # of the session; the transaction goes on
+    await act_as_operator(connection)
+    return key
+
+
 async def find_tenant(connection: AsyncConnection, name: str) -> int:
     """The number of the tenant of that name, as the operator."""
     return (await read_tenant(connection, name)).tenant_id
@@ -58,9 +69,9 @@ async def read_tenant(connection: AsyncConnection, name: str) -> TenantSummary:
     return found[0]
 
 
-async def list_tenants(connection: AsyncConnection, limit: int | None = None, after: str = "") -> list[TenantSummary]:
-    """Tenants by name, as the operator: those that come after a name."""
-    return await _select(connection, tenant.c.name > after, limit)
+async def list_tenants(connection: AsyncConnection, limit: int | None = None, after: int = 0) -> list[TenantSummary]:
+    """Tenants in the order of their numbers, as the operator: those that come after one."""
+    return await _select(connection, tenant.c.tenant_id > after, limit)
 
 
 async def change_quotas(connection: AsyncConnection, name: str, quotas: Quotas) -> TenantSummary:
@@ -89,7 +100,7 @@ async def _select(
     connection: AsyncConnection, condition: ColumnElement[bool], limit: int | None = None
 ) -> list[TenantSummary]:
     await act_as_operator(connection)
-    rows = await connection.execute(select(tenant).where(condition).order_by(tenant.c.name).limit(limit))
+    rows = await connection.execute(select(tenant).where(condition).order_by(tenant.c.tenant_id).limit(limit))
     return [
         TenantSummary(
             tenant_id=row.tenant_id,
@@ -99,21 +110,3 @@ async def _select(
         )
         for row in rows
     ]
-
-
-# Until its callers have moved to the modules below.
-from service.access.admission import Caller as Caller  # noqa: E402
-from service.access.admission import admit
-from service.access.tenant_keys import KeySummary as KeySummary  # noqa: E402
-from service.access.tenant_keys import create_key as create_key  # noqa: E402
-from service.access.tenant_keys import list_keys as list_keys  # noqa: E402
-from service.access.tenant_keys import revoke_key as revoke_key
-
-
-async def authenticate(session, key):
-    from service.errors import Unauthenticated
-
-    try:
-        return await admit(session.bind, key)
-    except Unauthenticated:
-        return None

@@ -18,7 +18,7 @@ from service.gallery.galleries import (
     list_galleries,
     update_gallery,
 )
-from service.http.callers import CurrentCaller, GalleryName
+from service.http.callers import CurrentCaller, GalleryName, check_scope
 from service.http.documentation import problems
 from service.http.routes import keyed_router, needs
 from service.http.service import RunningService
@@ -35,6 +35,7 @@ _EXAMPLE: dict[str, Any] = {
     "metric": "euclidean",
     "threshold": 0.4,
     "own_threshold": None,
+    "verification_only": False,
     "created_at": "2026-01-31T08:30:00Z",
 }
 
@@ -52,6 +53,7 @@ class NewGallery(RequestModel):
         "elsewhere.",
     )
     threshold: OwnThreshold | None = Field(default=None, description="Null: the embedding space's own.")
+    verification_only: bool = Field(default=False, description="True: nobody is identified (1:N) in it.")
 
 
 class GalleryChange(RequestModel):
@@ -61,6 +63,9 @@ class GalleryChange(RequestModel):
 
     name: str | None = None
     threshold: OwnThreshold | None = Field(default=None, description="Null: back to the embedding space's own.")
+    verification_only: bool | None = Field(
+        default=None, description="Whether nobody is identified (1:N) in it; changing it needs the scope admin."
+    )
 
 
 class GalleryShape(BaseModel):
@@ -74,6 +79,7 @@ class GalleryShape(BaseModel):
     metric: str
     threshold: float = Field(description="Similarity of 0..1 from which two faces count as the same person.")
     own_threshold: float | None = Field(description="The gallery's own threshold; null: the embedding space's.")
+    verification_only: bool = Field(description="Whether nobody is identified (1:N) in it.")
     created_at: datetime
 
     @classmethod
@@ -86,6 +92,7 @@ class GalleryShape(BaseModel):
             metric=gallery.space.metric,
             threshold=gallery.threshold,
             own_threshold=gallery.own_threshold,
+            verification_only=gallery.verification_only,
             created_at=gallery.created_at,
         )
 
@@ -108,7 +115,9 @@ async def create(
     if caller.galleries is not None and new.name not in caller.galleries:
         raise Forbidden("this key is limited to galleries with other names")
     space = resolve_space(service.encoders, new.embedding_space)
-    return GalleryShape.of(await create_gallery(session, new.name, space, new.threshold))
+    return GalleryShape.of(
+        await create_gallery(session, new.name, space, new.threshold, verification_only=new.verification_only)
+    )
 
 
 @router.get("")
@@ -137,9 +146,14 @@ async def change(
     """Rename a gallery or set its threshold; null gives it back the embedding space's own."""
     if changes.name is not None and caller.galleries is not None and changes.name not in caller.galleries:
         raise Forbidden("this key is limited to galleries with other names")
+    if changes.verification_only is not None:
+        check_scope(caller, "admin")
     threshold = changes.threshold if "threshold" in changes.model_fields_set else UNSET
     gallery = await find_gallery(session, name)
-    return GalleryShape.of(await update_gallery(session, gallery, name=changes.name, threshold=threshold))
+    changed = await update_gallery(
+        session, gallery, name=changes.name, threshold=threshold, verification_only=changes.verification_only
+    )
+    return GalleryShape.of(changed)
 
 
 @router.delete("/{gallery}", status_code=204)

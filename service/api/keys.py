@@ -1,28 +1,43 @@
 """API keys of the tenant. A key is shown once, when it is made; what is kept cannot be turned back into it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.access.admission import Caller
+from service.access.quotas import LARGEST_RATE, RateLimits
 from service.access.scopes import SCOPES
-from service.access.tenant_keys import KeyRequest, KeySummary, create_key_as, list_keys, revoke_key
+from service.access.tenant_keys import (
+    GRACE,
+    LONGEST_GRACE,
+    KeyRequest,
+    KeySummary,
+    create_key_as,
+    find_key,
+    list_keys,
+    revoke_key,
+    rotate_key,
+)
 from service.api.shapes import List, RequestModel
-from service.errors import NotFound
+from service.errors import Conflict, NotFound
 from service.http.callers import CurrentCaller
+from service.http.documentation import problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 
 router = keyed_router("/v1/keys", "keys")
 
+Rate = Annotated[int, Field(ge=1, le=LARGEST_RATE)] | None
 _EXAMPLE: dict[str, Any] = {
     "id": "0c4qyk3d9m2w8",
     "name": "front door",
     "hint": "fik_1a2b3c_4d5e…",
     "scopes": ["recognize"],
     "galleries": ["staff"],
+    "requests_per_minute": None,
+    "inferences_per_minute": 60,
     "created_at": "2026-01-31T08:30:00Z",
     "expires_at": None,
     "revoked_at": None,
@@ -45,6 +60,16 @@ class NewKey(RequestModel):
         default=None, description="Names of the only galleries it may touch; null: as the key that makes it."
     )
     expires_at: AwareDatetime | None = None
+    requests_per_minute: Rate = Field(default=None, description="Its own rate, beside the tenant's; null: none.")
+    inferences_per_minute: Rate = Field(default=None, description="The same, of pictures that a model runs over.")
+
+
+class Rotation(RequestModel):
+    """How long a key lives on beside its successor."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"grace_seconds": 3600}]})
+
+    grace_seconds: int = Field(default=int(GRACE.total_seconds()), ge=0, le=int(LONGEST_GRACE.total_seconds()))
 
 
 class KeyShape(BaseModel):
@@ -57,6 +82,8 @@ class KeyShape(BaseModel):
     hint: str = Field(description="The first characters, to tell keys apart.")
     scopes: list[str]
     galleries: list[str] | None
+    requests_per_minute: int | None
+    inferences_per_minute: int | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -75,9 +102,10 @@ class MadeKey(KeyShape):
 @needs("admin")
 async def create(new: NewKey, session: RequestSession, caller: CurrentCaller) -> MadeKey:
     """Make a key."""
-    wanted = KeyRequest(new.name, new.scopes, new.galleries, new.expires_at)
-    summary, key = await create_key_as(session, caller, wanted)
-    return MadeKey(**KeyShape.model_validate(summary).model_dump(), key=key)
+    rates = RateLimits(new.requests_per_minute, new.inferences_per_minute)
+    return _made(
+        *await create_key_as(session, caller, KeyRequest(new.name, new.scopes, new.galleries, new.expires_at, rates))
+    )
 
 
 @router.get("")
@@ -88,13 +116,30 @@ async def list_all(session: RequestSession, caller: CurrentCaller) -> List[KeySh
     return List(items=[KeyShape.model_validate(key) for key in keys], next_cursor=None)
 
 
+@router.post("/{key}/rotate", status_code=201, responses=problems(Conflict))
+@needs("admin")
+async def rotate(key: str, session: RequestSession, caller: CurrentCaller, rotation: Rotation) -> MadeKey:
+    """Make a key's successor, which may do the same; the old key ends after the grace, until then both are live."""
+    if not _may_see(caller, await find_key(session, key)):
+        raise _no_key(key)
+    return _made(*await rotate_key(session, key, timedelta(seconds=rotation.grace_seconds), caller))
+
+
 @router.delete("/{key}", status_code=204)
 @needs("admin")
 async def revoke(key: str, session: RequestSession, caller: CurrentCaller) -> Response:
     """End a key: the next request with it is refused."""
     if not _may_see(caller, await revoke_key(session, key)):
-        raise NotFound(f"there is no key {key!r}")  # and the revocation is rolled back
+        raise _no_key(key)  # and the revocation is rolled back
     return Response(status_code=204)
+
+
+def _made(summary: KeySummary, key: str) -> MadeKey:
+    return MadeKey(**KeyShape.model_validate(summary).model_dump(), key=key)
+
+
+def _no_key(key: str) -> NotFound:
+    return NotFound(f"there is no key {key!r}")
 
 
 def _may_see(caller: Caller, key: KeySummary) -> bool:

@@ -2,7 +2,20 @@
 
 from fastapi import APIRouter
 
-from service.api import datasets, faces, galleries, health, jobs, keys, people, pictures, recognition
+from service.api import (
+    datasets,
+    faces,
+    galleries,
+    health,
+    jobs,
+    keys,
+    operator_keys,
+    operator_tenants,
+    people,
+    pictures,
+    recognition,
+    usage,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     galleries.router,
@@ -13,5 +26,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     datasets.router,
     jobs.router,
     keys.router,
+    usage.router,
+    operator_tenants.router,
+    operator_keys.router,
     health.router,
 )

@@ -38,13 +38,16 @@ async def create(
     *,
     embedding_space: SpaceName = None,
     threshold: Threshold = None,
+    verification_only: Annotated[
+        bool, typer.Option("--verification-only", help="Nobody is identified (1:N) in it, only verified (1:1).")
+    ] = False,
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """Create a gallery."""
     async with open_workplace(tenant) as workplace, workplace.session() as session:
         space = choose_space(workplace.settings, embedding_space)
-        gallery = await create_gallery(session, name, space, threshold)
+        gallery = await create_gallery(session, name, space, threshold, verification_only=verification_only)
         await session.commit()
     if as_json:
         write_json(GalleryShape.of(gallery))
@@ -92,15 +95,20 @@ async def update(
     default_threshold: Annotated[
         bool, typer.Option("--default-threshold", help="Go back to the embedding space's own threshold.")
     ] = False,
+    verification_only: Annotated[
+        bool | None,
+        typer.Option("--verification-only/--identification", help="Whether nobody is identified (1:N) in it."),
+    ] = None,
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Rename a gallery or change its threshold."""
+    """Rename a gallery, change its threshold or its use."""
     if threshold is not None and default_threshold:
         raise InvalidRequest("--threshold and --default-threshold exclude each other")
     new = UNSET if threshold is None and not default_threshold else threshold
     async with open_workplace(tenant) as workplace, workplace.session() as session:
-        gallery = await update_gallery(session, await find_gallery(session, name), name=rename, threshold=new)
+        found = await find_gallery(session, name)
+        gallery = await update_gallery(session, found, name=rename, threshold=new, verification_only=verification_only)
         await session.commit()
     if as_json:
         write_json(GalleryShape.of(gallery))

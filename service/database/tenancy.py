@@ -7,7 +7,7 @@ connection is held while a model works. Row-level security does the rest; a sess
 from typing import Any
 
 from sqlalchemy import Connection, event, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
 TENANT_POLICY = "tenant_id = NULLIF(current_setting('app.tenant', true), '')::integer"
@@ -29,9 +29,9 @@ def _speak_for_tenant(session: Session, _: SessionTransaction, connection: Conne
     connection.execute(_BEGIN, {"tenant": str(session.info["tenant_id"])})
 
 
-def tenant_session(engine: AsyncEngine, tenant_id: int) -> AsyncSession:
+def tenant_session(bind: AsyncEngine | AsyncConnection, tenant_id: int) -> AsyncSession:
     """A session whose every transaction is bound to `tenant_id` by row-level security."""
-    return AsyncSession(engine, sync_session_class=TenantBound, expire_on_commit=False, info={"tenant_id": tenant_id})
+    return AsyncSession(bind, sync_session_class=TenantBound, expire_on_commit=False, info={"tenant_id": tenant_id})
 
 
 def tenant_of(session: AsyncSession) -> int:

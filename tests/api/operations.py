@@ -37,8 +37,13 @@ def operations() -> list[Operation]:
 
 
 def keyed() -> list[Operation]:
-    """The operations that need a key."""
-    return [operation for operation in operations() if (operation.method, operation.path) not in PUBLIC]
+    """The operations that need a tenant's key."""
+    return [one for one in operations() if (one.method, one.path) not in PUBLIC and one.needed_scope != "operator"]
+
+
+def of_operator() -> list[Operation]:
+    """The operations that need an operator's key."""
+    return [one for one in operations() if one.needed_scope == "operator"]
 
 
 _PICTURE = {"files": {"image": ("ada.jpg", draw_people(["Ada"]))}}
@@ -68,7 +73,19 @@ _ORDERLY: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/v1/jobs/{job}"): {},
     ("POST", "/v1/keys"): {"json": {"name": "front door"}},
     ("GET", "/v1/keys"): {},
+    ("POST", "/v1/keys/{key}/rotate"): {"json": {}},
     ("DELETE", "/v1/keys/{key}"): {},
+    ("GET", "/v1/usage"): {},
+    ("POST", "/v1/operator/tenants"): {"json": {"name": "acme"}},
+    ("GET", "/v1/operator/tenants"): {},
+    ("GET", "/v1/operator/tenants/{tenant}"): {},
+    ("GET", "/v1/operator/tenants/{tenant}/usage"): {},
+    ("PATCH", "/v1/operator/tenants/{tenant}"): {"json": {"maximum_galleries": 3}},
+    ("DELETE", "/v1/operator/tenants/{tenant}"): {},
+    ("POST", "/v1/operator/keys"): {"json": {"name": "billing"}},
+    ("GET", "/v1/operator/keys"): {},
+    ("POST", "/v1/operator/keys/{key}/rotate"): {"json": {}},
+    ("DELETE", "/v1/operator/keys/{key}"): {},
 }
 
 

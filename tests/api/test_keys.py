@@ -4,6 +4,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from service.encoder.fake_pictures import draw_people
 from tests.support.server import MakeClient, open_client
 
 
@@ -23,7 +24,8 @@ async def test_a_key_is_taken_from_either_header(client: httpx.AsyncClient, anon
     key = client.headers["x-api-key"]
     for headers in ({"X-API-Key": key}, {"Authorization": f"Bearer {key}"}, {"authorization": f"bearer {key}"}):
         assert (await anonymous.get("/v1/galleries", headers=headers)).status_code == 200
-    for headers in ({"X-API-Key": key[:-1]}, {"Authorization": f"Basic {key}"}, {"X-API-Key": ""}, {"X-API-Key": b"\xe9"}):
+    wrong = [b"", b"\xe9", key[:-1].encode(), b"fik_1_" + b"0" * 49]
+    for headers in ({"Authorization": f"Basic {key}"}, *({"X-API-Key": value} for value in wrong)):
         assert (await anonymous.get("/v1/galleries", headers=headers)).status_code == 401
 
 
@@ -49,3 +51,62 @@ async def test_a_limited_key_manages_only_keys_as_limited(
 @pytest.mark.parametrize("change", [{"scopes": ["fly"]}, {"expires_at": "2020-01-01T00:00:00Z"}, {"galleries": []}])
 async def test_a_key_that_makes_no_sense_is_refused(change: dict[str, object], client: httpx.AsyncClient) -> None:
     assert (await client.post("/v1/keys", json={"name": "x"} | change)).status_code == 422
+
+
+async def test_while_a_key_is_rotated_both_work(client: httpx.AsyncClient, application: FastAPI) -> None:
+    wanted = {"name": "door", "scopes": ["read"], "inferences_per_minute": 60}
+    old = (await client.post("/v1/keys", json=wanted)).json()
+    answer = await client.post(f"/v1/keys/{old['id']}/rotate", json={"grace_seconds": 60})
+    assert answer.status_code == 201
+    new = answer.json()
+    assert (new["scopes"], new["inferences_per_minute"]) == (["read"], 60)
+    async with open_client(application, old["key"]) as before, open_client(application, new["key"]) as after:
+        assert (await before.get("/v1/galleries")).status_code == 200
+        assert (await after.get("/v1/galleries")).status_code == 200
+        await client.post(f"/v1/keys/{new['id']}/rotate", json={"grace_seconds": 0})
+        assert (await after.get("/v1/galleries")).status_code == 401
+    again = await client.post(f"/v1/keys/{new['id']}/rotate", json={})
+    assert again.status_code == 409
+
+
+async def test_a_key_with_a_rate_is_told_when_to_come_back(client: httpx.AsyncClient, application: FastAPI) -> None:
+    made = (await client.post("/v1/keys", json={"name": "slow", "requests_per_minute": 2})).json()
+    async with open_client(application, made["key"]) as slow:
+        answers = [await slow.get("/v1/galleries") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[2].json()["type"] == "urn:face-identity:too-many-requests"
+    assert 28 <= int(answers[2].headers["retry-after"]) <= 30
+    assert (await client.get("/v1/galleries")).status_code == 200
+
+
+async def test_in_a_gallery_for_verification_nobody_is_identified(
+    client: httpx.AsyncClient, make_client: MakeClient, tenant_id: int
+) -> None:
+    picture = {"image": ("ada.jpg", draw_people(["Ada"]))}
+    await client.post("/v1/galleries", json={"name": "door", "verification_only": True})
+    person = (await client.post("/v1/galleries/door/people", json={"name": "Ada"})).json()["id"]
+    await client.post(f"/v1/galleries/door/people/{person}/faces", files=picture)
+    refused = await client.post("/v1/galleries/door/recognize", files=picture)
+    assert (refused.status_code, refused.json()["type"]) == (403, "urn:face-identity:forbidden")
+    embedding = {"embedding": [1.0] * 512}
+    assert (await client.post("/v1/galleries/door/recognize", json=embedding)).status_code == 403
+    verified = await client.post(f"/v1/galleries/door/people/{person}/verify", files=picture)
+    assert verified.json()["verified"] is True
+    enroller = await make_client(tenant_id, ["enroll", "recognize"])
+    assert (await enroller.patch("/v1/galleries/door", json={"verification_only": False})).status_code == 403
+    assert (await client.patch("/v1/galleries/door", json={"verification_only": False})).status_code == 200
+    assert (await client.post("/v1/galleries/door/recognize", files=picture)).status_code == 200
+
+
+async def test_to_identify_and_to_verify_are_two_scopes(
+    client: httpx.AsyncClient, make_client: MakeClient, tenant_id: int
+) -> None:
+    picture = {"image": ("ada.jpg", draw_people(["Ada"]))}
+    await client.post("/v1/galleries", json={"name": "door"})
+    person = (await client.post("/v1/galleries/door/people", json={"name": "Ada"})).json()["id"]
+    await client.post(f"/v1/galleries/door/people/{person}/faces", files=picture)
+    paths = {"recognize": "/v1/galleries/door/recognize", "verify": f"/v1/galleries/door/people/{person}/verify"}
+    for scope in paths:
+        limited = await make_client(tenant_id, [scope])
+        statuses = {other: (await limited.post(path, files=picture)).status_code for other, path in paths.items()}
+        assert statuses == {other: 200 if other == scope else 403 for other in paths}

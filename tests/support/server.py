@@ -19,6 +19,8 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 
+from service.access.operator import operator_transaction
+from service.access.operator_keys import create_operator_key
 from service.access.tenant_keys import create_key
 from service.app import create_app
 from service.database.connection import Database
@@ -74,6 +76,15 @@ async def make_client(application: FastAPI, database: Database) -> AsyncIterator
     yield make
     for client in made:
         await client.aclose()
+
+
+@pytest.fixture
+async def operator_client(application: FastAPI, database: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the platform's operator."""
+    async with operator_transaction(database.engine) as connection:
+        _, key = await create_operator_key(connection, "test")
+    async with open_client(application, key) as client:
+        yield client
 
 
 @pytest.fixture

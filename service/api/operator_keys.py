@@ -1,0 +1,93 @@
+"""The platform operator's own keys. The first one is made by `face-identity operator keys create`."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from fastapi import Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from service.access.operator_keys import (
+    OperatorKeySummary,
+    create_operator_key,
+    list_operator_keys,
+    revoke_operator_key,
+    rotate_operator_key,
+)
+from service.api.keys import Rotation
+from service.api.shapes import List, RequestModel
+from service.errors import Conflict
+from service.http.documentation import problems
+from service.http.operators import OperatorTransaction, operator_router
+
+router = operator_router("/v1/operator/keys", "operator-keys")
+
+_EXAMPLE: dict[str, Any] = {
+    "id": "0c4qyk3d9m2w8",
+    "name": "billing",
+    "hint": "fio_4d5e…",
+    "created_at": "2026-01-31T08:30:00Z",
+    "expires_at": None,
+    "revoked_at": None,
+    "last_used_at": None,
+}
+
+
+class NewOperatorKey(RequestModel):
+    """An operator's key to be made."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "billing"}]})
+
+    name: str
+    expires_at: AwareDatetime | None = None
+
+
+class OperatorKeyShape(BaseModel):
+    """Everything about an operator's key but the key."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]}, from_attributes=True)
+
+    id: str
+    name: str
+    hint: str = Field(description="The first characters, to tell keys apart.")
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class MadeOperatorKey(OperatorKeyShape):
+    """A key just made: the only answer that has the key itself."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE | {"key": "fio_4d5e…"}]})
+
+    key: str
+
+
+@router.post("", status_code=201)
+async def create(new: NewOperatorKey, connection: OperatorTransaction) -> MadeOperatorKey:
+    """Make an operator's key."""
+    return _made(*await create_operator_key(connection, new.name, new.expires_at))
+
+
+@router.get("")
+async def list_all(connection: OperatorTransaction) -> List[OperatorKeyShape]:
+    """The operator's keys, oldest first; revoked ones too."""
+    keys = await list_operator_keys(connection)
+    return List(items=[OperatorKeyShape.model_validate(key) for key in keys], next_cursor=None)
+
+
+@router.post("/{key}/rotate", status_code=201, responses=problems(Conflict))
+async def rotate(key: str, rotation: Rotation, connection: OperatorTransaction) -> MadeOperatorKey:
+    """Make a key's successor; the old key ends after the grace, until then both are live."""
+    return _made(*await rotate_operator_key(connection, key, timedelta(seconds=rotation.grace_seconds)))
+
+
+@router.delete("/{key}", status_code=204)
+async def revoke(key: str, connection: OperatorTransaction) -> Response:
+    """End an operator's key: the next request with it is refused."""
+    await revoke_operator_key(connection, key)
+    return Response(status_code=204)
+
+
+def _made(summary: OperatorKeySummary, key: str) -> MadeOperatorKey:
+    return MadeOperatorKey(**OperatorKeyShape.model_validate(summary).model_dump(), key=key)

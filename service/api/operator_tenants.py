@@ -1,0 +1,171 @@
+"""Tenants, their quotas and how much they use: the operator's view, which has nothing of what tenants keep."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Path, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.access.quotas import LARGEST_COUNT, LARGEST_RATE, Quotas, quotas_of_new_tenants
+from service.access.tenants import (
+    TenantSummary,
+    change_quotas,
+    create_tenant,
+    delete_tenant,
+    list_tenants,
+    make_first_key,
+    read_tenant,
+)
+from service.access.usage import Usage, read_usage
+from service.api.shapes import Cursor, Limit, List, RequestModel, page_of
+from service.database.tenancy import tenant_session
+from service.errors import Conflict
+from service.gallery.pages import Cursor as Cursors
+from service.http.documentation import problems
+from service.http.operators import OperatorTransaction, operator_router
+from service.http.service import RunningService
+
+router = operator_router("/v1/operator/tenants", "tenants")
+
+TenantName = Annotated[str, Path(description="The tenant's name.", examples=["acme"])]
+Rate = Annotated[int, Field(ge=1, le=LARGEST_RATE)] | None
+Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | None
+_QUOTAS: dict[str, Any] = {
+    "requests_per_minute": 6000,
+    "inferences_per_minute": 600,
+    "maximum_galleries": 10,
+    "maximum_faces_per_gallery": 100000,
+    "maximum_stored_bytes": None,
+}
+_EXAMPLE: dict[str, Any] = {"name": "acme", "quotas": _QUOTAS, "created_at": "2026-01-31T08:30:00Z"}
+
+
+class QuotasChange(RequestModel):
+    """Quotas of a tenant: what is left out stays (for a new tenant: as in the settings), null is no limit."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"inferences_per_minute": 600}]})
+
+    requests_per_minute: Rate = Field(default=None, description="Requests that run no model.")
+    inferences_per_minute: Rate = Field(default=None, description="Pictures that a model runs over.")
+    maximum_galleries: Count = None
+    maximum_faces_per_gallery: Count = Field(default=None, description="Also the most people of a gallery.")
+    maximum_stored_bytes: Count = Field(default=None, description="References, names, metadata, waiting imports.")
+
+    def applied_to(self, quotas: Quotas) -> Quotas:
+        """The quotas with what is said here."""
+        return replace(quotas, **self.model_dump(include=self.model_fields_set))
+
+
+class QuotasShape(BaseModel):
+    """Quotas of a tenant; null is no limit."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_QUOTAS]}, from_attributes=True)
+
+    requests_per_minute: int | None
+    inferences_per_minute: int | None
+    maximum_galleries: int | None
+    maximum_faces_per_gallery: int | None
+    maximum_stored_bytes: int | None
+
+
+class NewTenant(RequestModel):
+    """A tenant to be made."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "acme"}]})
+
+    name: str
+    quotas: QuotasChange = Field(default_factory=QuotasChange)
+
+
+class TenantShape(BaseModel):
+    """A tenant."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]}, from_attributes=True)
+
+    name: str
+    quotas: QuotasShape
+    created_at: datetime
+
+    @classmethod
+    def of(cls, tenant: TenantSummary) -> "TenantShape":
+        """The tenant as it is answered."""
+        return cls.model_validate(tenant)
+
+
+class MadeTenant(TenantShape):
+    """A tenant just made: the only answer that has its first key."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE | {"key": "fik_1a2b3c_4d5e…"}]})
+
+    key: str
+
+
+class UsageShape(BaseModel):
+    """How much there is of a tenant, in the measures of its quotas."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"galleries": 1, "people": 2, "faces": 7, "stored_bytes": 22848, "quotas": _QUOTAS},
+            ]
+        },
+        from_attributes=True,
+    )
+
+    galleries: int
+    people: int
+    faces: int
+    stored_bytes: int
+    quotas: QuotasShape
+
+    @classmethod
+    def of(cls, usage: Usage, quotas: Quotas) -> "UsageShape":
+        """Usage and quotas as they are answered."""
+        return cls(**vars(usage), quotas=QuotasShape.model_validate(quotas))
+
+
+@router.post("", status_code=201, responses=problems(Conflict))
+async def create(new: NewTenant, connection: OperatorTransaction, service: RunningService) -> MadeTenant:
+    """Make a tenant and its first key, which may do everything a tenant may."""
+    quotas = new.quotas.applied_to(quotas_of_new_tenants(service.settings))
+    tenant_id = await create_tenant(connection, new.name, quotas)
+    key = await make_first_key(connection, tenant_id)
+    made = await read_tenant(connection, new.name)
+    return MadeTenant(**TenantShape.of(made).model_dump(), key=key)
+
+
+@router.get("")
+async def list_all(connection: OperatorTransaction, limit: Limit = 100, cursor: Cursor = None) -> List[TenantShape]:
+    """The tenants, in no particular order."""
+    cursors = Cursors("tenants")
+    found = await list_tenants(connection, limit=limit + 1, after=cursors.after(cursor))
+    return page_of(cursors.page(found, [tenant.tenant_id for tenant in found], limit), TenantShape.of)
+
+
+@router.get("/{tenant}")
+async def show(tenant: TenantName, connection: OperatorTransaction) -> TenantShape:
+    """One tenant."""
+    return TenantShape.of(await read_tenant(connection, tenant))
+
+
+@router.get("/{tenant}/usage")
+async def usage(tenant: TenantName, connection: OperatorTransaction, service: RunningService) -> UsageShape:
+    """How much a tenant keeps: numbers, and nothing of what it is."""
+    found = await read_tenant(connection, tenant)
+    async with tenant_session(service.database.engine, found.tenant_id) as session:
+        return UsageShape.of(await read_usage(session), found.quotas)
+
+
+@router.patch("/{tenant}")
+async def change(tenant: TenantName, quotas: QuotasChange, connection: OperatorTransaction) -> TenantShape:
+    """Give a tenant other quotas; they hold from its next request on."""
+    found = await read_tenant(connection, tenant)
+    return TenantShape.of(await change_quotas(connection, tenant, quotas.applied_to(found.quotas)))
+
+
+@router.delete("/{tenant}", status_code=204)
+async def erase(tenant: TenantName, connection: OperatorTransaction) -> Response:
+    """Erase a tenant with its galleries, people, faces, jobs and keys."""
+    await delete_tenant(connection, tenant)
+    return Response(status_code=204)

@@ -1,0 +1,65 @@
+"""Routes of the platform's operator: they take an operator's key and no other, and never see a tenant's data."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.responses import Response
+
+from service.access.admission import admit_operator
+from service.access.keys import read_key
+from service.access.operator import operator_transaction
+from service.database.identifiers import to_text
+from service.errors import DatabaseUnavailable, Forbidden, InvalidRequest, NotFound, Unauthenticated
+from service.http.callers import key_in
+from service.http.documentation import OPERATOR_SECURITY, problems
+from service.http.routes import StrictRequest
+from service.http.service import Service, service_of
+
+SCOPE = "operator"
+
+
+class OperatorRoute(APIRoute):
+    """A route that only an operator's key may use."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        usual = problems(Unauthenticated, Forbidden, NotFound, InvalidRequest, DatabaseUnavailable)
+        options["responses"] = {**usual, **(options.get("responses") or {})}
+        options["openapi_extra"] = {"security": OPERATOR_SECURITY, "x-needed-scope": SCOPE}
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler that FastAPI makes, after the key was looked at."""
+        answer = super().get_route_handler()
+
+        async def answer_operator(request: Request) -> Response:
+            await _admit(service_of(request), request)
+            return await answer(await StrictRequest.of(request) if self.body_field is not None else request)
+
+        return answer_operator
+
+
+def operator_router(prefix: str, tag: str) -> APIRouter:
+    """A router whose routes all need an operator's key."""
+    return APIRouter(prefix=prefix, tags=[tag], route_class=OperatorRoute)
+
+
+async def _admit(service: Service, request: Request) -> None:
+    key = key_in(request.headers)
+    if key is None:
+        raise Unauthenticated("send an operator's key as X-API-Key or as Authorization: Bearer")
+    if read_key(key) is not None:
+        raise Forbidden(f"this needs an operator's key; a tenant's key has no scope {SCOPE!r}", scope=SCOPE)
+    operator = await admit_operator(service.database.engine, key)
+    request.scope["key"] = to_text(operator.key_id)
+
+
+async def _transaction(request: Request) -> AsyncIterator[AsyncConnection]:
+    """The operator's transaction; committed when the route returns, rolled back when it raises."""
+    async with operator_transaction(service_of(request).database.engine) as connection:
+        yield connection
+
+
+OperatorTransaction = Annotated[AsyncConnection, Depends(_transaction, scope="function")]
