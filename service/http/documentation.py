@@ -56,7 +56,7 @@ def problems(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
 
 def operation_id(route: APIRoute) -> str:
     """What generated clients call an operation: `people_create`."""
-    return f"{route.tags[0]}_{route.name}"
+    return f"{route.endpoint.__module__.rpartition('.')[2]}_{route.name}"
 
 
 def document(app: FastAPI) -> None:
