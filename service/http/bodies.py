@@ -6,6 +6,7 @@ thread, list by list, so that other requests go on meanwhile.
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ from service.errors import InvalidEmbedding, InvalidRequest, PayloadTooLarge, Re
 
 MAXIMUM_JSON_BYTES = 1024 * 1024
 SILENCE_SECONDS = 30.0
+LEAST_BYTES_PER_SECOND = 1024
+"""On the average, once a body has been waited for as long as a silence may be."""
 IN_THREAD_FROM_BYTES = 128 * 1024
 MAXIMUM_DETAIL_LENGTH = 300  # it may hold the name of a field that the client made up
 T = TypeVar("T")
@@ -45,8 +48,10 @@ async def chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
     if received > limit_bytes:
         raise _too_large(limit_bytes)
     received = 0
+    waited = 0.0
     stream = request.stream()
     while True:
+        begun = time.monotonic()
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
                 chunk = await anext(stream, None)
@@ -55,6 +60,9 @@ async def chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
         if chunk is None:
             return
         received += len(chunk)
+        waited += time.monotonic() - begun
+        if waited > SILENCE_SECONDS and received < waited * LEAST_BYTES_PER_SECOND:
+            raise RequestTimedOut(f"the body comes slower than {LEAST_BYTES_PER_SECOND} bytes a second")
         if received > limit_bytes:
             raise _too_large(limit_bytes)
         yield chunk

@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import telemetry
 from service.errors import ServiceError
 from service.http.problems import METHODS, problem
+from service.http.protection import protected
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HEADERS = [(b"x-content-type-options", b"nosniff")]
 CLIENT_LEFT = 499
 
 
@@ -40,7 +40,7 @@ class Requests:
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await self._answer(scope, receive, _Sender(send, request_id))
+            await self._answer(scope, receive, _Sender(scope, send, request_id))
 
     async def _answer(self, scope: Scope, receive: Receive, send: "_Sender") -> None:
         start = time.perf_counter()
@@ -60,7 +60,8 @@ class Requests:
 class _Sender:
     """Sends on, with the headers that every answer has, and remembers the status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self._scope = scope
         self._send = send
         self.request_id = request_id
         self.status = 0
@@ -68,10 +69,8 @@ class _Sender:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = list(message.get("headers", []))
-            if not any(name == b"cache-control" for name, _ in headers):
-                headers.append((b"cache-control", b"no-store"))  # nearly every answer is biometric
-            message["headers"] = [*headers, *_HEADERS, (b"x-request-id", self.request_id.encode())]
+            headers = [*message.get("headers", []), (b"x-request-id", self.request_id.encode())]
+            message["headers"] = protected(self._scope, headers)
         await self._send(message)
 
 
@@ -97,6 +96,7 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
         status=status,
         milliseconds=round(seconds * 1000, 2),
         tenant=scope.get("tenant_id"),
+        key=scope.get("key"),
     )
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from service.access.quotas import CostClass
 from service.access.scopes import check_scopes
+from service.database.identifiers import to_text
 from service.errors import (
     DatabaseUnavailable,
     Forbidden,
@@ -65,7 +66,7 @@ class KeyedRoute(APIRoute):
             cost_class: CostClass = "inference" if self.runs_model and is_multipart(request) else "request"
             caller = await caller_with(service_of(request), key_in(request.headers), cost_class)
             request.state.caller = caller
-            request.scope["tenant_id"] = caller.tenant_id
+            request.scope["tenant_id"], request.scope["key"] = caller.tenant_id, to_text(caller.key_id)
             check_scope(caller, self.needed_scope)
             return await answer(await StrictRequest.of(request) if self.body_field is not None else request)
 
