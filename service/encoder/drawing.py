@@ -9,6 +9,7 @@ from PIL import ImageDraw, ImageFont
 from service.encoder.contract import Box, Image
 
 _GREEN = (0, 200, 60)
+_RED = (230, 30, 30)
 _BLACK = (0, 0, 0)
 _FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf", "NotoSans-Regular.ttf", "arial.ttf")
 
@@ -18,7 +19,7 @@ def annotate(
     boxes: Sequence[tuple[Box, str]],
     landmarks: Sequence[tuple[tuple[float, float], ...]] = (),
 ) -> bytes:
-    """A JPEG of the picture with a green box and label a face, and a dot a landmark."""
+    """A JPEG of the picture with a green box and label a face, and a red dot a landmark."""
     picture = Pillow.fromarray(image)
     draw = ImageDraw.Draw(picture)
     line = max(2, round(max(picture.size) / 400))
@@ -27,7 +28,7 @@ def annotate(
         draw.rectangle((box.left, box.top, max(box.left, box.right), max(box.top, box.bottom)), None, _GREEN, line)
         _label(draw, font, box, label)
     for x, y in (point for points in landmarks for point in points):
-        draw.ellipse((x - line, y - line, x + line, y + line), fill=_GREEN)
+        draw.ellipse((x - line, y - line, x + line, y + line), fill=_RED)
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=90)
     return file.getvalue()

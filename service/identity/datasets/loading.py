@@ -42,20 +42,20 @@ async def import_dataset(
     with open_file() as file:
         shape = await asyncio.to_thread(recognize_shape, file)
         total = 0
-        async for batch in _batches(read_rows(file, shape, gallery.space)):
+        async for batch in batches(read_rows(file, shape, gallery.space)):
             total += len(batch)
             await progress(0, total)
     with open_file() as file:
         await asyncio.to_thread(recognize_shape, file)
         people = faces = 0
-        async for batch in _batches(read_rows(file, shape, gallery.space)):
+        async for batch in batches(read_rows(file, shape, gallery.space)):
             added = await add_references(session, gallery, batch)
             people, faces = people + added.people, faces + added.faces
             await progress(faces, total)
     return ImportResult(people, faces, shape)
 
 
-async def _batches(rows: Iterator[ReferenceRow]) -> AsyncIterator[list[ReferenceRow]]:
+async def batches(rows: Iterator[ReferenceRow]) -> AsyncIterator[list[ReferenceRow]]:
     """Rows in bounded batches; a thread reads the next one while the caller works on the last."""
     reading = asyncio.create_task(asyncio.to_thread(_next_batch, rows))
     try:

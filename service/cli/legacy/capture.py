@@ -1,0 +1,107 @@
+"""`face-identity legacy capture`: pictures of people, taken with a camera into a folder a person.
+
+s saves a picture, g brightens, n goes on to the next person, q quits: keys in the window, or lines on standard
+input where there is no window.
+"""
+
+import queue
+import sys
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.cli.legacy.arguments import capture_arguments
+from service.cli.legacy.showing import NO_SCREEN
+from service.cli.output import remark, write_line
+from service.encoder.camera import Camera, Window, brighten, open_window
+from service.encoder.contract import Image
+from service.encoder.drawing import annotate
+from service.errors import InvalidRequest
+
+GAMMA = 1.5
+QUIT, SAVE, BRIGHTEN, NEXT = "q", "s", "g", "n"
+_FRAME_SECONDS = 1 / 30
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the program."""
+    given = capture_arguments(arguments)
+    folder = Path(given.path)
+    folder.mkdir(parents=True, exist_ok=True)
+    name: str | None = given.name
+    with Camera(given.camera) as camera:
+        keys = _Keys()
+        while True:
+            person = name or keys.ask("Name of the person: ")
+            if not person or not _capture(camera, keys, _folder_of(folder, person)):
+                return
+            name = None
+
+
+def _folder_of(folder: Path, person: str) -> Path:
+    if Path(person).name != person or person in {".", ".."}:
+        raise InvalidRequest(f"{person!r} cannot be the name of a folder")
+    made = folder / person
+    made.mkdir(exist_ok=True)
+    return made
+
+
+def _capture(camera: Camera, keys: "_Keys", folder: Path) -> bool:
+    """Take pictures of one person; False where no other one follows."""
+    brightens = False
+    while (picture := camera.read()) is not None:
+        if brightens:
+            picture = brighten(picture, GAMMA)
+        key = keys.after(picture)
+        if key == SAVE:
+            _save(picture, folder)
+        elif key == BRIGHTEN:
+            brightens = not brightens
+            write_line(f"brightened: {'yes' if brightens else 'no'}")
+        elif key == NEXT:
+            write_line(f"finished with {folder.name}")
+            return True
+        elif key == QUIT:
+            return False
+    remark("the camera gives no more pictures")
+    return False
+
+
+def _save(picture: Image, folder: Path) -> None:
+    path = folder / f"{folder.name}{uuid.uuid4()}.jpg"
+    path.write_bytes(annotate(picture, []))
+    write_line(f"saved {path}")
+
+
+class _Keys:
+    """What the user presses in the window, or types where there is none."""
+
+    def __init__(self) -> None:
+        self._window: Window | None = open_window("face-identity capture")
+        self._typed: queue.SimpleQueue[str] = queue.SimpleQueue()
+        if self._window is None:
+            remark(f"{NO_SCREEN}: type s, g, n or q and Enter")
+            threading.Thread(target=self._listen, daemon=True).start()
+
+    def after(self, picture: Image) -> str:
+        """The key pressed since the last picture; empty where there was none."""
+        if self._window is not None:
+            return self._window.show(annotate(picture, []))
+        try:
+            return self._typed.get(timeout=_FRAME_SECONDS)
+        except queue.Empty:
+            return ""
+
+    def ask(self, question: str) -> str:
+        """What the user types in answer; empty where nobody does."""
+        remark(question)
+        if self._window is None:
+            typed = self._typed.get()
+            return "" if typed == QUIT else typed
+        return sys.stdin.readline().strip()
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            self._typed.put(line.strip())
+        self._typed.put(QUIT)

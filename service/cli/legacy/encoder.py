@@ -1,0 +1,101 @@
+"""`face-identity legacy encoder`: the embeddings of people's pictures as a dataset file."""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from service.cli.encoders import encoders_named
+from service.cli.exits import ExitCode
+from service.cli.files import read_file
+from service.cli.legacy.arguments import encoder_arguments
+from service.cli.output import progress, remark, write_json
+from service.cli.workplace import read_settings
+from service.embedding import Embedding
+from service.encoder.encoders import Encoders
+from service.errors import InvalidRequest, ServiceError
+from service.identity.legacy_recognition import encode_portrait, legacy_space
+from service.identity.portraits import find_portraits
+from service.telemetry import configure_logging
+
+Encoded = dict[str, list[tuple[str, Embedding]]]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the program; it leaves with 3 where a file could not be read, and with 0 where one only shows no face."""
+    given = encoder_arguments(arguments)
+    settings = read_settings(detector_load_device=given.det_dev, recognizer_load_device=given.rek_dev)
+    if given.verbose:
+        configure_logging("DEBUG")
+    people = _people_of_json(given.input_data) if given.input_data else _people_of_folder(given.images_path)
+    with encoders_named(settings, given.encoder or settings.legacy_encoder) as encoders:
+        encoded, unread = asyncio.run(_encode(encoders, people))
+    _tell(given, encoded)
+    if unread:
+        raise SystemExit(ExitCode.PARTLY)
+
+
+def _people_of_json(text: str) -> dict[str, list[str]]:
+    try:
+        people = json.loads(text)
+    except ValueError as error:
+        raise InvalidRequest(f"-i is not JSON: {error}") from None
+    if not isinstance(people, dict):
+        raise InvalidRequest('-i: write {"person1": ["a.jpg", "b.jpg"], ...}')
+    for person, paths in people.items():
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise InvalidRequest(f"-i: the pictures of {person!r} are not a list of paths")
+    return people
+
+
+def _people_of_folder(folder: str) -> dict[str, list[str]]:
+    return {person.name: [str(path) for path in person.paths] for person in find_portraits(Path(folder))}
+
+
+async def _encode(encoders: Encoders, people: Mapping[str, Sequence[str]]) -> tuple[Encoded, int]:
+    """Everybody's embeddings, and how many files could not be read; each picture that gives none is named."""
+    space = legacy_space(encoders, None)
+    encoded: Encoded = {}
+    unread = 0
+    with progress() as bar:
+        task = bar.add_task("encoding", total=sum(map(len, people.values())))
+        for person, paths in people.items():
+            encoded[person] = []
+            for path in paths:
+                try:
+                    embedding = await encode_portrait(encoders, space, read_file(path))
+                    if embedding is None:
+                        remark(f"{path}: no face was found")
+                    else:
+                        encoded[person].append((path, embedding))
+                except (ServiceError, OSError) as error:
+                    unread += 1
+                    remark(f"{path}: {error}")
+                bar.advance(task)
+    return encoded, unread
+
+
+def _tell(given: argparse.Namespace, encoded: Encoded) -> None:
+    dataset = _as_dataset(encoded) if given.shape == "dataset" else _as_encoder(encoded)
+    if given.out:
+        Path(given.out).write_text(json.dumps(dataset))
+        remark(f"{sum(map(len, encoded.values()))} embeddings of {len(encoded)} people are in {given.out}")
+    if given.prints or not given.out:
+        write_json(dataset)
+
+
+def _as_encoder(encoded: Encoded) -> dict[str, Any]:
+    return {
+        person: [{"img": path, "embedding": embedding.tolist()} for path, embedding in entries]
+        for person, entries in encoded.items()
+    }
+
+
+def _as_dataset(encoded: Encoded) -> list[list[str]]:
+    return [
+        [person, ",".join(map(repr, embedding.tolist()))]
+        for person, entries in encoded.items()
+        for _, embedding in entries
+    ]

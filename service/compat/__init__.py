@@ -1,0 +1,1 @@
+"""Other services' dialects, each an application of its own with its own error shape."""

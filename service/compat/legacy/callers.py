@@ -1,0 +1,88 @@
+"""Who a legacy caller acts for, settled before anything of the body is read.
+
+Keys are taken as everywhere, and as the password of HTTP Basic too, so that a key fits into an address:
+`http://key:fik_...@host:8000`. With LEGACY_API=open a caller without a key acts for a tenant of its own.
+"""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.access.admission import Caller, charge
+from service.access.operator import operator_transaction
+from service.access.quotas import quotas_of_new_tenants
+from service.access.tenants import create_tenant, find_tenant
+from service.compat.legacy.errors import answer_error
+from service.errors import Conflict, NotFound
+from service.http.callers import caller_with, check_scope, key_in
+from service.http.service import Service, service_of
+
+SCOPE = "recognize"
+_NO_KEY = 0  # no key has this number; the rates of such a caller are its tenant's
+
+
+class LegacyRoute(APIRoute):
+    """A route of the dialect: the caller first, then the route; every error in the dialect's shape."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler that FastAPI makes, after the caller was looked at."""
+        answer = super().get_route_handler()
+
+        async def answer_caller(request: Request) -> Response:
+            caller = await _caller_of(service_of(request), request.headers)
+            check_scope(caller, SCOPE)
+            request.state.caller = caller
+            request.scope["tenant_id"] = caller.tenant_id
+            return await answer(request)
+
+        return answer_caller
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; errors of the route and of its commit alike end here."""
+        handlers = {HTTPException: answer_error, Exception: answer_error}  # the first has one of its own otherwise
+        await ExceptionMiddleware(super().handle, handlers)(scope, receive, send)
+
+
+async def _caller_of(service: Service, headers: Headers) -> Caller:
+    key = key_in(headers) or _basic_password(headers)
+    if key is None and service.settings.legacy_api == "open":
+        caller = Caller(await _open_tenant(service), _NO_KEY, frozenset({SCOPE}))
+        await charge(service.database.engine, caller, "inference", 1)
+        return caller
+    return await caller_with(service, key, "inference")
+
+
+def _basic_password(headers: Headers) -> str | None:
+    kind, _, credentials = headers.get("authorization", "").partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+async def _open_tenant(service: Service) -> int:
+    """The tenant of callers without a key; made when it is missing, by whichever process comes first."""
+    name = service.settings.legacy_tenant
+    while True:
+        async with operator_transaction(service.database.engine) as connection:
+            try:
+                return await find_tenant(connection, name)
+            except NotFound:
+                pass
+        try:
+            async with operator_transaction(service.database.engine) as connection:
+                return await create_tenant(connection, name, quotas_of_new_tenants(service.settings))
+        except Conflict:
+            await asyncio.sleep(0)  # another process was first

@@ -1,0 +1,45 @@
+"""Errors as the legacy recognizer's callers know them: `{"error": "..."}`, 400 for whatever they sent."""
+
+from collections.abc import Mapping
+
+import msgspec
+from fastapi import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from service.errors import ServiceError, Unauthenticated
+from service.http.problems import RETRY_AFTER_SECONDS, known_error
+from service.http.requests import log_failure
+
+KEPT_STATUSES = frozenset({401, 403, 405, 408, 429})
+"""What no legacy caller can run into by what it sends; every other fault of the caller is a 400."""
+
+
+async def answer_error(_: Request, error: Exception) -> Response:
+    """Any exception as an answer."""
+    if isinstance(error, ClientDisconnect):
+        raise error
+    known = known_error(error)
+    if known is None:
+        log_failure(error)
+        known = ServiceError("see the log")
+    return Response(
+        msgspec.json.encode({"error": known.detail or known.title}),
+        _status(known),
+        headers=_headers(known, error),
+        media_type="application/json",
+    )
+
+
+def _status(error: ServiceError) -> int:
+    return 400 if 400 <= error.status < 500 and error.status not in KEPT_STATUSES else error.status
+
+
+def _headers(known: ServiceError, error: Exception) -> Mapping[str, str]:
+    if isinstance(known, Unauthenticated):
+        return {"WWW-Authenticate": 'Basic realm="face identity"'}
+    seconds = getattr(known, "retry_after_seconds", RETRY_AFTER_SECONDS if known.status == 503 else None)
+    if seconds is not None:
+        return {"Retry-After": str(seconds)}
+    return (error.headers or {}) if isinstance(error, HTTPException) else {}

@@ -1,0 +1,94 @@
+"""The legacy callers' forms, read as they arrive: nothing is put on disk, parts nobody asked for are passed over."""
+
+from collections.abc import Mapping
+
+from fastapi import Request
+
+from service.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from service.http.bodies import is_multipart
+from service.http.multipart import parts
+from service.identity.uploaded_datasets import ArrivingDataset, UploadedDataset
+
+DATASET = "dataset"
+MAXIMUM_PARTS = 1000
+MAXIMUM_TEXT_BYTES = 64 * 1024
+
+
+class Form:
+    """The parts of a form that were asked for, by their names, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._contents: dict[str, list[bytes | UploadedDataset]] = {}
+        self._count = 0
+
+    def add(self, name: str, content: bytes | UploadedDataset) -> None:
+        """One more part has arrived."""
+        self._count += 1
+        if self._count > MAXIMUM_PARTS:
+            raise InvalidRequest(f"the form has more than {MAXIMUM_PARTS} fields")
+        self._contents.setdefault(name, []).append(content)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._contents
+
+    def files(self, *names: str) -> list[bytes]:
+        """The parts of these names; InvalidRequest where there is none."""
+        found = [content for name in names for content in self._contents.get(name, []) if isinstance(content, bytes)]
+        if not found:
+            raise InvalidRequest(f"the form has no field `{names[0]}`")
+        return found
+
+    def file(self, name: str) -> bytes:
+        """The only part of that name."""
+        found = self.files(name)
+        if len(found) > 1:
+            raise InvalidRequest(f"the form has the field `{name}` {len(found)} times")
+        return found[0]
+
+    def text(self, name: str) -> str:
+        """The only part of that name, as text."""
+        try:
+            return self.file(name).decode()
+        except UnicodeDecodeError:
+            raise InvalidRequest(f"the field `{name}` is not text in UTF-8") from None
+
+    def dataset(self) -> UploadedDataset:
+        """The dataset; InvalidRequest where there is none."""
+        for content in self._contents.get(DATASET, []):
+            if isinstance(content, UploadedDataset):
+                return content
+        raise InvalidRequest(f"the form has no field `{DATASET}`")
+
+
+class _ArrivingField:
+    """A part other than the dataset, as far as it has arrived."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: list[bytes] = []
+
+    async def add(self, pieces: list[bytes]) -> None:
+        self._pieces += pieces
+        self.size += sum(map(len, pieces))
+
+    async def complete(self) -> bytes:
+        return b"".join(self._pieces)
+
+
+async def read_form(request: Request, limits: Mapping[str, int], total_bytes: int) -> Form:
+    """The parts whose names `limits` has, each of at most so many bytes; a dataset is hashed while it arrives."""
+    if not is_multipart(request):
+        raise UnsupportedMediaType("send a form (multipart/form-data)")
+    form = Form()
+    arriving: ArrivingDataset | _ArrivingField | None = None
+    async for part in parts(request, total_bytes):
+        if part.name in limits:
+            arriving = arriving or (ArrivingDataset() if part.name == DATASET else _ArrivingField())
+            await arriving.add(part.pieces)
+            if arriving.size > limits[part.name]:
+                raise PayloadTooLarge(f"the field `{part.name}` has more than {limits[part.name]} bytes")
+            if part.ended:
+                form.add(part.name, await arriving.complete())
+                arriving = None
+        part.pieces.clear()
+    return form

@@ -1,0 +1,55 @@
+"""Hangs the dialect into the application at the root: its own paths and no other are handed to it."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
+
+from service.compat.legacy.routes import router
+
+DOCUMENT = "/legacy/openapi.json"
+DOCUMENTATION = "/legacy/docs"
+
+
+class LegacyDialect(BaseRoute):
+    """The dialect as one route of the application around it, whose state and middleware it shares."""
+
+    def __init__(self) -> None:
+        documentation = [
+            Route(DOCUMENT, _document, include_in_schema=False),
+            Route(DOCUMENTATION, _documentation, include_in_schema=False),
+        ]
+        self._routes: list[BaseRoute] = [*router.routes, *documentation]
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Full or partial (another method) for a path of the dialect."""
+        return self._find(scope)[0]
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the route that matches answer."""
+        await self._find(scope)[1].handle(scope, receive, send)
+
+    def _find(self, scope: Scope) -> tuple[tuple[Match, Scope], BaseRoute]:
+        found = [(route.matches(scope), route) for route in self._routes]
+        return max(found, key=lambda one: one[0][0].value)
+
+
+def mount_legacy(app: FastAPI) -> None:
+    """Let `app` answer the legacy recognizer's callers."""
+    app.router.routes.append(LegacyDialect())
+
+
+async def _document(_: Request) -> Response:
+    return JSONResponse(_described())
+
+
+async def _documentation(_: Request) -> HTMLResponse:
+    return get_swagger_ui_html(openapi_url=DOCUMENT, title="Legacy recognizer")
+
+
+def _described() -> dict[str, Any]:
+    return get_openapi(title="Legacy recognizer", version="1.1", routes=router.routes)

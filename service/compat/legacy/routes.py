@@ -1,0 +1,129 @@
+"""The six endpoints of the legacy recognizer, field for field and answer for answer."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.access.admission import charge
+from service.compat.legacy.answers import NOBODY, drawn_picture, faces_answer
+from service.compat.legacy.callers import LegacyRoute
+from service.compat.legacy.forms import DATASET, MAXIMUM_TEXT_BYTES, Form, read_form
+from service.embedding import EmbeddingSpace
+from service.encoder.contract import DetectedFace
+from service.errors import InvalidRequest, NotOffered, UnreadableImage, UnsupportedImageFormat
+from service.gallery.galleries import Gallery
+from service.http.callers import check_gallery, current_caller
+from service.http.service import RunningService, Service, service_of
+from service.http.sessions import RequestSession
+from service.identity.legacy_recognition import encode_portrait, label_faces, legacy_space
+from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
+from service.identity.uploaded_datasets import gallery_of_dataset
+
+router = APIRouter(route_class=LegacyRoute)
+
+Drawn = Annotated[bool, Query(alias="return_img_b64", description="Answer the picture with boxes too, as base64 JPEG.")]
+
+
+@router.post("/detector/image", tags=["detector"])
+async def detect_image(request: Request, service: RunningService, drawn: Drawn = False) -> dict[str, Any]:
+    """Every face of the picture in `file`; its label is its place in the list."""
+    data = (await _form(request, "file")).file("file")
+    found = await service.encoders.detect(_space(service), data)
+    return await _faces_of_picture(service, data, [(face, place) for place, face in enumerate(found)], drawn)
+
+
+@router.post("/encoder/image", tags=["encoder"])
+async def encode_image(request: Request, service: RunningService) -> list[float] | None:
+    """The embedding of the largest face in `file`; null where there is none."""
+    data = (await _form(request, "file")).file("file")
+    embedding = await encode_portrait(service.encoders, _space(service), data)
+    return None if embedding is None else embedding.tolist()
+
+
+@router.post("/encoder/images", tags=["encoder"])
+async def encode_images(request: Request, service: RunningService) -> dict[str, Any]:
+    """The embeddings of the pictures in `files` under `key`; pictures without a face are left out."""
+    form = await _form(request, "files", "file", "key")
+    key, pictures = form.text("key"), form.files("files", "file")
+    await charge(service.database.engine, current_caller(request), "inference", len(pictures) - 1)
+    entries = []
+    for place, data in enumerate(pictures):
+        embedding = await _portrait_if_any(service, data)
+        if embedding is not None:
+            entries.append({"img": place, "embedding": embedding})
+    return {key: entries}
+
+
+@router.post("/recognizer/image", tags=["recognizer"])
+async def recognize_image(
+    request: Request, service: RunningService, session: RequestSession, drawn: Drawn = False
+) -> dict[str, Any]:
+    """Every face of the picture in `file` with its label in `dataset`, or in the gallery that `gallery` names."""
+    form = await _form(request, "file", "gallery", DATASET)
+    data = form.file("file")
+    named = await _named_gallery(request, session, form)
+    space = _space(service) if named is None else named.space
+    encoded = await service.encoders.encode(space, data)
+    if named is None:
+        lifetime = timedelta(seconds=service.settings.legacy_dataset_seconds)
+        gallery = await gallery_of_dataset(session, form.dataset(), space, lifetime)
+    else:
+        gallery = await find_same_gallery(session, named)
+    labeled = await label_faces(session, gallery, encoded)
+    faces = [(one.face, NOBODY if one.label is None else one.label) for one in labeled]
+    return await _faces_of_picture(service, data, faces, drawn)
+
+
+@router.post("/detector/stream", tags=["detector"])
+@router.post("/recognizer/stream", tags=["recognizer"])
+async def stream() -> None:
+    """Streams over WebRTC are not offered."""
+    raise NotOffered("streams are not offered: send pictures")
+
+
+async def _form(request: Request, *names: str) -> Form:
+    settings = service_of(request).settings
+    limits = dict.fromkeys(names, settings.maximum_image_bytes)
+    limits |= {name: MAXIMUM_TEXT_BYTES for name in ("key", "gallery") if name in names}
+    if DATASET in names:
+        limits[DATASET] = settings.maximum_request_bytes
+    return await read_form(request, limits, settings.maximum_request_bytes)
+
+
+def _space(service: Service) -> EmbeddingSpace:
+    return legacy_space(service.encoders, service.settings.legacy_encoder)
+
+
+async def _named_gallery(request: Request, session: AsyncSession, form: Form) -> Gallery | None:
+    """The gallery that the form names; None where it brings a dataset. No connection is held afterwards."""
+    if ("gallery" in form) == (DATASET in form):
+        raise InvalidRequest("the form has to have one of the fields `dataset` and `gallery`")
+    if DATASET in form:
+        return None
+    name = form.text("gallery")
+    check_gallery(current_caller(request), name)
+    gallery = await find_gallery_for_pictures(session, name)
+    gallery.check_identification()
+    await session.rollback()
+    return gallery
+
+
+async def _portrait_if_any(service: Service, data: bytes) -> list[float] | None:
+    """None also for a file that is no picture, as it was: the places of the others tell which one it is."""
+    try:
+        embedding = await encode_portrait(service.encoders, _space(service), data)
+    except (UnreadableImage, UnsupportedImageFormat):
+        return None
+    return None if embedding is None else embedding.tolist()
+
+
+async def _faces_of_picture(
+    service: Service, data: bytes, faces: Sequence[tuple[DetectedFace, str | int]], drawn: bool
+) -> dict[str, Any]:
+    answer = faces_answer(faces)
+    if drawn:
+        answer["img_b64"] = await drawn_picture(service.encoders, data, faces)
+    return answer

@@ -1,0 +1,105 @@
+"""Datasets that come along with a request: loaded the first time, found again by their digest afterwards.
+
+Each becomes a scratch gallery of the caller's tenant and is deleted when nobody has used it for a while.
+"""
+
+import asyncio
+import hashlib
+import io
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from service.access.operator import operator_transaction
+from service.access.tenants import list_tenants
+from service.database.tenancy import tenant_session
+from service.embedding import EmbeddingSpace
+from service.gallery.galleries import Gallery
+from service.gallery.loading import add_references
+from service.gallery.scratch import delete_expired_galleries, find_scratch_gallery, make_scratch_gallery
+from service.identity.datasets.loading import batches
+from service.identity.datasets.reading import read_rows
+from service.identity.datasets.shapes import recognize_shape
+
+_PIECES_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class UploadedDataset:
+    """A dataset file of any shape, in the pieces in which it came, and the SHA-256 of it."""
+
+    pieces: tuple[bytes, ...]
+    digest: str
+
+
+class ArrivingDataset:
+    """A dataset file as far as it has arrived; a thread hashes it meanwhile, while nothing else waits for that."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: list[bytes] = []
+        self._hashed = 0
+        self._digest = hashlib.sha256()
+        self._hashing: asyncio.Future[None] | None = None
+
+    async def add(self, pieces: list[bytes]) -> None:
+        """The next pieces, in their order."""
+        self._pieces += pieces
+        self.size += sum(map(len, pieces))
+        if len(self._pieces) - self._hashed >= _PIECES_AT_ONCE:
+            await self._hash_on()
+
+    async def complete(self) -> UploadedDataset:
+        """The dataset, when everything has arrived."""
+        await self._hash_on()
+        await self._hash_on()  # waits for the last piece of work; there is nothing left to hash
+        return UploadedDataset(tuple(self._pieces), self._digest.hexdigest())
+
+    async def _hash_on(self) -> None:
+        if self._hashing is not None:
+            await self._hashing
+        fresh, self._hashed = self._pieces[self._hashed :], len(self._pieces)
+        self._hashing = asyncio.ensure_future(asyncio.to_thread(self._hash, fresh))
+
+    def _hash(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._digest.update(piece)
+
+
+async def gallery_of_dataset(
+    session: AsyncSession, dataset: UploadedDataset, space: EmbeddingSpace, lifetime: timedelta
+) -> Gallery:
+    """The gallery that holds the dataset, loaded now unless it is there; the caller commits.
+
+    InvalidDataset names the row of what is wrong, and nothing of the file is kept.
+    """
+    while True:
+        found = await find_scratch_gallery(session, dataset.digest, space, lifetime)
+        if found is not None:
+            return found
+        made = await make_scratch_gallery(session, dataset.digest, space, lifetime)
+        if made is not None:
+            await _load(session, made, dataset)
+            return made
+        # Another request loaded the same dataset while this one waited for it.
+
+
+async def delete_expired_datasets(engine: AsyncEngine) -> int:
+    """Remove what nobody used for its time, of every tenant; how many datasets there were."""
+    async with operator_transaction(engine) as connection:
+        tenants = await list_tenants(connection)
+    deleted = 0
+    for tenant in tenants:
+        async with tenant_session(engine, tenant.tenant_id) as session:
+            deleted += await delete_expired_galleries(session)
+            await session.commit()
+    return deleted
+
+
+async def _load(session: AsyncSession, gallery: Gallery, dataset: UploadedDataset) -> None:
+    """One pass: whatever is wrong further on undoes the transaction."""
+    with io.BytesIO(await asyncio.to_thread(b"".join, dataset.pieces)) as file:
+        shape = recognize_shape(file)
+        async for batch in batches(read_rows(file, shape, gallery.space)):
+            await add_references(session, gallery, batch)

@@ -1,0 +1,116 @@
+"""Who may use the legacy dialect: a key by default, nobody at all, or everybody as one tenant of their own."""
+
+import base64
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from service.access.operator import operator_transaction
+from service.access.quotas import Quotas
+from service.access.tenant_keys import create_key
+from service.access.tenants import change_quotas
+from service.app import create_app
+from service.database.connection import Database
+from service.database.tenancy import tenant_session
+from service.encoder.fake_pictures import draw_people
+from service.settings import Settings
+from tests.compat.test_legacy_callers import Field, post
+from tests.support.server import MakeClient, open_client
+
+PATHS = [
+    "/detector/image",
+    "/encoder/image",
+    "/encoder/images",
+    "/recognizer/image",
+    "/detector/stream",
+    "/recognizer/stream",
+]
+FIELDS: list[Field] = [("file", draw_people(["ada"]), "a.jpg"), ("key", "ada", None), ("dataset", b"[]", "d.json")]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_key_is_asked_for_by_default(anonymous: httpx.AsyncClient, path: str) -> None:
+    answer = await post(anonymous, path, *FIELDS)
+    assert answer.status_code == 401
+    assert list(answer.json()) == ["error"]
+    assert answer.headers["www-authenticate"].startswith("Basic")
+
+
+@pytest.mark.parametrize("path", PATHS[:4])
+async def test_a_key_opens_the_dialect(client: httpx.AsyncClient, path: str) -> None:
+    assert (await post(client, path, *FIELDS)).status_code == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_the_key_needs_the_scope_recognize(make_client: MakeClient, tenant_id: int, path: str) -> None:
+    client = await make_client(tenant_id, ["read", "enroll", "verify", "export", "erase", "admin"])
+    answer = await post(client, path, *FIELDS)
+    assert answer.status_code == 403
+    assert "recognize" in answer.json()["error"]
+
+
+async def test_a_key_fits_into_the_address(application: FastAPI, database: Database, tenant_id: int) -> None:
+    """So a caller that knows of no keys is given `key:fik_...@host` as its host."""
+    async with tenant_session(database.engine, tenant_id) as session:
+        _, key = await create_key(session, "legacy", ["recognize"])
+        await session.commit()
+    async with open_client(application) as client:
+        answer = await client.post(f"http://any:{key}@service/detector/image", files={"file": draw_people(["ada"])})
+        assert answer.status_code == 200
+        answer = await client.post("http://any:wrong@service/detector/image", files={"file": draw_people(["ada"])})
+        assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("credentials", ["Basic", "Basic ", "Basic !!", "Basic " + base64.b64encode(b"\xff:x").decode()])
+async def test_damaged_credentials_are_no_key(anonymous: httpx.AsyncClient, credentials: str) -> None:
+    assert (await post(anonymous, "/encoder/image", *FIELDS, authorization=credentials)).status_code == 401
+
+
+async def test_it_can_be_switched_off(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"legacy_api": "off"}))
+    async with open_client(app) as client:
+        for path in [*PATHS, "/legacy/docs"]:
+            answer = await client.post(path)
+            assert (answer.status_code, answer.json()["type"]) == (404, "urn:face-identity:not-found")
+
+
+async def test_other_paths_stay_with_the_application_around_it(anonymous: httpx.AsyncClient) -> None:
+    for path in ["/detector", "/detector/image/", "/encoder/other", "/"]:
+        assert (await anonymous.post(path)).json()["type"] == "urn:face-identity:not-found"
+
+
+async def test_a_wrong_key_is_refused_in_open_mode_too(gnosis: httpx.AsyncClient) -> None:
+    answer = await post(gnosis, "/encoder/image", *FIELDS, **{"x-api-key": "fik_1_wrong"})
+    assert answer.status_code == 401
+
+
+async def test_a_key_counts_in_open_mode(
+    open_application: FastAPI, database: Database, tenant_id: int, make_client: MakeClient
+) -> None:
+    owner = await make_client(tenant_id)
+    assert (await owner.post("/v1/galleries", json={"name": "staff"})).status_code == 201
+    fields: list[Field] = [("file", draw_people(["ada"]), "a.jpg"), ("gallery", "staff", None)]
+    async with open_client(open_application, owner.headers["x-api-key"]) as client:
+        assert (await post(client, "/recognizer/image", *fields)).status_code == 200
+    async with open_client(open_application) as nobody:
+        answer = await post(nobody, "/recognizer/image", *fields)
+        assert (answer.status_code, "staff" in answer.json()["error"]) == (400, True)
+
+
+async def test_open_callers_are_held_to_their_tenants_rate(
+    open_application: FastAPI, gnosis: httpx.AsyncClient, database: Database
+) -> None:
+    name = open_application.state.service.settings.legacy_tenant
+    assert (await post(gnosis, "/encoder/image", *FIELDS)).status_code == 200
+    engine = create_async_engine(database.logins.service)
+    async with operator_transaction(engine) as connection:
+        await change_quotas(connection, name, Quotas(inferences_per_minute=3))
+    try:
+        statuses = [(await post(gnosis, "/encoder/image", *FIELDS)).status_code for _ in range(5)]
+    finally:
+        async with operator_transaction(engine) as connection:
+            await change_quotas(connection, name, Quotas())
+        await engine.dispose()
+    assert statuses == [200, 200, 200, 429, 429]
