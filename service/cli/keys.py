@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
+from service.access.quotas import LARGEST_RATE, RateLimits
 from service.access.scopes import SCOPES
-from service.access.tenant_keys import KeySummary, create_key, list_keys, revoke_key
+from service.access.tenant_keys import LONGEST_GRACE, KeySummary, create_key, list_keys, revoke_key, rotate_key
 from service.cli.output import Json, remark, write_json, write_line, write_table
 from service.cli.workplace import DEFAULT_TENANT, Tenant, asynchronous, open_workplace
 
-application = typer.Typer(help="Create, list and revoke a tenant's API keys.")
+application = typer.Typer(help="Create, list, rotate and revoke a tenant's API keys.")
 
 Scopes = Annotated[
     list[str] | None,
@@ -20,6 +21,17 @@ Galleries = Annotated[
     list[str] | None, typer.Option("--gallery", help="The only gallery the key may touch (repeatable; default all).")
 ]
 Days = Annotated[int | None, typer.Option("--days", min=1, max=36500, help="Days until the key ends (default never).")]
+
+Hours = Annotated[
+    float,
+    typer.Option(
+        "--grace-hours",
+        min=0.0,
+        max=LONGEST_GRACE.total_seconds() / 3600,
+        help="Hours for which the old key still works.",
+    ),
+]
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `list` shows it.")]
 
 
 @application.command()
@@ -31,18 +43,21 @@ async def create(
     scopes: Scopes = None,
     galleries: Galleries = None,
     days: Days = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, max=LARGEST_RATE, help="Requests without a model (default: as the tenant).")
+    ] = None,
+    inferences_per_minute: Annotated[
+        int | None, typer.Option(min=1, max=LARGEST_RATE, help="Pictures for a model (default: as the tenant).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Create an API key and show it this once."""
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
     async with open_workplace(tenant) as workplace, workplace.session() as session:
-        summary, key = await create_key(session, name, scopes, galleries, expires_at)
+        rates = RateLimits(requests_per_minute, inferences_per_minute)
+        summary, key = await create_key(session, name, scopes, galleries, expires_at, rates=rates)
         await session.commit()
-    if as_json:
-        write_json({"tenant": tenant, "key": key} | _described(summary))
-        return
-    write_line(f"tenant  {tenant}\nid      {summary.id}\nkey     {key}")
-    remark("The key is shown this once; only its hash is stored.")
+    _show(tenant, summary, key, as_json)
 
 
 @application.command("list")
@@ -60,8 +75,20 @@ async def list_all(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> No
 
 @application.command()
 @asynchronous
+async def rotate(
+    key_id: KeyId, *, grace_hours: Hours = 24.0, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False
+) -> None:
+    """Create a key's successor; the old key ends after the grace, until then both work."""
+    async with open_workplace(tenant) as workplace, workplace.session() as session:
+        summary, key = await rotate_key(session, key_id, timedelta(hours=grace_hours))
+        await session.commit()
+    _show(tenant, summary, key, as_json)
+
+
+@application.command()
+@asynchronous
 async def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `keys list` shows it.")],
+    key_id: KeyId,
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
@@ -75,6 +102,14 @@ async def revoke(
     write_line(f"Key {summary.id} ({summary.name}) is revoked.")
 
 
+def _show(tenant: str, summary: KeySummary, key: str, as_json: bool) -> None:
+    if as_json:
+        write_json({"tenant": tenant, "key": key} | _described(summary))
+        return
+    write_line(f"tenant  {tenant}\nid      {summary.id}\nkey     {key}")
+    remark("The key is shown this once; only its hash is stored.")
+
+
 def _described(key: KeySummary) -> dict[str, object]:
     return {
         "id": key.id,
@@ -82,6 +117,8 @@ def _described(key: KeySummary) -> dict[str, object]:
         "hint": key.hint,
         "scopes": key.scopes,
         "galleries": key.galleries,
+        "requests_per_minute": key.requests_per_minute,
+        "inferences_per_minute": key.inferences_per_minute,
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,

@@ -1,20 +1,32 @@
-"""`face-identity tenants`: the operator's work on tenants."""
+"""`face-identity tenants`: the operator's work on tenants and their quotas."""
 
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
 
 from service.access.operator import operator_transaction
-from service.access.quotas import quotas_of_new_tenants
+from service.access.quotas import LARGEST_COUNT, LARGEST_RATE, quotas_of_new_tenants
 from service.access.tenant_keys import create_key
-from service.access.tenants import create_tenant, delete_tenant, find_tenant, list_tenants
+from service.access.tenants import (
+    change_quotas,
+    create_tenant,
+    delete_tenant,
+    find_tenant,
+    list_tenants,
+    read_tenant,
+)
+from service.access.usage import read_usage
 from service.cli.confirm import Yes, confirm
 from service.cli.output import Json, remark, write_json, write_line, write_table
 from service.cli.workplace import Workplace, asynchronous, open_migrated, read_settings
+from service.database.tenancy import tenant_session
 
-application = typer.Typer(help="Create, list and erase tenants.")
+application = typer.Typer(help="Create, list and erase tenants; set their quotas.")
 
 Name = Annotated[str, typer.Argument(help="The tenant's name.")]
+Rate = Annotated[int | None, typer.Option(min=0, max=LARGEST_RATE, help="How many may begin in a minute.")]
+Count = Annotated[int | None, typer.Option(min=0, max=LARGEST_COUNT, help="How much it may keep.")]
 
 
 @application.command()
@@ -40,11 +52,61 @@ async def create(name: Name, as_json: Json = False) -> None:
 async def list_all(as_json: Json = False) -> None:
     """List the tenants."""
     async with open_migrated(read_settings()) as database, operator_transaction(database.engine) as connection:
-        tenants = await list_tenants(connection)
+        tenants = sorted(await list_tenants(connection), key=lambda tenant: tenant.name)
     if as_json:
         write_json({"items": [{"name": tenant.name, "created_at": tenant.created_at} for tenant in tenants]})
         return
     write_table(["name", "created"], [(tenant.name, tenant.created_at) for tenant in tenants], "There is no tenant.")
+
+
+@application.command()
+@asynchronous
+async def usage(name: Name, as_json: Json = False) -> None:
+    """Show how much a tenant keeps, beside its quotas."""
+    async with open_migrated(read_settings()) as database:
+        async with operator_transaction(database.engine) as connection:
+            tenant = await read_tenant(connection, name)
+        async with tenant_session(database.engine, tenant.tenant_id) as session:
+            used = asdict(await read_usage(session))
+    quotas = tenant.quotas.as_columns()
+    if as_json:
+        write_json(used | {"quotas": quotas})
+        return
+    rows = [(what.replace("_", " "), number) for what, number in used.items()]
+    rows += [(what.replace("_", " "), "no limit" if most is None else most) for what, most in quotas.items()]
+    write_table(["what", "how much"], rows, "")
+
+
+@application.command()
+@asynchronous
+async def quotas(
+    name: Name,
+    *,
+    requests_per_minute: Rate = None,
+    inferences_per_minute: Rate = None,
+    maximum_galleries: Count = None,
+    maximum_faces_per_gallery: Count = None,
+    maximum_stored_bytes: Count = None,
+    as_json: Json = False,
+) -> None:
+    """Change a tenant's quotas; what is left out stays, 0 is no limit."""
+    given = {
+        "requests_per_minute": requests_per_minute,
+        "inferences_per_minute": inferences_per_minute,
+        "maximum_galleries": maximum_galleries,
+        "maximum_faces_per_gallery": maximum_faces_per_gallery,
+        "maximum_stored_bytes": maximum_stored_bytes,
+    }
+    changes = {what: most or None for what, most in given.items() if most is not None}
+    async with open_migrated(read_settings()) as database, operator_transaction(database.engine) as connection:
+        before = await read_tenant(connection, name)
+        changed = await change_quotas(connection, name, replace(before.quotas, **changes))
+    if as_json:
+        write_json({"tenant": name, "quotas": changed.quotas.as_columns()})
+        return
+    told = changed.quotas.as_columns().items()
+    rows = [(what.replace("_", " "), "no limit" if most is None else most) for what, most in told]
+    write_table(["quota", "at most"], rows, "")
 
 
 @application.command()
