@@ -74,7 +74,7 @@ async def enroll_pictures(
     *,
     several: Several = "reject",
 ) -> Enrollment:
-    """Add one reference a picture; the caller commits.
+    """Add one reference a picture; the caller commits. What the session had not committed before is given up.
 
     A picture of several faces is rejected unless its largest is at least twice as large as the next, or `several`
     is "largest".

@@ -45,7 +45,10 @@ async def recognize_picture(
     limit: int = 5,
     threshold: float | None = None,
 ) -> Recognition:
-    """Recognize every face of an image file; none where the picture shows no face."""
+    """Recognize every face of an image file; none where the picture shows no face.
+
+    What the session has not committed is given up. Forbidden where the gallery is for verification only.
+    """
     gallery = await find_gallery_for_pictures(session, gallery_name)
     gallery.check_identification()  # before the model works; the search asks again
     threshold = check_threshold(threshold, gallery.threshold)
@@ -68,8 +71,12 @@ async def recognize_embeddings(
     limit: int = 5,
     threshold: float | None = None,
 ) -> Recognition:
-    """Recognize embeddings of the gallery's own space, each of shape (dimension,)."""
+    """Recognize embeddings of the gallery's own space, each of shape (dimension,).
+
+    Forbidden where the gallery is for verification only.
+    """
     gallery = await find_gallery(session, gallery_name)
+    gallery.check_identification()
     threshold = check_threshold(threshold, gallery.threshold)
     _check_limit(limit)
     if not 1 <= len(probes) <= MAXIMUM_PROBES:

@@ -38,7 +38,10 @@ async def verify_picture(
     *,
     threshold: float | None = None,
 ) -> Verification:
-    """Compare a picture's largest face with the person's references; NoFaceFound where it shows none."""
+    """Compare a picture's largest face with the person's references; NoFaceFound where it shows none.
+
+    What the session has not committed is given up.
+    """
     gallery = await find_gallery_for_pictures(session, gallery_name)
     await find_person(session, gallery, person_id)
     threshold = check_threshold(threshold, gallery.threshold)

@@ -14,6 +14,7 @@ from service.encoder.fake_pictures import draw_nobody, draw_people
 from service.errors import (
     EmbeddingSpaceMismatch,
     EncoderUnavailable,
+    Forbidden,
     InvalidEmbedding,
     InvalidRequest,
     NotFound,
@@ -23,6 +24,7 @@ from service.gallery.galleries import Gallery, create_gallery, update_gallery
 from service.gallery.people import create_person
 from service.identity.enroll import Picture, enroll_pictures
 from service.identity.recognize import Recognition, recognize_embeddings, recognize_picture
+from service.identity.verify import verify_picture
 from tests.support.galleries import space_of
 
 
@@ -113,6 +115,18 @@ async def test_a_wrong_request_says_what_is_wrong(session: AsyncSession, encoder
         await recognize_picture(session, encoders, "staff", probe, threshold=1.5)
     with pytest.raises(InvalidRequest):
         await recognize_embeddings(session, "staff", [])
+
+
+async def test_a_gallery_for_verification_only_identifies_nobody(
+    session: AsyncSession, encoders: Encoders, gallery: Gallery, people: dict[str, str]
+) -> None:
+    await update_gallery(session, gallery, verification_only=True)
+    await session.commit()
+    with pytest.raises(Forbidden):
+        await recognize_picture(session, encoders, "staff", draw_people(["Ada"]))
+    with pytest.raises(Forbidden):
+        await recognize_embeddings(session, "staff", [np.ones(512)])
+    assert (await verify_picture(session, encoders, "staff", people["Ada"], draw_people(["Ada"]))).verified
 
 
 async def test_another_tenants_gallery_is_not_found(
