@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     )
     detector_load_device: int = Field(default=-1, ge=-1, description="Detection device: -1 CPU, 0..N GPU.")
     recognizer_load_device: int = Field(default=-1, ge=-1, description="Recognition device: -1 CPU, 0..N GPU.")
+    inference_provider: Literal["auto", "cpu", "cuda", "tensorrt", "openvino", "coreml"] = Field(
+        default="auto", description="What networks run on; auto: the processor for device -1, CUDA for 0..N."
+    )
     server_ip: str = Field(default="127.0.0.1", description="Address that serve listens on.")
     server_port: int = Field(default=8000, ge=0, le=65535, description="Port that serve listens on.")
     server_workers: int = Field(
@@ -63,6 +66,9 @@ class Settings(BaseSettings):
     maximum_image_pixels: int = Field(default=40_000_000, gt=0, description="Largest image, in pixels.")
     maximum_import_bytes: int = Field(default=8192 * MEBIBYTE, gt=0, description="Largest dataset, in bytes.")
     maximum_faces: int = Field(default=200, gt=0, description="Faces encoded in one picture, largest first.")
+    search_audit_share: float = Field(
+        default=0.001, ge=0.0, le=1.0, description="Share of probes that are also searched exactly, as a check."
+    )
     tenant_requests_per_minute: int | None = Field(
         default=None, gt=0, description="A new tenant's quota of requests that run no model; empty: no limit."
     )

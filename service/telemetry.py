@@ -14,6 +14,12 @@ MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 _registry = CollectorRegistry()
 REQUESTS = Counter("face_identity_requests", "Requests answered.", ["method", "route", "status"], registry=_registry)
+SEARCH_AUDITED = Counter(
+    "face_identity_search_audited_probes", "Probes that were searched exactly too.", ["path"], registry=_registry
+)
+SEARCH_MISSED = Counter(
+    "face_identity_search_missed_matches", "Matches that only the exact search named.", ["path"], registry=_registry
+)
 REQUEST_SECONDS = Histogram(
     "face_identity_request_seconds",
     "From a request's head to the end of its answer.",

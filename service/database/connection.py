@@ -20,6 +20,8 @@ from service.errors import DatabaseUnavailable, InvalidSettings
 from service.settings import Settings
 
 DATABASE_NAME = "face_identity"
+SEARCH_AUDIT_SHARE = "search_audit_share"
+"""The engine's execution option that holds the share of probes that are searched exactly too."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def open_database(settings: Settings) -> Database:
         server = start_embedded_server(settings.data_dir / "postgres")
         administrator = _embedded_database(parse_url(server.url))
     logins = Logins(administrator, _service_login(administrator, settings.database_service_url))
-    return Database(logins, open_pool(logins.service, settings.database_pool_size), server)
+    engine = open_pool(logins.service, settings.database_pool_size, settings.search_audit_share)
+    return Database(logins, engine, server)
 
 
 def parse_url(text: str) -> URL:
@@ -121,10 +124,14 @@ def _embedded_database(maintenance: URL) -> URL:
     return maintenance.set(database=DATABASE_NAME)
 
 
-def open_pool(login: URL, connections: int) -> AsyncEngine:
-    """An engine of at most `connections`; whoever opens it disposes of it."""
+def open_pool(login: URL, connections: int, audit_share: float = 0.0) -> AsyncEngine:
+    """An engine of at most `connections`; whoever opens it disposes of it.
+
+    `audit_share`: the share of probes that a search over this engine checks, for `gallery.search.audit`.
+    """
     return create_async_engine(
         login,
+        execution_options={SEARCH_AUDIT_SHARE: audit_share},
         pool_size=connections,
         max_overflow=0,
         pool_timeout=30,

@@ -57,6 +57,16 @@ def half_vectors(matrix: npt.NDArray[np.float32], type_number: int) -> WireValue
     return _array(type_number, rows, elements.tobytes())
 
 
+def half_vector(vector: Embedding) -> WireValue:
+    """One `halfvec`."""
+    return WireValue(struct.pack(">hh", len(vector), 0) + vector.astype(">f2").tobytes())
+
+
+def bit_string(code: npt.NDArray[np.uint8]) -> WireValue:
+    """One `varbit` of packed bits."""
+    return WireValue(struct.pack(">i", 8 * len(code)) + code.tobytes())
+
+
 def bit_strings(codes: npt.NDArray[np.uint8]) -> WireValue:
     """`varbit[]` of packed bits, shape (count, bytes)."""
     rows, size = codes.shape

@@ -1,0 +1,185 @@
+"""Nearest people of a gallery, by their best references: the one entry to search; all its SQL lies in this package.
+
+`paths` chooses the way by size and embedding space, `depth` says how far a code may be off, `statements` is the SQL.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.tenancy import driver_of
+from service.embedding import Embedding, check_embedding
+from service.errors import DatabaseUnavailable, EmbeddingSpaceMismatch, InvalidRequest
+from service.gallery.codes import face_codes, has_codes, template_codes
+from service.gallery.content import check_metadata
+from service.gallery.galleries import Gallery
+from service.gallery.people import Person
+from service.gallery.search import audit
+from service.gallery.search.candidates import Candidate, Row, candidates_of
+from service.gallery.search.paths import Path, Plan, choose, exact
+from service.gallery.search.statements import ONE_PERSON, Form, statement
+from service.gallery.storing import comparable
+from service.gallery.wire import bit_string, bit_strings, half_vector, half_vector_type, half_vectors
+
+__all__ = ["MAXIMUM_CANDIDATES", "MAXIMUM_PROBES", "Candidate", "best_reference", "search", "search_galleries"]
+
+MAXIMUM_PROBES = 1000
+MAXIMUM_CANDIDATES = 1000
+_NO_CODES = np.empty((0, 0), dtype=np.uint8)
+
+
+async def search(
+    session: AsyncSession,
+    gallery: Gallery,
+    probes: Sequence[Embedding],
+    limit: int = 5,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    mean_of: int = 1,
+) -> list[list[Candidate]]:
+    """For each probe the `limit` people nearest to it, most similar first; up to 1,000 probes in one statement.
+
+    `metadata`: only people whose metadata contains this (PostgreSQL's `@>`: {"tags": ["vip"]} among others).
+    `mean_of`: a person's similarity is the mean of that many nearest references, or of all where there are fewer.
+    """
+    _check(len(probes), limit, mean_of)
+    wanted = None if metadata is None else check_metadata(dict(metadata))
+    if not probes:
+        return []
+    matrix = np.stack([comparable(check_embedding(probe, gallery.space), gallery.space) for probe in probes])
+    question = _Question(session, gallery, limit, wanted, mean_of)
+    plan = choose(gallery, limit, is_filtered=wanted is not None, mean_of=mean_of)
+    found = await question.ask(matrix, plan)
+    await question.complete(matrix, plan, found)
+    await question.audit(matrix, plan, found)
+    return found
+
+
+async def search_galleries(
+    session: AsyncSession,
+    galleries: Sequence[Gallery],
+    probes: Sequence[Embedding],
+    limit: int = 5,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    mean_of: int = 1,
+) -> list[list[tuple[Gallery, Candidate]]]:
+    """The same over several galleries of one embedding space, merged: the `limit` nearest people of them all."""
+    if len({gallery.space.digest for gallery in galleries}) > 1:
+        names = ", ".join(sorted({gallery.space.name for gallery in galleries}))
+        raise EmbeddingSpaceMismatch(f"the galleries are of several embedding spaces: {names}")
+    merged: list[list[tuple[Gallery, Candidate]]] = [[] for _ in probes]
+    for gallery in galleries:
+        found = await search(session, gallery, probes, limit, metadata=metadata, mean_of=mean_of)
+        for place, candidates in enumerate(found):
+            merged[place] += [(gallery, candidate) for candidate in candidates]
+    return [sorted(pairs, key=lambda pair: -pair[1].similarity)[:limit] for pairs in merged]
+
+
+async def best_reference(session: AsyncSession, gallery: Gallery, person: Person, probe: Embedding) -> Candidate | None:
+    """The person's reference nearest to the probe; None where there is none."""
+    vector = comparable(check_embedding(probe, gallery.space), gallery.space)
+    values = {
+        "tenant": gallery.tenant_id,
+        "gallery": gallery.id,
+        "person": person.number,
+        "vectors": half_vector(vector),
+    }
+    rows = await _rows(session, ONE_PERSON[gallery.space.metric], values)
+    return next(iter(candidates_of(rows, 1, gallery.space.metric)[0]), None)
+
+
+class _Question:
+    """What one call of `search` asks, of whichever path."""
+
+    def __init__(
+        self, session: AsyncSession, gallery: Gallery, limit: int, metadata: dict[str, Any] | None, mean_of: int
+    ) -> None:
+        self._session = session
+        self._gallery = gallery
+        self._limit = limit
+        self._metadata = metadata
+        self._mean_of = mean_of
+
+    async def ask(self, matrix: npt.NDArray[np.float32], plan: Plan) -> list[list[Candidate]]:
+        """The candidates of each probe, going the way of `plan`."""
+        space = self._gallery.space
+        form = Form(
+            path=plan.path,
+            metric=space.metric,
+            is_coded=has_codes(space),
+            is_bounded=plan.farthest is not None,
+            is_filtered=self._metadata is not None,
+            has_many_probes=len(matrix) > 1,
+            is_mean=self._mean_of > 1,
+        )
+        rows = await _rows(self._session, statement(form), await self._parameters(matrix, plan))
+        return candidates_of(rows, len(matrix), space.metric)
+
+    async def complete(self, matrix: npt.NDArray[np.float32], plan: Plan, found: list[list[Candidate]]) -> None:
+        """Ask exactly for probes that got a short list: a bound or a person of very many references left no more."""
+        if plan.path in {Path.ALL, Path.CHOSEN} and plan.farthest is None:
+            return
+        enough = min(self._limit, self._gallery.people)
+        short = [place for place, candidates in enumerate(found) if len(candidates) < enough]
+        if short:
+            for place, candidates in zip(short, await self.ask(matrix[short], self._exact), strict=True):
+                found[place] = candidates
+
+    async def audit(self, matrix: npt.NDArray[np.float32], plan: Plan, found: list[list[Candidate]]) -> None:
+        """Now and then, compare with the exact answer."""
+        if plan.path in {Path.ALL, Path.CHOSEN}:
+            return
+        places = audit.sample(self._session, len(matrix))
+        if places:
+            expected = await self.ask(matrix[places], self._exact)
+            audit.report(self._gallery, plan.path, [found[place] for place in places], expected)
+
+    @property
+    def _exact(self) -> Plan:
+        return exact(is_filtered=self._metadata is not None, mean_of=self._mean_of)
+
+    async def _parameters(self, matrix: npt.NDArray[np.float32], plan: Plan) -> dict[str, Any]:
+        codes = _NO_CODES
+        if plan.path in {Path.FACES, Path.PEOPLE}:
+            codes = face_codes(matrix) if plan.path is Path.FACES else template_codes(matrix)
+        probes: dict[str, Any] = {
+            "vectors": half_vector(matrix[0]),
+            "codes": bit_string(codes[0]) if len(codes) else None,
+        }
+        if len(matrix) > 1:
+            vectors = half_vectors(matrix, await half_vector_type(self._session))
+            probes = {"vectors": vectors, "codes": bit_strings(codes)}
+        return probes | {
+            "tenant": self._gallery.tenant_id,
+            "gallery": self._gallery.id,
+            "limit": self._limit,
+            "depth": plan.depth,
+            "farthest": None if plan.farthest is None else float(plan.farthest),
+            "metadata": None if self._metadata is None else json.dumps(self._metadata),
+            "mean_of": self._mean_of,
+        }
+
+
+async def _rows(session: AsyncSession, query: str, values: dict[str, Any]) -> list[Row]:
+    """Straight through psycopg, in the session's transaction: what lies between costs as much as a small search."""
+    driver = await driver_of(session)
+    try:
+        cursor = await driver.execute(query, values)
+        return await cursor.fetchall()
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise DatabaseUnavailable("try again in a moment") from error
+
+
+def _check(probes: int, limit: int, mean_of: int) -> None:
+    if probes > MAXIMUM_PROBES:
+        raise InvalidRequest(f"probes: {probes} where {MAXIMUM_PROBES} are the most")
+    if not 1 <= limit <= MAXIMUM_CANDIDATES:
+        raise InvalidRequest(f"limit: 1 to {MAXIMUM_CANDIDATES}")
+    if mean_of < 1:
+        raise InvalidRequest("mean_of: 1 or more references")

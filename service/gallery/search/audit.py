@@ -1,0 +1,46 @@
+"""A sampled share of live probes is searched exactly too; what the fast way missed becomes a metric and a log line.
+
+Neither holds an embedding, a name or a similarity.
+"""
+
+import random
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.connection import SEARCH_AUDIT_SHARE
+from service.gallery.galleries import Gallery
+from service.gallery.search.candidates import Candidate
+from service.gallery.search.paths import Path
+from service.telemetry import SEARCH_AUDITED, SEARCH_MISSED, logger
+
+
+def sample(session: AsyncSession, probes: int) -> list[int]:
+    """The places of the probes to be audited, mostly none."""
+    share: float = session.get_bind().get_execution_options().get(SEARCH_AUDIT_SHARE, 0.0)
+    if share <= 0.0:
+        return []
+    return [place for place in range(probes) if random.random() < share]  # noqa: S311 - a sample, not a secret
+
+
+def report(
+    gallery: Gallery, path: Path, found: Sequence[Sequence[Candidate]], expected: Sequence[Sequence[Candidate]]
+) -> None:
+    """Count audited probes and people of similarity at the threshold or above whom the fast way did not name."""
+    SEARCH_AUDITED.labels(path.value).inc(len(found))
+    missed = sum(
+        candidate.similarity >= gallery.threshold and candidate.person_id not in {other.person_id for other in fast}
+        for fast, exact in zip(found, expected, strict=True)
+        for candidate in exact
+    )
+    if missed:
+        SEARCH_MISSED.labels(path.value).inc(missed)
+        logger("gallery").warning(
+            "search audit: matches missed",
+            path=path.value,
+            missed=missed,
+            probes=len(found),
+            gallery=gallery.id,
+            faces=gallery.faces,
+            templates=gallery.templates,
+        )

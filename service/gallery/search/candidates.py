@@ -1,0 +1,31 @@
+"""What a search gives: people with the similarity of their nearest references."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from service.database.identifiers import to_text
+from service.embedding import Metric, similarity_from
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A person whose best reference is near the probe; similarity 0..1 as the embedding space defines it."""
+
+    person_id: str
+    name: str
+    external_id: str | None
+    similarity: float
+    face_id: str
+
+
+Row = tuple[int, int, str, str | None, int, float]
+"""Ordinal of the probe (from 1), person, name, external id, face, what the metric's operator measured."""
+
+
+def candidates_of(rows: Iterable[Row], probes: int, metric: Metric) -> list[list[Candidate]]:
+    """The candidates of each probe, in the order of the rows."""
+    found: list[list[Candidate]] = [[] for _ in range(probes)]
+    for ordinal, person, name, external_id, face, measured in rows:
+        similarity = similarity_from(metric, measured if metric == "euclidean" else -measured)
+        found[ordinal - 1].append(Candidate(to_text(person), name, external_id, similarity, to_text(face)))
+    return found

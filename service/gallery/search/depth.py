@@ -1,0 +1,57 @@
+"""How far a code may be from the probe's before its face is left out: derived from geometry, checked by measurement.
+
+For two unit vectors of cosine c, a random hyperplane separates them with probability p = arccos(c) / pi. Over `bits`
+hyperplanes in orthogonal sets the share that does is nearly normal about p, with
+    variance = p (1 - p) / bits - (1 - c^2) / (pi^2 max(bits, dimension)).
+`python -m benchmarks.hamming` measures the same distributions and the misses that follow.
+"""
+
+from dataclasses import dataclass
+from math import acos, ceil, pi, sqrt
+from statistics import NormalDist
+
+MISSED_AT_THRESHOLD = 1e-4
+"""The share of mates at the gallery's threshold that may be left out."""
+FAINT_COSINE = 0.35
+MISSED_AT_FAINT = 1e-3
+"""Below the threshold too, down to this cosine, hardly a mate is left out."""
+
+_STANDARD = NormalDist()
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What a code tells: `bits` hyperplanes in `dimension`; `closeness`: cosine of a reference to what was coded."""
+
+    dimension: int
+    bits: int
+    closeness: float = 1.0
+
+
+def farthest(codes: Codes, threshold: float) -> int:
+    """The Hamming distance within which mates are found: at the threshold, and at FAINT_COSINE."""
+    at_threshold = _quantile(codes, threshold, MISSED_AT_THRESHOLD)
+    return ceil(codes.bits * max(at_threshold, _quantile(codes, FAINT_COSINE, MISSED_AT_FAINT)))
+
+
+def strangers_within(codes: Codes, distance: int) -> float:
+    """The share of unrelated people whose code is that near, were embeddings spread evenly in all dimensions."""
+    spread = _variance(codes, 0.0) + 1.0 / (pi**2 * codes.dimension)
+    return _STANDARD.cdf((distance / codes.bits - 0.5) / sqrt(spread))
+
+
+def _quantile(codes: Codes, cosine: float, missed: float) -> float:
+    """The share of separating hyperplanes that only `missed` of the mates at that cosine to a reference exceed."""
+    coded = cosine * codes.closeness
+    variance = _variance(codes, coded)
+    # What the probe shares with the reference beyond the coded template is noise, seen from the template.
+    beyond = (1.0 - cosine**2) * (1.0 - codes.closeness**2) / codes.dimension
+    variance += beyond / (pi**2 * (1.0 - coded**2))
+    return acos(coded) / pi + _STANDARD.inv_cdf(1.0 - missed) * sqrt(variance)
+
+
+def _variance(codes: Codes, cosine: float) -> float:
+    """Of the share of hyperplanes that separate two vectors of exactly that cosine."""
+    separated = acos(cosine) / pi
+    orthogonal = (1.0 - cosine**2) / (pi**2 * max(codes.bits, codes.dimension))
+    return separated * (1.0 - separated) / codes.bits - orthogonal

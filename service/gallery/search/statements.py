@@ -1,0 +1,142 @@
+# ruff: noqa: S608 - every piece of these statements is written in this file
+"""The SQL of every path, put together from a few pieces. Each text has one plan, held by tests.
+
+`OFFSET 0` keeps the planner from joining the other way round: right after a load its statistics know nothing. Every
+statement names the tenant beside the policy. Parameters: see `search._parameters`.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from service.embedding import Metric
+from service.gallery.search.paths import Path
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a statement's text depends on."""
+
+    path: Path
+    metric: Metric = "cosine"
+    is_coded: bool = True
+    is_bounded: bool = False
+    is_filtered: bool = False
+    has_many_probes: bool = False
+    is_mean: bool = False
+
+
+_OPERATORS: dict[Metric, str] = {"cosine": "<#>", "euclidean": "<->"}
+_ONE_PROBE = """(SELECT CAST(1 AS bigint) AS ordinal, CAST(%(vectors)s AS halfvec) AS vector,
+        CAST(%(codes)s AS varbit) AS code) AS probe"""
+_MANY_PROBES = """unnest(CAST(%(vectors)s AS halfvec[]), CAST(%(codes)s AS varbit[]))
+        WITH ORDINALITY AS probe (vector, code, ordinal)"""
+_IN_GALLERY = "{table}.tenant_id = %(tenant)s AND {table}.gallery_id = %(gallery)s"
+_IS_WANTED = "person.metadata @> CAST(%(metadata)s AS jsonb)"
+
+
+@lru_cache(maxsize=256)
+def statement(form: Form) -> str:
+    """The text for psycopg. One row a probe and candidate: ordinal, person, name, external id, face, measured."""
+    measured = f"face.embedding {_OPERATORS[form.metric]} probe.vector"
+    return f"""
+    SELECT probe.ordinal, person.id, person.name, person.external_id, reference.id, {_score(form)} AS measured
+    FROM {_MANY_PROBES if form.has_many_probes else _ONE_PROBE}
+    CROSS JOIN LATERAL ({_best(form, measured)}) AS best
+    CROSS JOIN LATERAL (
+        SELECT face.id, {measured} AS measured FROM face
+        WHERE {_in_gallery("face")} AND face.person_id = best.person_id
+        ORDER BY measured, face.id LIMIT 1
+    ) AS reference
+    JOIN person ON {_in_gallery("person")} AND person.id = best.person_id
+    ORDER BY probe.ordinal, measured, person.id
+    """
+
+
+def _score(form: Form) -> str:
+    return "best.measured" if form.is_mean else "reference.measured"
+
+
+def _best(form: Form, measured: str) -> str:
+    """The nearest people, each with the person's score."""
+    if form.path is Path.ALL:
+        return _best_of_all(form, measured)
+    if form.path is Path.FACES:
+        compared = f"""SELECT {measured} AS measured FROM face
+            WHERE {_in_gallery("face")} AND face.person_id = near.person_id AND face.id = near.id OFFSET 0"""
+        near = _near_faces(form)
+    else:
+        compared = f"""SELECT {measured} AS measured FROM face
+            WHERE {_in_gallery("face")} AND face.person_id = near.person_id OFFSET 0"""
+        near = _near_people(form) if form.path is Path.PEOPLE else _chosen_people(form)
+    if form.is_mean:
+        nearest = compared.replace("OFFSET 0", "ORDER BY 1 LIMIT %(mean_of)s")
+        compared = f"SELECT avg(nearest.measured) AS measured FROM ({nearest}) AS nearest"
+    return f"""
+        SELECT near.person_id, min(compared.measured) AS measured
+        FROM ({near}) AS near CROSS JOIN LATERAL ({compared}) AS compared
+        GROUP BY near.person_id ORDER BY measured LIMIT %(limit)s
+    """
+
+
+def _best_of_all(form: Form, measured: str) -> str:
+    """In the order of the index, which is that of people: nothing is sorted to be grouped."""
+    bound = f"AND {measured} <= %(farthest)s" if form.is_bounded else ""
+    return f"""
+        SELECT face.person_id, min({measured}) AS measured FROM face
+        WHERE {_in_gallery("face")} AND face.code IS {"NOT NULL" if form.is_coded else "NULL"} {bound}
+        GROUP BY face.person_id ORDER BY measured LIMIT %(limit)s
+    """
+
+
+def _near_people(form: Form) -> str:
+    return f"""
+        SELECT DISTINCT nearest.person_id FROM (
+            SELECT template.person_id FROM person_template AS template
+            WHERE {_in_gallery("template")} {_bound(form, "template")} {_filter(form, "template")}
+            ORDER BY template.code <~> probe.code LIMIT %(depth)s
+        ) AS nearest
+    """
+
+
+def _near_faces(form: Form) -> str:
+    return f"""
+        SELECT face.person_id, face.id FROM face
+        WHERE {_in_gallery("face")} AND face.code IS NOT NULL {_bound(form, "face")}
+        ORDER BY face.code <~> probe.code LIMIT %(depth)s
+    """
+
+
+def _chosen_people(form: Form) -> str:
+    wanted = f"AND {_IS_WANTED}" if form.is_filtered else ""
+    return f"SELECT person.id AS person_id FROM person WHERE {_in_gallery('person')} {wanted} OFFSET 0"
+
+
+def _bound(form: Form, table: str) -> str:
+    """Before anything is sorted: what is left out here costs half of what it would."""
+    return f"AND {table}.code <~> probe.code <= %(farthest)s" if form.is_bounded else ""
+
+
+def _filter(form: Form, table: str) -> str:
+    """Looked at only for templates within the bound; OFFSET 0 keeps it from becoming a join."""
+    if not form.is_filtered:
+        return ""
+    return f"""AND EXISTS (
+        SELECT FROM person WHERE {_in_gallery("person")} AND person.id = {table}.person_id AND {_IS_WANTED} OFFSET 0
+    )"""
+
+
+def _in_gallery(table: str) -> str:
+    return _IN_GALLERY.format(table=table)
+
+
+ONE_PERSON = {
+    metric: f"""
+    SELECT CAST(1 AS bigint), person.id, person.name, person.external_id, face.id,
+        face.embedding {operator} CAST(%(vectors)s AS halfvec) AS measured
+    FROM person JOIN face ON {_in_gallery("face")} AND face.person_id = person.id
+    WHERE {_in_gallery("person")} AND person.id = %(person)s
+    ORDER BY measured, face.id LIMIT 1
+    """
+    for metric, operator in _OPERATORS.items()
+}
+"""The nearest reference of one person, in the same columns."""
