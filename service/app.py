@@ -21,13 +21,16 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from service.api.routers import ROUTERS
+from service.compat.legacy.mount import mount_legacy
 from service.database.connection import Database, open_database
 from service.database.migration import migrate
 from service.encoder.encoders import Encoders
 from service.encoder.loading import open_encoders
 from service.errors import InvalidSettings
+from service.http.connections import BoundedConnection
 from service.http.documentation import document, operation_id
 from service.http.problems import install_problems
+from service.http.protection import allow_origins, server_options
 from service.http.requests import Requests
 from service.http.service import Service
 from service.settings import Settings
@@ -57,10 +60,13 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     install_problems(app)
+    allow_origins(app, settings)
     app.add_middleware(Requests)
     for router in ROUTERS:
         app.include_router(router)
     document(app)
+    if settings.legacy_api != "off":
+        mount_legacy(app)
     return app
 
 
@@ -75,11 +81,12 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        http=BoundedConnection,
         limit_concurrency=MAXIMUM_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=MAXIMUM_HEAD_BYTES,
+        **server_options(settings),
     )
     listening = _listen(config)
     if settings.server_workers == 1:
