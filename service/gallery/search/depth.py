@@ -46,7 +46,8 @@ def _quantile(codes: Codes, cosine: float, missed: float) -> float:
     variance = _variance(codes, coded)
     # What the probe shares with the reference beyond the coded template is noise, seen from the template.
     beyond = (1.0 - cosine**2) * (1.0 - codes.closeness**2) / codes.dimension
-    variance += beyond / (pi**2 * (1.0 - coded**2))
+    if coded < 1.0:
+        variance += beyond / (pi**2 * (1.0 - coded**2))
     return acos(coded) / pi + _STANDARD.inv_cdf(1.0 - missed) * sqrt(variance)
 
 
