@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.access.operator import operator_transaction
 from service.access.tenants import create_tenant, delete_tenant, list_tenants
 from service.database.connection import Database
 from service.database.tenancy import tenant_session
@@ -181,23 +182,19 @@ def _share(part: Sequence[_Trial], whole: Sequence[_Trial]) -> float | None:
 @asynccontextmanager
 async def _scratch_session(database: Database) -> AsyncIterator[AsyncSession]:
     """A session of a tenant of its own. Nothing in it is ever committed, so a crash leaves an empty tenant at most."""
-    engine = create_async_engine(database.logins.administrator, hide_parameters=True)
     name = f"evaluation-scratch-{uuid.uuid4().hex}"
+    async with operator_transaction(database.engine) as connection:
+        tenant_id = await create_tenant(connection, name)
     try:
-        async with engine.begin() as connection:
-            tenant_id = await create_tenant(connection, name)
-        try:
-            async with tenant_session(database.engine, tenant_id) as session:
-                yield session
-        finally:
-            await _remove_scratch(engine, name)
+        async with tenant_session(database.engine, tenant_id) as session:
+            yield session
     finally:
-        await engine.dispose()
+        await _remove_scratch(database, name)
 
 
-async def _remove_scratch(engine: AsyncEngine, name: str) -> None:
-    async with engine.begin() as connection:
-        oldest = datetime.now(UTC) - LEFTOVER_AGE
+async def _remove_scratch(database: Database, name: str) -> None:
+    oldest = datetime.now(UTC) - LEFTOVER_AGE
+    async with operator_transaction(database.engine) as connection:
         for tenant in await list_tenants(connection):
             is_left_over = SCRATCH_TENANT.fullmatch(tenant.name) and tenant.created_at < oldest
             if tenant.name == name or is_left_over:

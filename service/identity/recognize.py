@@ -50,7 +50,7 @@ async def recognize_picture(
     What the session has not committed is given up. Forbidden where the gallery is for verification only.
     """
     gallery = await find_gallery_for_pictures(session, gallery_name)
-    gallery.check_identification()  # before the model works; the search asks again
+    gallery.check_identification()  # before the model works
     threshold = check_threshold(threshold, gallery.threshold)
     _check_limit(limit)
     await session.rollback()  # the connection goes back while the model works

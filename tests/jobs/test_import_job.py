@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,7 +14,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.access.operator import operator_transaction
+from service.access.quotas import Quotas
+from service.access.tenants import change_quotas
 from service.database.connection import Database
+from service.database.tenancy import tenant_session
 from service.embedding import external_space
 from service.errors import InvalidDataset, NotFound, PayloadTooLarge
 from service.gallery.galleries import Gallery, create_gallery, delete_gallery, gallery_counts
@@ -22,6 +27,7 @@ from service.identity.importing import start_import
 from service.jobs.jobs import find_job, list_jobs
 from service.jobs.queue import STALLED_SECONDS
 from service.settings import Settings
+from tests.conftest import new_tenant
 from tests.jobs.conftest import StartWorker
 from tests.support.jobs import chunks_of, dataset_of, finished
 
@@ -119,6 +125,26 @@ async def test_a_gallery_made_anew_is_not_the_one_that_the_import_was_for(
         job = await finished(session, job)
     assert job.error is not None
     assert job.error["slug"] == "not-found"
+
+
+async def test_an_import_beyond_the_tenants_quota_fails_and_nothing_of_it_is_there(
+    database: Database, start_worker: StartWorker
+) -> None:
+    name = f"quota-{uuid.uuid4().hex}"
+    tenant_id = await new_tenant(database, name)
+    async with operator_transaction(database.engine) as connection:
+        await change_quotas(connection, name, Quotas(maximum_faces_per_gallery=2))
+    async with tenant_session(database.engine, tenant_id) as session, start_worker():
+        space = external_space("external:x:1")
+        assert space is not None
+        gallery = await create_gallery(session, "staff", space)
+        await session.commit()
+        job = await start_import(session, "staff", chunks_of(dataset_of([("Ada", [1.0])] * 3)), 1000)
+        await session.commit()
+        job = await finished(session, job)
+        assert job.error is not None
+        assert job.error["slug"] == "quota-exceeded"
+        assert (await gallery_counts(session, gallery)).people == 0
 
 
 class WorkerProcess:
