@@ -158,6 +158,18 @@ class EncoderUnavailable(ServiceError):
     status = 503
 
 
+class Overloaded(ServiceError):
+    """The server has more pictures to work on than it can answer in time."""
+
+    slug = "overloaded"
+    status = 503
+
+    def __init__(self, detail: str = "", *, retry_after_seconds: int, **members: object) -> None:
+        super().__init__(detail, retry_after_seconds=retry_after_seconds, **members)
+        self.retry_after_seconds = retry_after_seconds
+        """What the answer's `Retry-After` says."""
+
+
 class InvalidModel(ServiceError):
     """The model files cannot be used."""
 
@@ -177,3 +189,10 @@ class DatabaseUnavailable(ServiceError):
 
     slug = "database-unavailable"
     status = 503
+
+
+class NotOffered(ServiceError):
+    """This server does not offer that."""
+
+    slug = "not-offered"
+    status = 501

@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 from service.embedding import Embedding
 from service.encoder.contract import Image
+from service.encoder.sessions import Session
 from service.errors import InvalidModel
 
 
 class ArcfaceRecognizer:
     """One recognition network. `embed` may be called by several threads at a time."""
 
-    def __init__(self, session: Any, mean: float, std: float) -> None:
+    def __init__(self, session: Session, mean: float, std: float) -> None:
         self._session = session
         self._mean, self._std = mean, std
         self._input = session.get_inputs()[0]

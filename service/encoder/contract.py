@@ -47,6 +47,20 @@ class EncodedFace:
     embedding: Embedding
 
 
+@dataclass(frozen=True)
+class BatchShape:
+    """How an encoder's `embed` is best called: crops in a call at most, and whether calls must follow each other."""
+
+    largest: int
+    one_at_a_time: bool
+
+
+PROCESSOR_BATCHES = BatchShape(largest=8, one_at_a_time=False)
+"""On a processor a batch costs as much as its faces one by one (3.3 to 3.9 ms each), so small ones keep waits short."""
+
+GPU_BATCHES = BatchShape(largest=64, one_at_a_time=True)
+
+
 class Encoder(Protocol):
     """One detector and one recognition model. Methods are thread-safe and block while they work.
 
@@ -56,6 +70,21 @@ class Encoder(Protocol):
     @property
     def space(self) -> EmbeddingSpace:
         """The embedding space of every embedding this encoder gives."""
+        ...
+
+    @property
+    def detection_side(self) -> int | None:
+        """Pixels along the longer side that are enough to detect in; larger pictures may come halved. None: all."""
+        ...
+
+    @property
+    def crop_side(self) -> int:
+        """Pixels along a side of a crop: a face that is smaller in a halved picture is cut out of the whole one."""
+        ...
+
+    @property
+    def batching(self) -> BatchShape:
+        """How `embed` is best called."""
         ...
 
     def load(self) -> None:

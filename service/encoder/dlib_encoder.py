@@ -16,15 +16,15 @@ import cv2
 import numpy as np
 
 from service.embedding import Embedding, EmbeddingSpace
-from service.encoder.contract import Box, DetectedFace, Image
+from service.encoder.contract import PROCESSOR_BATCHES, BatchShape, Box, DetectedFace, Image
 from service.encoder.dlib_network import CHIP_SIDE, dlib_onnx_model
 from service.encoder.processors import usable_processors
 from service.encoder.quality import measure_quality
-from service.encoder.sessions import open_session
+from service.encoder.sessions import PROCESSOR, Device, Session, open_session
 from service.errors import InvalidModel
 
 THRESHOLD = 0.45
-"""Similarity 1 - distance. dlib's own bound of 0.6 is stricter here: docs/decisions/0004-encoders-and-thresholds.md."""
+"""Similarity, 1 - distance. dlib's own bound is 0.6, ours 0.55: docs/decisions/0004-encoders-and-thresholds.md."""
 
 _LANDMARK_FILE = "shape_predictor_5_face_landmarks.dat"
 _RECOGNITION_FILE = "dlib_face_recognition_resnet_model_v1.dat"
@@ -39,7 +39,9 @@ _ENLARGE_BELOW_PIXELS = 900
 class DlibEncoder:
     """HOG detection at a bounded size, landmarks and embedding at full size."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: Device = PROCESSOR) -> None:
+        """`device`: the processor, whose threads ONNX Runtime may use."""
+        self._device = device
         folder = _weights_folder()
         self._landmark_path = folder / _LANDMARK_FILE
         self._recognition_path = folder / _RECOGNITION_FILE
@@ -51,6 +53,20 @@ class DlibEncoder:
     def space(self) -> EmbeddingSpace:
         """128 numbers compared by Euclidean distance."""
         return self._space
+
+    @property
+    def detection_side(self) -> None:
+        """Every pixel: halving moves dlib's landmarks, which are whole pixels (cosine down to 0.97)."""
+
+    @property
+    def crop_side(self) -> int:
+        """What dlib's network takes."""
+        return CHIP_SIDE
+
+    @property
+    def batching(self) -> BatchShape:
+        """As the device likes it."""
+        return PROCESSOR_BATCHES
 
     def load(self) -> None:
         """Load the models now rather than at the first use."""
@@ -90,7 +106,7 @@ class DlibEncoder:
     def _models(self) -> "_Models":
         with self._loading:
             if self._loaded is None:
-                self._loaded = _load(self._landmark_path, self._recognition_path)
+                self._loaded = _load(self._landmark_path, self._recognition_path, self._device)
             return self._loaded
 
 
@@ -99,16 +115,16 @@ class _Models(NamedTuple):
 
     detectors: "SimpleQueue[Any]"
     landmarks: Any
-    network: Any
+    network: Session
 
 
-def _load(landmarks: Path, recognition: Path) -> _Models:
+def _load(landmarks: Path, recognition: Path, device: Device) -> _Models:
     import dlib
 
     detectors: SimpleQueue[Any] = SimpleQueue()
     for _ in range(usable_processors()):
         detectors.put(dlib.get_frontal_face_detector())
-    session = open_session(dlib_onnx_model(recognition), -1, 1, "ENCODER")
+    session = open_session(dlib_onnx_model(recognition), device)
     return _Models(detectors, dlib.shape_predictor(str(landmarks)), session)
 
 

@@ -1,31 +1,34 @@
-"""The loaded encoders for asynchronous callers: models work in threads, never on the event loop.
+"""The loaded encoders for asynchronous callers: which one gives an embedding space, and pictures through it.
 
-It hides which encoder gives an embedding space and how many threads work at a time.
+Models work in threads, never on the event loop (`pipeline`), and too many pictures at a time are refused (`admission`).
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from service.embedding import EmbeddingSpace
+from service.encoder.admission import Load
 from service.encoder.contract import DetectedFace, EncodedFace, Encoder, Image
-from service.encoder.images import ImageLimits, decode_image
+from service.encoder.images import ImageLimits
+from service.encoder.pipeline import Pipeline
 from service.encoder.processors import usable_processors
+from service.encoder.stages import StageSeconds
 from service.errors import EmbeddingSpaceMismatch, EncoderUnavailable
-
-T = TypeVar("T")
 
 
 class Encoders:
-    """Every encoder of ENCODER, in its order. Close it when the program ends."""
+    """Every encoder of ENCODER, in its order. Close it when the program ends.
 
-    def __init__(self, encoders: Sequence[Encoder], limits: ImageLimits, maximum_faces: int) -> None:
+    Methods that take a picture raise what decode_image raises, and Overloaded where too many wait; `bulk` work is
+    never refused, but waits behind the others. Where the caller is cancelled, steps not yet taken are not taken.
+    """
+
+    def __init__(
+        self, encoders: Sequence[Encoder], limits: ImageLimits, maximum_faces: int, threads: int | None = None
+    ) -> None:
         self._encoders = tuple(encoders)
-        self._limits = limits
         self._maximum_faces = maximum_faces
-        self._threads = ThreadPoolExecutor(usable_processors(), thread_name_prefix="encoder")
+        self._pipeline = Pipeline(self._encoders, limits, threads or usable_processors())
 
     @property
     def spaces(self) -> tuple[EmbeddingSpace, ...]:
@@ -44,22 +47,37 @@ class Encoders:
                 return space
         raise EncoderUnavailable(f"{name} is not loaded; loaded are: {self._names()}")
 
-    async def decode(self, data: bytes) -> Image:
+    async def decode(self, data: bytes, *, bulk: bool = False) -> Image:
         """The upright picture of an uploaded file, with the limits of the settings."""
-        return await self._in_thread(lambda: decode_image(data, self._limits))
+        return await self._pipeline.decode(data, bulk=bulk)
 
-    async def detect(self, space: EmbeddingSpace, image: bytes | Image) -> list[DetectedFace]:
+    async def detect(self, space: EmbeddingSpace, image: bytes | Image, *, bulk: bool = False) -> list[DetectedFace]:
         """Every face in the picture, largest first."""
-        encoder = self._encoder(space)
-        return await self._in_thread(lambda: encoder.detect(self._pixels(image)))
+        return await self._pipeline.detect(self._encoder(space), image, bulk=bulk)
 
     async def encode(
-        self, space: EmbeddingSpace, image: bytes | Image, *, maximum_faces: int | None = None
+        self,
+        space: EmbeddingSpace,
+        image: bytes | Image,
+        *,
+        maximum_faces: int | None = None,
+        bulk: bool = False,
     ) -> list[EncodedFace]:
         """The largest faces with their embeddings, largest first; empty where there is no face."""
-        encoder = self._encoder(space)
         most = self._maximum_faces if maximum_faces is None else maximum_faces
-        return await self._in_thread(lambda: _encode(encoder, self._pixels(image), most))
+        return await self._pipeline.encode(self._encoder(space), image, most, bulk=bulk)
+
+    def check_load(self) -> None:
+        """Overloaded where a picture would be refused now; worth asking before an upload is read."""
+        self._pipeline.check_load()
+
+    def current_load(self) -> Load:
+        """Pictures in work, waiting and refused."""
+        return self._pipeline.load()
+
+    def stages(self) -> StageSeconds:
+        """Pictures and faces since the start, and the seconds that each stage kept threads."""
+        return self._pipeline.stages()
 
     def load(self) -> None:
         """Load every model now, so that the first request need not wait. Blocks."""
@@ -68,7 +86,7 @@ class Encoders:
 
     def close(self) -> None:
         """Wait for work under way, then let go of threads and models."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._pipeline.close()
         for encoder in self._encoders:
             encoder.close()
 
@@ -89,18 +107,6 @@ class Encoders:
 
     def _names(self) -> str:
         return ", ".join(f"{space.name} (digest {space.digest[:12]})" for space in self.spaces)
-
-    def _pixels(self, image: bytes | Image) -> Image:
-        return decode_image(image, self._limits) if isinstance(image, bytes) else image
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def _encode(encoder: Encoder, image: Image, maximum_faces: int) -> list[EncodedFace]:
-    faces = encoder.detect(image)[:maximum_faces]
-    embeddings = encoder.embed(encoder.align(image, faces)) if faces else []
-    return [EncodedFace(face, embedding) for face, embedding in zip(faces, embeddings, strict=True)]
 
 
 def _same_folder(one: str, other: str) -> bool:

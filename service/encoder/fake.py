@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from service.embedding import Embedding, EmbeddingSpace
-from service.encoder.contract import Box, DetectedFace, Image
+from service.encoder.contract import PROCESSOR_BATCHES, BatchShape, Box, DetectedFace, Image
 from service.encoder.fake_pictures import CELLS, FRAME_SHARE
 from service.encoder.quality import measure_quality
 
@@ -35,6 +35,20 @@ class FakeEncoder:
     def space(self) -> EmbeddingSpace:
         """512 numbers compared by cosine."""
         return FAKE_SPACE
+
+    @property
+    def detection_side(self) -> None:
+        """Every pixel is looked at."""
+
+    @property
+    def crop_side(self) -> int:
+        """One pixel a cell."""
+        return CELLS
+
+    @property
+    def batching(self) -> BatchShape:
+        """As the device likes it."""
+        return PROCESSOR_BATCHES
 
     def load(self) -> None:
         """There are no models."""

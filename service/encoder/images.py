@@ -36,16 +36,20 @@ class ImageLimits:
     pixels: int
 
 
-def decode_image(data: bytes, limits: ImageLimits) -> Image:
+def decode_image(data: bytes, limits: ImageLimits, reduction: int = 1) -> Image:
     """The upright picture, RGB, shape (height, width, 3).
 
     JPEG, PNG, WebP and BMP are told apart by their first bytes, never by a name; animations give their first frame.
+    A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, rounded up; other formats have no `reduction`.
     Raises ImageTooLarge (before decoding), UnsupportedImageFormat or UnreadableImage.
     """
     if len(data) > limits.bytes:
         raise ImageTooLarge(f"{len(data)} bytes where at most {limits.bytes} are taken")
-    opened = open_header(data, limits)
+    opened = _open_header(data, limits)
     try:
+        if reduction > 1:
+            width, height = (max(1, side // reduction) for side in opened.size)
+            opened.draft(opened.mode, (width, height))
         opened.load()
         return np.asarray(_as_rgb(_turned_upright(opened)))
     except MemoryError:
@@ -54,7 +58,14 @@ def decode_image(data: bytes, limits: ImageLimits) -> Image:
         raise UnreadableImage(_reason(error)) from None
 
 
-def open_header(data: bytes, limits: ImageLimits) -> ImageFile:
+def jpeg_size(data: bytes, limits: ImageLimits) -> tuple[int, int] | None:
+    """The two sides of a JPEG as stored, from its header; None for another format. Raises as decode_image does."""
+    if _plugin(data) is not JpegImagePlugin.JpegImageFile:
+        return None
+    return _open_header(data, limits).size
+
+
+def _open_header(data: bytes, limits: ImageLimits) -> ImageFile:
     """The file with its header read and its size checked, nothing decoded yet."""
     plugin = _plugin(data)
     if plugin is WebPImagePlugin.WebPImageFile:

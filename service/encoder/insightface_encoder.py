@@ -12,11 +12,11 @@ import numpy as np
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.alignment import aligned_crop
 from service.encoder.arcface import ArcfaceRecognizer, batched_model
-from service.encoder.contract import DetectedFace, Image
+from service.encoder.contract import GPU_BATCHES, PROCESSOR_BATCHES, BatchShape, DetectedFace, Image
 from service.encoder.detections import faces_of
 from service.encoder.packs import ModelFile, Pack, load_onnx
 from service.encoder.scrfd import ScrfdDetector
-from service.encoder.sessions import open_session
+from service.encoder.sessions import PROCESSOR, Device, open_session
 
 WIDE_THRESHOLD = 0.4
 NARROW_THRESHOLD = 0.45
@@ -29,12 +29,20 @@ _PREPROCESSING = "insightface: scrfd 0.5, 5 landmarks, arcface template, RGB"
 class InsightfaceEncoder:
     """SCRFD and an ArcFace-style network. InvalidSettings where a device is missing, InvalidModel for a bad file."""
 
-    def __init__(self, name: str, pack: Pack, detector_device: int = -1, recognizer_device: int = -1) -> None:
+    def __init__(
+        self,
+        name: str,
+        pack: Pack,
+        detector_device: Device = PROCESSOR,
+        recognizer_device: Device = PROCESSOR,
+    ) -> None:
         detection, recognition = pack.detection, pack.recognition
-        session = open_session(detection.path, detector_device, 1, "DETECTOR_LOAD_DEVICE")
-        self._detector = ScrfdDetector(session, detection.mean, detection.std)
-        model = batched_model(load_onnx(recognition.path))
-        session = open_session(model, recognizer_device, 1, "RECOGNIZER_LOAD_DEVICE")
+        session = open_session(detection.path, detector_device)
+        self._detector = ScrfdDetector(
+            session, detection.mean, detection.std, is_square=not detector_device.is_processor
+        )
+        session = open_session(batched_model(load_onnx(recognition.path)), recognizer_device)
+        self._recognizer_device = recognizer_device
         self._recognizer = ArcfaceRecognizer(session, recognition.mean, recognition.std)
         dimension = self._recognizer.dimension
         threshold = WIDE_THRESHOLD if dimension >= 512 else NARROW_THRESHOLD
@@ -44,6 +52,21 @@ class InsightfaceEncoder:
     def space(self) -> EmbeddingSpace:
         """As many numbers as the network gives, compared by cosine."""
         return self._space
+
+    @property
+    def detection_side(self) -> int:
+        """Twice the detector's input: halved so far, a picture gives the same faces."""
+        return 2 * self._detector.largest_side
+
+    @property
+    def crop_side(self) -> int:
+        """What the recognition network takes."""
+        return self._recognizer.side
+
+    @property
+    def batching(self) -> BatchShape:
+        """As the device likes it."""
+        return PROCESSOR_BATCHES if self._recognizer_device.is_processor else GPU_BATCHES
 
     def load(self) -> None:
         """They are loaded when it is made."""

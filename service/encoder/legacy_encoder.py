@@ -14,13 +14,13 @@ import numpy as np
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.alignment import aligned_crop
 from service.encoder.arcface import ArcfaceRecognizer, batched_model
-from service.encoder.contract import DetectedFace, Image
+from service.encoder.contract import GPU_BATCHES, PROCESSOR_BATCHES, BatchShape, DetectedFace, Image
 from service.encoder.detections import faces_of
 from service.encoder.legacy_models import LegacyModels, Recognition
 from service.encoder.packs import load_onnx
 from service.encoder.padded_crop import SIDE, croppable, padded_crop
 from service.encoder.retinaface import RetinafaceDetector
-from service.encoder.sessions import open_session
+from service.encoder.sessions import PROCESSOR, Device, open_session
 from service.errors import InvalidModel
 
 Preprocessing = Literal["aligned", "padded-crop"]
@@ -39,12 +39,13 @@ class LegacyEncoder:
         name: str,
         models: LegacyModels,
         preprocessing: Preprocessing,
-        detector_device: int = -1,
-        recognizer_device: int = -1,
+        detector_device: Device = PROCESSOR,
+        recognizer_device: Device = PROCESSOR,
     ) -> None:
         detection, recognition = models.detection, models.recognition
-        session = open_session(detection.path, detector_device, 1, "DETECTOR_LOAD_DEVICE")
+        session = open_session(detection.path, detector_device)
         self._detector = RetinafaceDetector(session, detection.manifest)
+        self._recognizer_device = recognizer_device
         self._recognizer = _recognizer(recognition, recognizer_device)
         self._preprocessing = preprocessing
         if preprocessing == "padded-crop" and self._recognizer.side != SIDE:
@@ -58,6 +59,20 @@ class LegacyEncoder:
     def space(self) -> EmbeddingSpace:
         """As many numbers as the network gives, compared by cosine."""
         return self._space
+
+    @property
+    def detection_side(self) -> None:
+        """Every pixel is looked at, as it was."""
+
+    @property
+    def crop_side(self) -> int:
+        """What the recognizer takes."""
+        return self._recognizer.side
+
+    @property
+    def batching(self) -> BatchShape:
+        """As the device likes it."""
+        return PROCESSOR_BATCHES if self._recognizer_device.is_processor else GPU_BATCHES
 
     def load(self) -> None:
         """Nothing is left to do: a wrong file has to show when the program starts."""
@@ -82,9 +97,9 @@ class LegacyEncoder:
         del self._detector, self._recognizer
 
 
-def _recognizer(found: Recognition, device: int) -> ArcfaceRecognizer:
+def _recognizer(found: Recognition, device: Device) -> ArcfaceRecognizer:
     model = found.path if found.takes_batches else batched_model(load_onnx(found.path))
-    session = open_session(model, device, 1, "RECOGNIZER_LOAD_DEVICE")
+    session = open_session(model, device)
     return ArcfaceRecognizer(session, found.mean, found.std)
 
 

@@ -1,11 +1,17 @@
 """From the setting ENCODER to loaded encoders; a wrong value fails here, with the place where it was looked for."""
 
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
 from service.encoder.contract import Encoder
 from service.encoder.encoders import Encoders
 from service.encoder.fake import FakeEncoder
 from service.encoder.images import ImageLimits
+from service.encoder.processors import usable_processors
 from service.errors import InvalidSettings
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.encoder.sessions import Device  # onnxruntime takes a while to import: only where it is used
 
 KINDS = ("dlib", "fake", "insightface:NAME_OR_FOLDER", "legacy:FOLDER", "legacy-padded-crop:FOLDER")
 """What ENCODER may name."""
@@ -17,35 +23,58 @@ def open_encoders(settings: Settings) -> Encoders:
     if not names:
         raise InvalidSettings("ENCODER names no encoder")
     limits = ImageLimits(settings.maximum_image_bytes, settings.maximum_image_pixels)
-    encoders = [load_encoder(name, settings) for name in dict.fromkeys(names)]
-    return Encoders(encoders, limits, settings.maximum_faces)
+    threads = max(1, usable_processors() // settings.server_workers)  # processes of one server share the machine
+    devices = _devices(settings, threads)
+    encoders = [_load(name, settings, devices) for name in dict.fromkeys(names)]
+    return Encoders(encoders, limits, settings.maximum_faces, threads)
 
 
 def load_encoder(name: str, settings: Settings) -> Encoder:
     """The encoder called `name`: one of `KINDS`."""
+    return _load(name, settings, _devices(settings, usable_processors()))
+
+
+class _Devices(NamedTuple):
+    processor: "Device"
+    detector: "Device"
+    recognizer: "Device"
+
+
+def _devices(settings: Settings, threads: int) -> _Devices:
+    """Where networks run; all count their runs together, so that they share the threads."""
+    from service.encoder.sessions import Device, RunCounter
+
+    runs, provider = RunCounter(), settings.inference_provider
+    return _Devices(
+        Device(threads=threads, runs=runs),
+        Device(settings.detector_load_device, "DETECTOR_LOAD_DEVICE", provider, threads, runs),
+        Device(settings.recognizer_load_device, "RECOGNIZER_LOAD_DEVICE", provider, threads, runs),
+    )
+
+
+def _load(name: str, settings: Settings, devices: _Devices) -> Encoder:
     if name == "fake":
         return FakeEncoder()
     if name == "dlib":
         from service.encoder.dlib_encoder import DlibEncoder
 
-        return DlibEncoder()
+        return DlibEncoder(devices.processor)
     if name.startswith("insightface:"):
         from service.encoder.insightface_encoder import InsightfaceEncoder
         from service.encoder.packs import find_pack
 
         pack = find_pack(name.removeprefix("insightface:"), settings.data_dir)
-        devices = (settings.detector_load_device, settings.recognizer_load_device)
-        return InsightfaceEncoder(name, pack, *devices)
+        return InsightfaceEncoder(name, pack, devices.detector, devices.recognizer)
     if name.startswith(("legacy:", "legacy-padded-crop:")):
-        return _load_legacy(name, settings)
+        return _load_legacy(name, settings, devices)
     raise InvalidSettings(f"ENCODER: {name!r} is none of {', '.join(KINDS)}")
 
 
-def _load_legacy(name: str, settings: Settings) -> Encoder:
+def _load_legacy(name: str, settings: Settings, devices: _Devices) -> Encoder:
     from service.encoder.legacy_encoder import LegacyEncoder
     from service.encoder.legacy_models import find_models
 
     kind, _, folder = name.partition(":")
     models = find_models(folder, settings.data_dir)
-    devices = (settings.detector_load_device, settings.recognizer_load_device)
-    return LegacyEncoder(name, models, "aligned" if kind == "legacy" else "padded-crop", *devices)
+    preprocessing: Literal["aligned", "padded-crop"] = "aligned" if kind == "legacy" else "padded-crop"
+    return LegacyEncoder(name, models, preprocessing, devices.detector, devices.recognizer)

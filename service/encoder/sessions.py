@@ -1,56 +1,134 @@
 """ONNX Runtime sessions on the device that was asked for, or a clear refusal: never another device in silence."""
 
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
+import numpy.typing as npt
 import onnxruntime
 
+from service.encoder.providers import Provider, chosen_provider, provider_options
 from service.errors import InvalidModel, InvalidSettings
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
+_LARGEST_DOUBLED_BYTES = 64 * 2**20
+"""A network up to this size is opened twice on a processor, for one thread and for all; that costs its size again."""
 
 
-def open_session(model: Path | bytes, device: int, threads: int, setting: str) -> Any:
-    """A session on the processor (`device` -1) or GPU number `device`, with `threads` for one run.
+class Session(Protocol):
+    """What is used of onnxruntime.InferenceSession; `run` may be called by several threads at a time."""
 
-    `setting` is named where the device is not there. Raises InvalidSettings or InvalidModel.
+    def run(self, outputs: Sequence[str] | None, inputs: dict[str, npt.NDArray[Any]]) -> list[Any]:
+        """The outputs asked for (None: all), in that order."""
+        ...
+
+    def get_inputs(self) -> list[Any]:
+        """Names, types and shapes of the inputs."""
+        ...
+
+    def get_outputs(self) -> list[Any]:
+        """Names, types and shapes of the outputs."""
+        ...
+
+
+class RunCounter:
+    """How many runs of a process go on at this moment."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs = 0
+
+    def begin(self) -> bool:
+        """Count one more; True where it is the only one."""
+        with self._lock:
+            self._runs += 1
+            return self._runs == 1
+
+    def end(self) -> None:
+        """Count one less."""
+        with self._lock:
+            self._runs -= 1
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a network runs: -1 the processor, 0..N a GPU; `setting` is named where that cannot be.
+
+    On a processor a run has one thread, or all `threads` while it is the only run that `runs` counts.
     """
-    providers = _providers(device, setting)
+
+    number: int = -1
+    setting: str = "ENCODER"
+    provider: Literal["auto"] | Provider = "auto"
+    threads: int = 1
+    runs: RunCounter = field(default_factory=RunCounter)
+
+    @property
+    def is_processor(self) -> bool:
+        """Whether runs share the processors with everything else."""
+        return self.number < 0
+
+
+PROCESSOR = Device()
+"""One thread a run."""
+
+
+def open_session(model: Path | bytes, device: Device) -> Session:
+    """The network, ready to run. InvalidSettings where the device is not there, InvalidModel for a bad file."""
+    size = len(model) if isinstance(model, bytes) else model.stat().st_size
+    narrow = _session(model, device, 1)
+    if not device.is_processor or device.threads == 1 or size > _LARGEST_DOUBLED_BYTES:
+        return narrow
+    return _DividedSession(narrow, _session(model, device, device.threads), device.runs)
+
+
+class _DividedSession:
+    """All threads for a run that is alone, one for each of several: 2 processors are busy, never oversubscribed."""
+
+    def __init__(self, narrow: Session, wide: Session, runs: RunCounter) -> None:
+        self._narrow, self._wide, self._runs = narrow, wide, runs
+
+    def run(self, outputs: Sequence[str] | None, inputs: dict[str, npt.NDArray[Any]]) -> list[Any]:
+        session = self._wide if self._runs.begin() else self._narrow
+        try:
+            return session.run(outputs, inputs)
+        finally:
+            self._runs.end()
+
+    def get_inputs(self) -> list[Any]:
+        return self._narrow.get_inputs()
+
+    def get_outputs(self) -> list[Any]:
+        return self._narrow.get_outputs()
+
+
+def _session(model: Path | bytes, device: Device, threads: int) -> Session:
+    wanted = chosen_provider(device.number, device.provider, device.setting)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the others alone
-    source = model if isinstance(model, bytes) else str(model)
     try:
-        session = onnxruntime.InferenceSession(source, options, providers=providers)
+        session = onnxruntime.InferenceSession(
+            model if isinstance(model, bytes) else str(model),
+            options,
+            providers=provider_options(wanted, device.number),
+        )
     except Exception as error:  # onnxruntime raises classes of its own extension module
         name = "the model" if isinstance(model, bytes) else model.name
-        raise InvalidModel(f"{name} cannot be run on {_spelled(device)}: {_first_line(error)}") from None
-    wanted = CPU if device < 0 else CUDA
+        raise InvalidModel(
+            f"{name} cannot be opened ({device.setting}={device.number}): {_first_line(error)}"
+        ) from None
     if session.get_providers()[0] != wanted:
         raise InvalidSettings(
-            f"{setting}={device}: onnxruntime could not start {wanted} (is CUDA with cuDNN installed?)"
+            f"{device.setting}={device.number}: onnxruntime has {wanted}, but could not start it (are its driver and "
+            "libraries installed?)"
         )
     session.disable_fallback()
-    return session
-
-
-def _providers(device: int, setting: str) -> list[Any]:
-    if device < 0:
-        return [CPU]
-    available = onnxruntime.get_available_providers()
-    if CUDA not in available:
-        raise InvalidSettings(
-            f"{setting}={device} asks for a GPU, but this onnxruntime has only {', '.join(available)}; "
-            "install the extra 'gpu' or set it to -1"
-        )
-    return [(CUDA, {"device_id": device}), CPU]
-
-
-def _spelled(device: int) -> str:
-    return "the processor" if device < 0 else f"GPU {device}"
+    opened: Session = session
+    return opened
 
 
 def _first_line(error: Exception) -> str:

@@ -71,7 +71,7 @@ async def test_the_limits_of_the_settings_hold() -> None:
 
 
 async def test_many_pictures_at_a_time_give_each_its_own_faces(encoders: Encoders) -> None:
-    names = [f"person {number}" for number in range(30)]
+    names = [f"person {number}" for number in range(20)]
     alone = [await encoders.encode(encoders.default, draw_people([name])) for name in names]
     together = await asyncio.gather(*(encoders.encode(encoders.default, draw_people([name])) for name in names))
     for one, other in zip(alone, together, strict=True):

@@ -10,6 +10,7 @@ import pytest
 from service.encoder.contract import Encoder
 from service.encoder.insightface_encoder import InsightfaceEncoder
 from service.encoder.packs import read_pack
+from service.encoder.sessions import Device
 from service.errors import InvalidSettings
 from tests.encoder.conftest import cosine, pack_folder, photograph
 from tests.encoder.test_real_encoders import overlap
@@ -68,5 +69,7 @@ def test_the_digest_is_of_the_files_not_of_their_place(insightface_encoder: Enco
     ("devices", "setting"), [((0, -1), "DETECTOR_LOAD_DEVICE=0"), ((-1, 1), "RECOGNIZER_LOAD_DEVICE=1")]
 )
 def test_a_missing_gpu_is_refused_and_never_replaced(devices: tuple[int, int], setting: str) -> None:
+    names = ("DETECTOR_LOAD_DEVICE", "RECOGNIZER_LOAD_DEVICE")
+    places = [Device(number, name) for number, name in zip(devices, names, strict=True)]
     with pytest.raises(InvalidSettings, match=setting):
-        InsightfaceEncoder("insightface:pack", read_pack(pack_folder()), *devices)
+        InsightfaceEncoder("insightface:pack", read_pack(pack_folder()), *places)

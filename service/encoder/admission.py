@@ -1,0 +1,131 @@
+"""How many pictures may wait, and which are told to come back later.
+
+Clients that take turns never see a refusal: up to 12 pictures a thread are taken. Beyond that the server is strained:
+until two seconds pass without a refusal only as many wait as keep the answers fast, the others get 503 with
+Retry-After at once. Bulk work is never refused; it waits behind the others.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from typing import Literal
+
+from service.errors import Overloaded
+
+PICTURES_A_THREAD = 12
+"""Taken at a time, waiting or in work: 24 with 2 cores, so that 16 clients that take turns are never refused."""
+
+_STRAINED_SECONDS = 2.0
+_SMOOTHING = 0.1
+_FIRST_GUESS_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Load:
+    """Pictures in work and waiting, refusals since the start, and how long one picture keeps a thread busy."""
+
+    running: int
+    waiting: int
+    refused: int
+    picture_seconds: float
+
+
+class Ticket:
+    """One picture's way through; `cancelled` when nobody waits for it any more."""
+
+    def __init__(self, bulk: bool, entered: float) -> None:
+        self.bulk = bulk
+        self.entered = entered
+        self.state: Literal["waiting", "running", "left"] = "waiting"
+        self.cancelled = False
+        self.busy_seconds = 0.0
+        """How long the picture kept threads so far."""
+
+    def go_on(self) -> None:
+        """CancelledError where nobody waits for the picture any more."""
+        if self.cancelled:
+            raise CancelledError
+
+
+class Admission:
+    """Counts tickets; every method may be called from any thread."""
+
+    def __init__(self, threads: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._threads = threads
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._running = 0
+        self._waiting = 0
+        self._waiting_bulk = 0
+        self._refused = 0
+        self._last_refusal = -math.inf
+        self._picture_seconds = _FIRST_GUESS_SECONDS
+
+    def enter(self, *, bulk: bool) -> Ticket:
+        """A place in the queue; Overloaded where there is none."""
+        with self._lock:
+            if bulk:
+                self._waiting_bulk += 1
+            else:
+                self._check()
+                self._waiting += 1
+            return Ticket(bulk, self._clock())
+
+    def check(self) -> None:
+        """Overloaded where a picture would be refused now: cheaper than to read an upload for nothing."""
+        with self._lock:
+            self._check()
+
+    def start(self, ticket: Ticket) -> None:
+        """A thread takes the picture up. Overloaded where it has waited too long to be answered well."""
+        with self._lock:
+            if ticket.state == "left":
+                raise CancelledError
+            now = self._clock()
+            self._leave_queue(ticket)
+            ticket.state = "running"
+            self._running += 1
+            too_late = now - ticket.entered > 2 * self._picture_seconds
+            if too_late and self._is_strained(now) and not ticket.bulk:
+                raise self._refusal(now)
+
+    def leave(self, ticket: Ticket) -> None:
+        """The picture is done, refused or given up."""
+        with self._lock:
+            if ticket.state == "waiting":
+                self._leave_queue(ticket)
+            else:
+                self._running -= 1
+            ticket.state = "left"
+            if ticket.busy_seconds and not ticket.cancelled:
+                self._picture_seconds += _SMOOTHING * (ticket.busy_seconds - self._picture_seconds)
+
+    def load(self) -> Load:
+        """How things stand."""
+        with self._lock:
+            return Load(self._running, self._waiting + self._waiting_bulk, self._refused, self._picture_seconds)
+
+    def _leave_queue(self, ticket: Ticket) -> None:
+        if ticket.bulk:
+            self._waiting_bulk -= 1
+        else:
+            self._waiting -= 1
+
+    def _check(self) -> None:
+        now = self._clock()
+        most = max(1, self._threads // 2) if self._is_strained(now) else (PICTURES_A_THREAD - 1) * self._threads
+        free = max(0, self._threads - self._running)
+        if self._waiting >= most + free:
+            raise self._refusal(now)
+
+    def _is_strained(self, now: float) -> bool:
+        return now - self._last_refusal < _STRAINED_SECONDS
+
+    def _refusal(self, now: float) -> Overloaded:
+        self._refused += 1
+        self._last_refusal = now
+        seconds = max(1, math.ceil(self._waiting * self._picture_seconds / self._threads))
+        return Overloaded(f"{self._running + self._waiting} pictures are in work", retry_after_seconds=seconds)

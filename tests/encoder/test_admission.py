@@ -1,0 +1,128 @@
+"""Who waits and who is told to come back, on a clock of the test's own."""
+
+from concurrent.futures import CancelledError
+
+import pytest
+
+from service.encoder.admission import PICTURES_A_THREAD, Admission, Ticket
+from service.errors import Overloaded
+
+
+class Clock:
+    """Time that only moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def admission(clock: Clock) -> Admission:
+    """Two threads."""
+    return Admission(2, clock)
+
+
+def entered(admission: Admission, pictures: int) -> list[Ticket]:
+    return [admission.enter(bulk=False) for _ in range(pictures)]
+
+
+def done(admission: Admission, ticket: Ticket, seconds: float = 0.1) -> None:
+    admission.start(ticket)
+    ticket.busy_seconds = seconds
+    admission.leave(ticket)
+
+
+def strained(admission: Admission) -> list[Ticket]:
+    """As many as are taken, and one refused."""
+    tickets = entered(admission, 2 * PICTURES_A_THREAD)
+    with pytest.raises(Overloaded):
+        admission.enter(bulk=False)
+    return tickets
+
+
+def test_sixteen_clients_that_take_turns_are_never_refused(admission: Admission) -> None:
+    tickets = entered(admission, 16)
+    for _ in range(500):
+        done(admission, tickets.pop(0))
+        tickets += entered(admission, 1)
+    assert admission.load().refused == 0
+
+
+def test_more_than_can_be_answered_in_time_are_refused_with_a_time(admission: Admission) -> None:
+    strained(admission)
+    with pytest.raises(Overloaded) as refused:
+        admission.check()
+    assert refused.value.status == 503
+    assert refused.value.retry_after_seconds >= 1
+    assert refused.value.members["retry_after_seconds"] == refused.value.retry_after_seconds
+    assert admission.load().refused == 2
+
+
+def test_a_strained_server_lets_only_one_wait_for_two_threads(admission: Admission, clock: Clock) -> None:
+    for ticket in strained(admission):
+        clock.now += 0.001
+        done(admission, ticket)
+    entered(admission, 3)  # two are taken up at once, one waits
+    with pytest.raises(Overloaded):
+        admission.enter(bulk=False)
+
+
+def test_those_that_waited_too_long_for_a_strained_server_are_refused_too(admission: Admission, clock: Clock) -> None:
+    tickets = strained(admission)
+    clock.now += 1.0
+    with pytest.raises(Overloaded):
+        admission.start(tickets[0])
+    admission.leave(tickets[0])
+    assert admission.load().running == 0
+
+
+def test_without_strain_long_waits_are_answered(admission: Admission, clock: Clock) -> None:
+    (ticket,) = entered(admission, 1)
+    clock.now += 60
+    admission.start(ticket)
+
+
+def test_the_strain_ends_two_seconds_after_the_last_refusal(admission: Admission, clock: Clock) -> None:
+    for ticket in strained(admission):
+        admission.leave(ticket)
+    clock.now += 2.1
+    entered(admission, 2 * PICTURES_A_THREAD)
+
+
+def test_bulk_work_is_never_refused_and_takes_no_place_of_others(admission: Admission) -> None:
+    for _ in range(1000):
+        admission.enter(bulk=True)
+    strained(admission)
+    admission.enter(bulk=True)
+    assert admission.load().waiting == 1001 + 2 * PICTURES_A_THREAD
+
+
+def test_whoever_leaves_makes_room(admission: Admission) -> None:
+    tickets = entered(admission, 2 * PICTURES_A_THREAD)
+    admission.leave(tickets[0])
+    admission.enter(bulk=False)
+
+
+def test_a_picture_given_up_while_it_waits_is_not_taken_up(admission: Admission) -> None:
+    (ticket,) = entered(admission, 1)
+    admission.leave(ticket)
+    with pytest.raises(CancelledError):
+        admission.start(ticket)
+    assert (admission.load().running, admission.load().waiting) == (0, 0)
+
+
+def test_the_time_to_come_back_grows_with_how_long_pictures_take(admission: Admission) -> None:
+    for ticket in entered(admission, 20) + entered(admission, 4):
+        done(admission, ticket, seconds=10.0)
+    entered(admission, 2 * PICTURES_A_THREAD)
+    with pytest.raises(Overloaded) as refused:
+        admission.check()
+    assert refused.value.retry_after_seconds > 20
+    assert admission.load().picture_seconds > 5
