@@ -132,9 +132,7 @@ async def test_the_drawn_picture_comes_when_it_is_asked_for(gnosis: httpx.AsyncC
 async def test_a_dataset_made_from_answers_recognizes_its_people(gnosis: httpx.AsyncClient) -> None:
     dataset = await group_dataset(gnosis, {"ada": 3, "bob": 1, "cleo": 2})
     picture = draw_people(["bob", "stranger", "ada"], variation=7)
-    answer = await post(
-        gnosis, "/recognizer/image", ("file", picture, "group.jpg"), ("dataset", dataset, "group.json")
-    )
+    answer = await post(gnosis, "/recognizer/image", ("file", picture, "group.jpg"), ("dataset", dataset, "group.json"))
     assert answer.status_code == 200, answer.text
     faces = answer.json()["faces"]
     assert [face["label"] for face in faces] == ["bob", "Uknown", "ada"]

@@ -25,7 +25,7 @@ async def answer_error(_: Request, error: Exception) -> Response:
         log_failure(error)
         known = ServiceError("see the log")
     return Response(
-        msgspec.json.encode({"error": known.detail or known.title}),
+        msgspec.json.encode({"error": f"{known.title}: {known.detail}" if known.detail else known.title}),
         _status(known),
         headers=_headers(known, error),
         media_type="application/json",

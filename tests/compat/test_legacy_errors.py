@@ -1,0 +1,98 @@
+"""Errors of the legacy dialect: `{"error": "..."}`, 400 for whatever a caller sent."""
+
+import httpx
+import pytest
+from fastapi import Request
+
+from service.compat.legacy.errors import answer_error
+from service.encoder.fake_pictures import draw_people
+from service.errors import QuotaExceeded
+from service.settings import Settings
+from tests.compat.test_legacy_callers import Field, form_data, post
+
+PICTURE = draw_people(["ada"])
+
+
+def assert_refused(answer: httpx.Response, *words: str) -> None:
+    assert (answer.status_code, list(answer.json())) == (400, ["error"]), answer.text
+    for word in words:
+        assert word in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/detector/image", "/encoder/image"])
+@pytest.mark.parametrize(
+    ("data", "word"), [(b"this is no picture", "JPEG"), (PICTURE[:2000], ""), (b"", ""), (b"GIF89a", "JPEG")]
+)
+async def test_what_is_no_picture_is_refused(client: httpx.AsyncClient, path: str, data: bytes, word: str) -> None:
+    assert_refused(await post(client, path, ("file", data, "a.jpg")), word)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "missing"),
+    [
+        ("/detector/image", [("image", PICTURE, "a.jpg")], "`file`"),
+        ("/encoder/image", [("files", PICTURE, "a.jpg")], "`file`"),
+        ("/encoder/images", [("files", PICTURE, "a.jpg")], "`key`"),
+        ("/encoder/images", [("key", "ada", None)], "`files`"),
+        ("/recognizer/image", [("dataset", b"[]", "d.json")], "`file`"),
+        ("/recognizer/image", [("file", PICTURE, "a.jpg")], "`dataset`"),
+    ],
+)
+async def test_a_missing_field_is_named(
+    client: httpx.AsyncClient, path: str, fields: list[Field], missing: str
+) -> None:
+    assert_refused(await post(client, path, *fields), missing)
+
+
+async def test_a_field_twice_is_refused(client: httpx.AsyncClient) -> None:
+    assert_refused(await post(client, "/encoder/image", ("file", PICTURE, "a"), ("file", PICTURE, "b")), "2 times")
+
+
+async def test_fields_nobody_asked_for_are_passed_over(client: httpx.AsyncClient) -> None:
+    fields: list[Field] = [("other", b"x" * 100_000, "x.bin"), ("file", PICTURE, "a.jpg"), ("more", "text", None)]
+    assert (await post(client, "/detector/image", *fields)).status_code == 200
+
+
+async def test_the_key_has_to_be_text(client: httpx.AsyncClient) -> None:
+    fields: list[Field] = [("key", b"\xff\xfe", None), ("files", PICTURE, "a.jpg")]
+    assert_refused(await post(client, "/encoder/images", *fields), "`key`", "UTF-8")
+
+
+async def test_a_picture_over_the_limit_is_refused(client: httpx.AsyncClient, settings: Settings) -> None:
+    data = PICTURE + b"\0" * settings.maximum_image_bytes
+    assert_refused(await post(client, "/encoder/image", ("file", data, "a.jpg")), str(settings.maximum_image_bytes))
+
+
+async def test_too_many_fields_are_refused(client: httpx.AsyncClient) -> None:
+    fields: list[Field] = [("files", b"x", "a.jpg")] * 1001
+    assert_refused(await post(client, "/encoder/images", *fields), "1000 fields")
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "multipart/form-data", ""])
+async def test_another_kind_of_body_is_refused(client: httpx.AsyncClient, kind: str) -> None:
+    assert_refused(await client.post("/encoder/image", content=b"{}", headers={"content-type": kind}))
+
+
+async def test_a_form_that_ends_early_is_refused(client: httpx.AsyncClient) -> None:
+    body, headers = form_data([("file", PICTURE, "a.jpg")])
+    assert_refused(await client.post("/encoder/image", content=body[:-20], headers=headers), "form ends")
+
+
+async def test_a_wrong_query_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await post(client, "/detector/image?return_img_b64=perhaps", ("file", PICTURE, "a.jpg"))
+    assert_refused(answer, "return_img_b64")
+
+
+async def test_another_method_is_not_allowed(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/detector/image")
+    assert (answer.status_code, list(answer.json()), answer.headers["allow"]) == (405, ["error"], "POST")
+
+
+async def test_what_nobody_foresaw_is_answered_without_its_text() -> None:
+    answer = await answer_error(Request({"type": "http"}), RuntimeError("a secret"))
+    assert (answer.status_code, b"secret" in answer.body, b'"error"' in answer.body) == (500, False, True)
+
+
+async def test_a_quota_says_when_to_come_back() -> None:
+    answer = await answer_error(Request({"type": "http"}), QuotaExceeded("full", retry_after_seconds=7))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
