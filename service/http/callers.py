@@ -53,7 +53,7 @@ def current_caller(request: Request) -> Caller:
     return caller
 
 
-def gallery_in_path(
+async def gallery_in_path(
     request: Request,
     gallery: Annotated[str, Path(description="The gallery's name.", examples=["staff"])],
 ) -> str:
@@ -62,5 +62,9 @@ def gallery_in_path(
     return gallery
 
 
-CurrentCaller = Annotated[Caller, Depends(current_caller)]
+async def _current_caller(request: Request) -> Caller:
+    return current_caller(request)
+
+
+CurrentCaller = Annotated[Caller, Depends(_current_caller)]
 GalleryName = Annotated[str, Depends(gallery_in_path)]

@@ -32,4 +32,9 @@ def service_of(request: Request) -> Service:
     return service
 
 
-RunningService = Annotated[Service, Depends(service_of)]
+async def _running_service(request: Request) -> Service:
+    """The same as a dependency: FastAPI would send a plain function to a thread and back, for 0.2 ms."""
+    return service_of(request)
+
+
+RunningService = Annotated[Service, Depends(_running_service)]
