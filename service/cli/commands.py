@@ -24,7 +24,10 @@ COMMANDS = {
     "keys": ("service.cli.keys:application", "Create, list, rotate and revoke a tenant's API keys."),
     "operator": ("service.cli.operator:application", "The platform operator's own keys."),
     "models": ("service.cli.models:application", "Convert model files of the MXNet generation."),
-    "legacy": ("service.cli.legacy:application", "The legacy recognizer's programs, with every flag."),
+    "legacy": (
+        "service.cli.legacy:application",
+        "The legacy recognizer's programs: processor, encoder and capture, with every flag.",
+    ),
     "migrate": ("service.cli.serve:migrate", "Bring the database to the newest schema."),
     "serve": ("service.cli.serve:serve", "Answer HTTP requests."),
     "work": ("service.cli.serve:work", "Run background jobs in a process of their own."),

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.demo_pictures import ALTERATIONS, GROUP, DemoPictures, jpeg, seated_at, shipped_pictures
+from service.cli.demo_pictures import ALTERATIONS, GROUP, DemoPictures, file_name, jpeg, seated_at, shipped_pictures
 from service.cli.demo_report import DemoReport, Probe, tell
 from service.cli.encoders import EncoderName, encoders_named
 from service.cli.exits import ExitCode
@@ -29,7 +29,7 @@ from service.identity.recognize import Recognition, RecognizedFace, recognize_pi
 NAME = "demo"
 """Of the tenant and of its gallery."""
 
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where its two pictures are written.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where its pictures are written.")]
 
 
 @asynchronous
@@ -41,7 +41,6 @@ async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = N
     """
     started = time.monotonic()
     settings, pictures = read_settings(), shipped_pictures()
-    output.mkdir(parents=True, exist_ok=True)
     with encoders_named(settings, encoder) as encoders, progress() as bar:
         async with open_migrated(settings) as database:
             workplace = Workplace(settings, database, await make_tenant(settings, database, NAME))
@@ -78,7 +77,8 @@ class _Stage:
             await self._enroll_one(name)
 
     async def _enroll_one(self, name: str) -> None:
-        portrait = Picture(f"{name}.jpg", jpeg(self.pictures.portraits[name]))
+        portrait = Picture(f"{file_name(name)}.jpg", jpeg(self.pictures.portraits[name]))
+        _write(self.output / "portraits" / portrait.name, portrait.data)
         async with self.workplace.session() as session:
             person = await create_person(session, await find_gallery(session, NAME), name)
             await session.commit()
@@ -92,14 +92,16 @@ class _Stage:
         """The group photo's faces, then every portrait altered in every way."""
         group = jpeg(self.pictures.group)
         recognition = await self._recognize(group)
-        (self.output / "group.jpg").write_bytes(group)
-        (self.output / "recognized.jpg").write_bytes(await annotated_picture(self.encoders, group, recognition))
+        _write(self.output / "group.jpg", group)
+        _write(self.output / "recognized.jpg", await annotated_picture(self.encoders, group, recognition))
         seats = {seated_at(face.face.box): face for face in recognition.faces if face.face is not None}
         for name in self.pictures.seated:
             yield self._probe(name, GROUP, seats.get(name))
         for name, portrait in self.pictures.portraits.items():
             for alteration, altered in ALTERATIONS.items():
-                faces = (await self._recognize(altered(portrait))).faces
+                probe = altered(portrait)
+                _write(self.output / "probes" / f"{file_name(name)}-{file_name(alteration)}.jpg", probe)
+                faces = (await self._recognize(probe)).faces
                 yield self._probe(name, alteration, faces[0] if faces else None)
 
     async def _recognize(self, picture: bytes) -> Recognition:
@@ -116,3 +118,8 @@ class _Stage:
             recognized=None if match is None else match.name,
             similarity=candidates[0].similarity if candidates else None,
         )
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

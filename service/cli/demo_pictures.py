@@ -77,6 +77,11 @@ def seated_at(box: Box) -> str | None:
     return None
 
 
+def file_name(name: str) -> str:
+    """A name as a file can be called and typed: `Player 1` is `player-1`."""
+    return name.lower().replace(" ", "-")
+
+
 def jpeg(picture: Image.Image, quality: int = 92) -> bytes:
     """The picture as a JPEG file."""
     file = io.BytesIO()

@@ -103,7 +103,7 @@ def _places(report: DemoReport) -> list[str]:
     return [
         f"Stored     {people} people with one embedding each, no picture: tenant demo, gallery demo",
         f"           in {report.database}",
-        f"Written    {report.output / 'recognized.jpg'} (look at it) and {report.output / 'group.jpg'}",
+        f"Written    {report.output / 'recognized.jpg'}: look at it; beside it the portraits and probes",
         f"Try        {command} recognize {group} --tenant demo --gallery demo",
         f"Serve      {command} serve (or: make run)",
         f"Remove     {command} tenants delete demo --yes; rm -r {folder}",

@@ -1,0 +1,108 @@
+"""Every line of the README is run: the blocks as they stand, against a real server with the default encoder.
+
+`make` is left out (it would install anew); what it runs is run.
+"""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from service.cli.demo_pictures import shipped_pictures
+from tests.cli.test_command_line import PROGRAM
+from tests.support.server import ServerProcess
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+FRONT_DOORS, COMMANDS, TENANT_AND_SERVER, REQUESTS = BLOCKS
+PROGRAMS = str(Path(PROGRAM).parent)
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A fresh folder and data folder, with the encoder that nobody chose."""
+    process = ServerProcess(tmp_path_factory.mktemp("newcomer"), ENCODER="")
+    process.environment["PATH"] = f"{PROGRAMS}{os.pathsep}{process.environment['PATH']}"
+    yield process
+    process.close()
+
+
+def run(newcomer: ServerProcess, script: str) -> list[str]:
+    """What each line of the script printed; a line that fails ends it."""
+    lines = re.sub(r"(?m)^(?=\S)(?!#|field|END|export|KEY|URL|AUTH|JSON)", "echo @@@\n", script)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", lines],
+        check=False,
+        cwd=newcomer.folder,
+        env=newcomer.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [printed.strip() for printed in done.stdout.split("@@@")[1:]]
+
+
+def test_make_runs_what_the_first_lines_say() -> None:
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    for target in re.findall(r"make (\w+)", FRONT_DOORS + COMMANDS):
+        assert re.search(rf"^{target}:.*##", makefile, flags=re.MULTILINE), target
+
+
+def test_the_command_line_s_five_minutes(newcomer: ServerProcess) -> None:
+    script = COMMANDS.replace("make install\n", "").replace('export PATH="$PWD/.venv/bin:$PATH"\n', "")
+    demo, folder, pictures, recognized, people, deleted = run(newcomer, script)
+    assert "38 of 38 faces recognized" in demo
+    assert "tenants delete demo --yes" in demo
+    with Image.open(newcomer.folder / "demo-output/recognized.jpg") as annotated:
+        assert annotated.size == shipped_pictures().group.size
+    assert "portraits" in folder
+    assert [f"player-{number}" in pictures for number in (1, 2, 4, 5, 6)] == [True] * 5
+    assert [f"player-{number}" in recognized for number in (1, 2, 4, 5, 6)] == [True] * 5
+    assert recognized.count("no_match") == 1
+    assert "portraits" in people
+    assert "erased" in deleted
+    assert (newcomer.folder / "who.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_the_five_minutes_over_http(newcomer: ServerProcess) -> None:
+    create, serve = TENANT_AND_SERVER.splitlines()
+    assert serve == "face-identity serve"
+    key = json.loads(newcomer.command(*create.split()[1:], "--json"))["key"]
+    if not (newcomer.folder / "demo-output").exists():  # this test runs alone
+        newcomer.command("demo")
+    newcomer.start()
+    script = REQUESTS.replace("fik_...", key).replace("http://127.0.0.1:8000", newcomer.url)
+    printed = run(newcomer, script)
+    check_answers([json.loads(text) if text[:1] in "[{" else text for text in printed if text])
+
+
+def check_answers(answers: list[Any]) -> None:
+    """Each answer is as the contract says."""
+    gallery, enrolled, recognized, verified, old, job, probe, exported = answers
+    assert (gallery["name"], gallery["embedding_space"], gallery["threshold"]) == ("staff", "dlib", 0.45)
+    assert (len(enrolled["faces"]), enrolled["rejected"]) == (1, [])
+    (face,) = recognized["faces"]
+    assert (face["decision"], face["match"]["person"]["name"]) == ("match", "Eileen Collins")
+    assert verified["verified"] is False
+    assert old["embedding_space"] == "external:arcface:3"
+    assert (job["status"], job["result"]["people"], job["result"]["faces"]) == ("succeeded", 2, 3)
+    assert probe["faces"][0]["match"]["person"]["name"] == "person1"
+    assert exported == [
+        ["person1", "0.2681454,0.9309953,-0.1178"],
+        ["person1", "0.25,0.91,-0.1"],
+        ["person2", "-0.4,0.02,0.83"],
+    ]
+
+
+def test_what_the_pages_link_to_is_there() -> None:
+    root = Path(__file__).parents[2]
+    for page in [root / "README.md", *(root / "docs").rglob("*.md")]:
+        links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+        assert [link for link in links if not (page.parent / link).exists()] == [], page
