@@ -35,15 +35,15 @@ class Ids:
     key: str
 
 
-async def fill(client: httpx.AsyncClient) -> Ids:
+async def fill(client: httpx.AsyncClient, gallery: str = "staff") -> Ids:
     """A gallery with a person and a face, a job and a key."""
-    await client.post("/v1/galleries", json={"name": "staff"})
-    person = (await client.post("/v1/galleries/staff/people", json={"name": "Ada"})).json()["id"]
+    await client.post("/v1/galleries", json={"name": gallery})
+    person = (await client.post(f"/v1/galleries/{gallery}/people", json={"name": "Ada"})).json()["id"]
     picture = {"image": ("ada.jpg", draw_people(["Ada"]))}
-    enrolled = await client.post(f"/v1/galleries/staff/people/{person}/faces", files=picture)
-    job = await client.post("/v1/galleries/staff/import", content=b"[]")
+    enrolled = await client.post(f"/v1/galleries/{gallery}/people/{person}/faces", files=picture)
+    job = await client.post(f"/v1/galleries/{gallery}/import", content=b"[]")
     key = await client.post("/v1/keys", json={"name": "another"})
-    return Ids("staff", person, enrolled.json()["faces"][0]["id"], job.json()["job"], key.json()["id"])
+    return Ids(gallery, person, enrolled.json()["faces"][0]["id"], job.json()["job"], key.json()["id"])
 
 
 @pytest.fixture

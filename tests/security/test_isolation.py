@@ -1,0 +1,152 @@
+"""Every route of `/v1` tried with another tenant's ids: as it is, and with the statements' own filters taken out.
+
+With the filters out only row-level security stands between tenants; the answers have to be the same.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import event
+
+from service.database.connection import Database
+from tests.api.operations import Operation, keyed, orderly
+from tests.api.test_every_route import Ids, fill
+from tests.support.server import open_client
+from tests.support.tenants import fill_tenant
+
+WITH_IDS = [one for one in keyed() if "{" in one.path]
+LISTS = [one for one in keyed() if one.method == "GET" and one.path.startswith("/v1/")]
+ABSENT = "0" * 13
+_FILTER = re.compile(r"((?:\b\w+\.)?\btenant_id) = (%\(\w+\)s(?:::\w+)?)")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two tenants: a client of each and what it has."""
+
+    client: httpx.AsyncClient
+    own: Ids
+    other_client: httpx.AsyncClient
+    theirs: Ids
+
+
+@dataclass
+class Rewritten:
+    """The statements whose filter was taken out."""
+
+    statements: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def without_filters(application: FastAPI) -> Iterator[Rewritten]:
+    """The application's statements name no tenant as long as this lasts."""
+    rewritten = Rewritten()
+    engine = application.state.service.database.engine.sync_engine
+
+    def take_out(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:
+        changed = _FILTER.sub(r"(\1 IS NOT NULL OR \2 IS NULL)", statement)
+        if changed != statement:
+            rewritten.statements.append(changed)
+        return changed, parameters
+
+    event.listen(engine, "before_cursor_execute", take_out, retval=True)
+    yield rewritten
+    event.remove(engine, "before_cursor_execute", take_out)
+
+
+@pytest.fixture(scope="module")
+async def pair(application: FastAPI, database: Database) -> AsyncIterator[Pair]:
+    """Two tenants with the same names for everything. What is asked of foreign ids changes nothing in either."""
+    keys = [(await fill_tenant(database)).key for _ in range(2)]
+    async with open_client(application, keys[0]) as client, open_client(application, keys[1]) as other:
+        yield Pair(client, await fill(client, "hall"), other, await fill(other, "hall"))
+
+
+def foreign_urls(operation: Operation, own: Ids, theirs: Ids) -> Iterator[tuple[str, str]]:
+    """Paths with one or more of the other tenant's ids, and the same with ids that nobody has."""
+    places = [name for name in ("person", "face", "job", "key") if f"{{{name}}}" in operation.path]
+    for first in range(len(places)):
+        foreign = dict(vars(own)) | {name: getattr(theirs, name) for name in places[first:]}
+        absent = dict(vars(own)) | dict.fromkeys(places[first:], ABSENT)
+        yield operation.url(**foreign), operation.url(**absent)
+
+
+async def ask(client: httpx.AsyncClient, operation: Operation, url: str) -> dict[str, Any]:
+    """Everything about an answer that its caller sees, without the ids that the caller sent."""
+    answer = await client.request(operation.method, url, **orderly(operation))
+    content = answer.json()
+    content.pop("request_id", None)
+    headers = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
+    return {"status": answer.status_code, "content": str(content), "headers": headers}
+
+
+def without_ids(answer: dict[str, Any], theirs: Ids) -> dict[str, Any]:
+    content = answer["content"]
+    for name in ("person", "face", "job", "key"):
+        content = content.replace(getattr(theirs, name), ABSENT)
+    return answer | {"content": content}
+
+
+async def check_route(client: httpx.AsyncClient, operation: Operation, own: Ids, theirs: Ids) -> int:
+    """Foreign ids are answered exactly as absent ones; how many paths were tried."""
+    tried = 0
+    for foreign, absent in foreign_urls(operation, own, theirs):
+        seen = without_ids(await ask(client, operation, foreign), theirs)
+        assert seen["status"] == 404
+        assert seen == await ask(client, operation, absent)
+        tried += 1
+    return tried
+
+
+@pytest.mark.parametrize("operation", WITH_IDS, ids=str)
+async def test_what_another_tenant_has_looks_like_what_nobody_has(operation: Operation, pair: Pair) -> None:
+    tried = await check_route(pair.client, operation, pair.own, pair.theirs)
+    assert tried or operation.path.count("{") == operation.path.count("{gallery}")
+
+
+@pytest.mark.parametrize("operation", WITH_IDS, ids=str)
+async def test_row_level_security_alone_keeps_tenants_apart(
+    operation: Operation, pair: Pair, without_filters: Rewritten
+) -> None:
+    if await check_route(pair.client, operation, pair.own, pair.theirs):
+        assert without_filters.statements != []
+
+
+@pytest.mark.parametrize("operation", LISTS, ids=str)
+async def test_row_level_security_alone_keeps_lists_apart(
+    operation: Operation, pair: Pair, without_filters: Rewritten
+) -> None:
+    answer = await pair.client.get(operation.url(**vars(pair.own)))
+    assert answer.status_code == 200
+    assert without_filters.statements != []
+    theirs = pair.theirs
+    assert not [found for found in (theirs.person, theirs.face, theirs.job, theirs.key) if found in answer.text]
+
+
+async def test_the_other_tenant_loses_nothing(pair: Pair, without_filters: Rewritten) -> None:
+    """With the filters out, deleting all that is one's own leaves the other's as it was."""
+    own = await fill(pair.client, "cellar")
+    theirs = await fill(pair.other_client, "cellar")
+    before = (await pair.other_client.get("/v1/galleries/cellar/export?format=ndjson")).text
+    for path in (
+        f"/v1/galleries/cellar/people/{own.person}/faces/{own.face}",
+        f"/v1/galleries/cellar/people/{own.person}",
+        "/v1/galleries/cellar",
+        f"/v1/keys/{own.key}",
+    ):
+        assert (await pair.client.delete(path)).status_code == 204
+    assert (await pair.other_client.get("/v1/galleries/cellar/export?format=ndjson")).text == before
+    assert (await pair.other_client.get(f"/v1/galleries/cellar/people/{theirs.person}")).json()["faces"] == 1
+    kept = {key["id"]: key["revoked_at"] for key in (await pair.other_client.get("/v1/keys")).json()["items"]}
+    assert kept[theirs.key] is None
+
+
+async def test_the_filters_are_really_out(pair: Pair, without_filters: Rewritten) -> None:
+    await pair.client.get(f"/v1/galleries/hall/people/{pair.own.person}")
+    assert without_filters.statements != []
+    assert [one for one in without_filters.statements if "tenant_id = %" in one] == []
