@@ -19,6 +19,7 @@ from service.database.tenancy import tenant_session
 from service.encoder.encoders import Encoders
 from service.errors import Conflict, DatabaseUnavailable, ServiceError
 from service.identity.importing import IMPORT, run_import, tidy_after_import
+from service.identity.uploaded_datasets import delete_expired_datasets
 from service.jobs.jobs import (
     Job,
     begin_attempt,
@@ -36,6 +37,7 @@ CONCURRENT_JOBS = 2
 SHUTDOWN_SECONDS = 5.0
 """How long a stopping worker lets jobs come to their end; then they go back to the queue."""
 MAXIMUM_ATTEMPTS = 10
+SWEEP_SECONDS = 600.0
 RESTART_SECONDS = 2.0
 
 
@@ -87,7 +89,24 @@ async def _work_until(workbench: "Workbench", stop: asyncio.Event) -> None:
 async def _work(workbench: "Workbench") -> None:
     app = queue_app(workbench.database.logins.service, workbench.run_job)
     async with app.open_async():
-        await work_off(app, concurrency=CONCURRENT_JOBS, shutdown_seconds=SHUTDOWN_SECONDS)
+        sweeping = asyncio.create_task(_sweep(workbench.engine))
+        try:
+            await work_off(app, concurrency=CONCURRENT_JOBS, shutdown_seconds=SHUTDOWN_SECONDS)
+        finally:
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+
+
+async def _sweep(engine: AsyncEngine) -> None:
+    """Again and again: remove what nobody has used for its time."""
+    while True:
+        try:
+            deleted = await delete_expired_datasets(engine)
+            if deleted:
+                logger("worker").info("uploaded datasets expired", datasets=deleted)
+        except (OperationalError, InterfaceError, DatabaseUnavailable) as error:
+            logger("worker").warning("nothing was swept", error=type(error).__name__)
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 class Workbench:

@@ -12,8 +12,11 @@ from sqlalchemy import delete, func, select, update
 from service.database.connection import Database
 from service.database.tenancy import tenant_session
 from service.encoder.fake_pictures import draw_people
+from service.encoder.loading import open_encoders
 from service.gallery import tables
 from service.identity.uploaded_datasets import delete_expired_datasets
+from service.settings import Settings
+from service.worker import run_worker
 from tests.compat.test_legacy_callers import Field, group_dataset, post
 
 PICTURE = draw_people(["ada"], variation=5)
@@ -111,6 +114,21 @@ async def test_what_nobody_uses_is_swept_for_every_tenant(  # noqa: PLR0917 - fi
     assert len(await scratch_galleries(database, other_tenant_id)) == 1
     async with tenant_session(database.engine, tenant_id) as session:
         assert await session.scalar(select(func.count()).select_from(tables.face)) == 0
+
+
+async def test_the_worker_sweeps(
+    client: httpx.AsyncClient, database: Database, tenant_id: int, settings: Settings, dataset: bytes
+) -> None:
+    await labels(client, dataset)
+    await expire(database, tenant_id)
+    stop, encoders = asyncio.Event(), open_encoders(settings)
+    working = asyncio.create_task(run_worker(database, encoders, stop))
+    async with asyncio.timeout(20):
+        while await scratch_galleries(database, tenant_id):  # noqa: ASYNC110 - what is waited for lies in the database
+            await asyncio.sleep(0.05)
+    stop.set()
+    await working
+    encoders.close()
 
 
 async def expire(database: Database, tenant_id: int) -> None:
