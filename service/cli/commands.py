@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 COMMANDS = {
-    "demo": ("service.cli.demo:demo", "Enroll people from shipped photographs and recognize them in other pictures."),
+    "demo": ("service.cli.demo:demo", "Enroll and recognize people of shipped photographs."),
     "enroll": ("service.cli.enroll:enroll", "Add people's faces to a gallery from pictures."),
     "recognize": ("service.cli.recognize:recognize", "Say who is in a picture (1:N)."),
     "verify": ("service.cli.verify:verify", "Say whether a picture shows one person of the gallery (1:1)."),
@@ -26,7 +26,7 @@ COMMANDS = {
     "models": ("service.cli.models:application", "Convert model files of the MXNet generation."),
     "legacy": (
         "service.cli.legacy:application",
-        "The legacy recognizer's programs: processor, encoder and capture, with every flag.",
+        "The legacy recognizer's programs, flag for flag.",
     ),
     "migrate": ("service.cli.serve:migrate", "Bring the database to the newest schema."),
     "serve": ("service.cli.serve:serve", "Answer HTTP requests."),
@@ -42,6 +42,7 @@ def build_application(arguments: Sequence[str]) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # its markup reads external:LABEL:DIMENSION as an emoji
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     application.callback()(_options)

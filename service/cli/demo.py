@@ -34,7 +34,7 @@ Output = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="
 
 @asynchronous
 async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = None, as_json: Json = False) -> None:
-    """Enroll people from shipped photographs and recognize them in other pictures.
+    """Enroll and recognize people of shipped photographs.
 
     The photographs come with installed packages; the database is the real one. Exit code 1 when someone is not
     recognized as they should be.

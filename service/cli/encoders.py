@@ -8,12 +8,13 @@ import typer
 
 from service.embedding import EmbeddingSpace, external_space
 from service.encoder.encoders import Encoders
-from service.encoder.loading import open_encoders
+from service.encoder.loading import KINDS, open_encoders
 from service.settings import Settings
 
+_ENCODERS = " | ".join(KINDS)
 EncoderName = Annotated[
     str | None,
-    typer.Option("--encoder", "-e", help="dlib | fake | insightface:NAME_OR_FOLDER (default: the first of ENCODER)."),
+    typer.Option("--encoder", "-e", help=f"{_ENCODERS} (default: the first of ENCODER)."),
 ]
 SpaceName = Annotated[
     str | None,
@@ -21,7 +22,7 @@ SpaceName = Annotated[
         "--encoder",
         "--embedding-space",
         "-e",
-        help="dlib | fake | insightface:NAME_OR_FOLDER | external:LABEL:DIMENSION (default: the first of ENCODER).",
+        help=f"{_ENCODERS} | external:LABEL:DIMENSION (default: the first of ENCODER).",
     ),
 ]
 

@@ -11,7 +11,7 @@ import typer
 
 from service.cli.failures import exit_on_failure
 
-application = typer.Typer(help="The legacy recognizer's programs: processor, encoder and capture, with every flag.")
+application = typer.Typer(help="The legacy recognizer's programs, flag for flag.")
 
 _AS_THEY_ARE = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 PROGRAMS = {
