@@ -10,9 +10,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# MXNet 1.9.1 needs NumPy 1.23, and that Python 3.11 or older: an environment of its own, for make parity only.
+PYTHON311 ?= python3.11
+MXNET_VENV := .venv-mxnet
+MXNET_INSTALLED := $(MXNET_VENV)/.installed
+MXNET_REQUIREMENTS := benchmarks/parity/mxnet_side/requirements.txt
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo run test test-long lint bench constraints clean
+.PHONY: help install demo run test test-long lint bench parity constraints clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -53,6 +59,15 @@ test-long: install ## The tests that take minutes
 bench: install ## Measurements; results under benchmarks/results
 	$(BIN)/python -m benchmarks
 
+$(MXNET_INSTALLED): $(MXNET_REQUIREMENTS)
+	@$(PYTHON311) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo "$(PYTHON311) is no Python 3.11, which MXNet 1.9.1 needs. Name one: make parity PYTHON311=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON311) -m venv $(MXNET_VENV)
+	$(MXNET_VENV)/bin/python -m pip install --quiet -r $(MXNET_REQUIREMENTS)
+	@touch $(MXNET_INSTALLED)
+
+parity: install $(MXNET_INSTALLED) ## Converted legacy models against MXNet itself; PARITY=--speed also measures
+	$(BIN)/python -m benchmarks.parity --oracle $(MXNET_VENV)/bin/python $(PARITY)
+
 constraints: install ## Writes constraints.txt anew from what is installed in .venv
 	@{ echo "# Exact versions that the tests ran with; written by make constraints."; \
 	   $(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' | LC_ALL=C sort -f; } > constraints.new
@@ -60,6 +75,6 @@ constraints: install ## Writes constraints.txt anew from what is installed in .v
 	@touch $(INSTALLED)
 
 clean: ## Removes .venv, caches and demo-output
-	rm -rf $(VENV) demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(MXNET_VENV) demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "The data folder (DATA_DIR: database, models, secrets) is left as it is."

@@ -6,17 +6,23 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.parity import boxes, numbers, pictures, recording, speed, table
+import numpy as np
+
+from benchmarks.parity import boxes, numbers, recording, speed, table
 from benchmarks.parity.oracle_client import Oracle
+from benchmarks.parity.pictures import as_input, crops, frames, open_detector, photographs
+from benchmarks.parity.speed import Work
 from benchmarks.parity.subjects import Subject, initialized_subjects, made_subjects, real_subjects
 from tests.support.data import ROOT
+
+Pictures = dict[str, np.ndarray]
 
 
 def main() -> int:
     """0 where every bound holds."""
     asked = _arguments()
     if not (ROOT / "legacy-models").is_dir():
-        print(f"left out: {ROOT}/legacy-models is not here (see FACE_IDENTITY_TEST_DATA)", file=sys.stderr)
+        print(f"{ROOT}/legacy-models is not here (see FACE_IDENTITY_TEST_DATA)", file=sys.stderr)
         return 1
     threads = len(os.sched_getaffinity(0))
     with (
@@ -27,11 +33,7 @@ def main() -> int:
         if asked.record:
             recording.record(oracle, Path(folder))
             return 0
-        subjects = _subjects(oracle, Path(folder))
-        agreed = _compare(oracle, subjects, asked.write)
-        if asked.speed:
-            _measure(oracle, subjects, threads, asked.write)
-    return 0 if agreed else 1
+        return _run(oracle, Path(folder), threads, asked)
 
 
 def _arguments() -> argparse.Namespace:
@@ -43,49 +45,40 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _subjects(oracle: Oracle, workplace: Path) -> list[Subject]:
-    initialize = lambda **request: oracle.ask("initialize", **request)  # noqa: E731 (one line, one use)
-    return [
-        *real_subjects(workplace),
-        *initialized_subjects(workplace, initialize),
-        *made_subjects(workplace),
-    ]
-
-
-def _compare(oracle: Oracle, subjects: list[Subject], write: bool) -> bool:
-    photographs = pictures.photographs()
-    crops = pictures.crops(photographs, subjects[0].model)
-    frames = pictures.frames(photographs, 480, 640)
-    odd = pictures.frames(photographs, 251, 333)[:1]
-    agreements, box_agreements = [], []
-    for subject in subjects:
-        if subject.task == "detection":
-            inputs = {"1 x 480 x 640": frames[:1], "8 x 480 x 640": frames, "1 x 251 x 333": odd}
-        else:
-            inputs = {"1 crop": crops[:1], "8 crops": crops}
-        agreements += numbers.compare(oracle, subject, inputs)
-        if subject.task == "detection" and subject.weights == "real":
-            box_agreements.append(boxes.compare_boxes(oracle, subject, photographs))
+def _run(oracle: Oracle, workplace: Path, threads: int, asked: argparse.Namespace) -> int:
+    subjects = [*real_subjects(workplace), *initialized_subjects(workplace, oracle), *made_subjects(workplace)]
+    pictures = photographs()
+    aligned = crops(pictures, open_detector(subjects[0].model))
+    agreements = [found for subject in subjects for found in _compared(oracle, subject, pictures, aligned)]
+    detectors = [subject for subject in subjects if subject.task == "detection" and subject.weights == "real"]
+    box_agreements = [boxes.compare_boxes(oracle, subject, pictures) for subject in detectors]
     text = table.numbers_table(agreements) + "\n" + table.boxes_table(box_agreements)
-    _show("parity", text, write)
-    return all(agreement.holds for agreement in (*agreements, *box_agreements))
+    _show("parity", text, asked.write)
+    if asked.speed:
+        work = [(subject, each) for subject in subjects for each in _work(subject, pictures, aligned, box_agreements)]
+        speeds = [speed.measure(oracle, subject, each, threads) for subject, each in work]
+        _show("speed", table.speed_table(speeds), asked.write)
+    held = all(found.holds for found in agreements) and all(found.holds for found in box_agreements)
+    return 0 if held else 1
 
 
-def _measure(oracle: Oracle, subjects: list[Subject], threads: int, write: bool) -> None:
-    photographs = pictures.photographs()
-    crops = pictures.crops(photographs, subjects[0].model)
-    whole = {name: picture.transpose(2, 0, 1)[None].astype("float32") for name, picture in photographs.items()}
-    speeds = []
-    for subject in subjects:
-        if subject.task == "detection":
-            inputs = whole if subject.weights == "real" else {"frame": pictures.frames(photographs, 480, 640)[:1]}
-            label = f"{len(inputs)} photographs" if subject.weights == "real" else "1 x 480 x 640, a face each"
-            faces = _faces(subject, photographs) if subject.weights == "real" else 1
-            speeds.append(speed.measure(oracle, subject, inputs, label, faces, threads))
-        else:
-            speeds.append(speed.measure(oracle, subject, {"crops": crops[:1]}, "1 crop", 1, threads))
-            speeds.append(speed.measure(oracle, subject, {"crops": crops}, "8 crops", len(crops), threads))
-    _show("speed", table.speed_table(speeds), write)
+def _compared(oracle: Oracle, subject: Subject, pictures: Pictures, aligned: np.ndarray) -> list[numbers.Agreement]:
+    if subject.task != "detection":
+        return numbers.compare(oracle, subject, {"1 crop": aligned[:1], "8 crops": aligned})
+    eight = frames(pictures, 480, 640)
+    inputs = {"1 x 480 x 640": eight[:1], "8 x 480 x 640": eight, "1 x 251 x 333": frames(pictures, 251, 333)[:1]}
+    return numbers.compare(oracle, subject, inputs)
+
+
+def _work(subject: Subject, pictures: Pictures, aligned: np.ndarray, found: list[boxes.BoxAgreement]) -> list[Work]:
+    """Crops alone and eight at a time; photographs at their own sizes, or, for random weights, one small picture."""
+    if subject.task != "detection":
+        return [Work("1 crop", {"crops": aligned[:1]}, 1), Work("8 crops", {"crops": aligned}, len(aligned))]
+    for agreement in found:
+        if agreement.subject == subject:
+            inputs = {name: as_input([picture]) for name, picture in pictures.items()}
+            return [Work(f"{agreement.pictures} photographs, {agreement.faces} faces", inputs, agreement.faces)]
+    return [Work("480 x 640, one face", {"frame": frames(pictures, 480, 640)[:1]}, 1)]
 
 
 def _show(name: str, text: str, write: bool) -> None:

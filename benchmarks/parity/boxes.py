@@ -6,11 +6,9 @@ import numpy as np
 
 from benchmarks.parity.mxnet_side import decoding
 from benchmarks.parity.oracle_client import Arrays, Oracle
-from benchmarks.parity.subjects import Subject
+from benchmarks.parity.pictures import open_detector
+from benchmarks.parity.subject import Subject
 from service.encoder.detections import Detections
-from service.encoder.mxnet.manifest import read_manifest
-from service.encoder.retinaface import RetinafaceDetector
-from service.encoder.sessions import open_session
 
 SMALLEST_OVERLAP = 0.99
 
@@ -36,9 +34,7 @@ class BoxAgreement:
 def compare_boxes(oracle: Oracle, subject: Subject, pictures: Arrays) -> BoxAgreement:
     """All pictures at their own sizes."""
     expected = oracle.run("detect", subject, pictures, landmark_scale=subject.landmark_scale)
-    session = open_session(subject.model, -1, 2, "DETECTOR_LOAD_DEVICE")
-    detector = RetinafaceDetector(session, read_manifest(subject.model.parent))
-    rows, missing, faces = [], 0, 0
+    detector, rows, missing, faces = open_detector(subject.model), [], 0, 0
     for name, picture in pictures.items():
         theirs = Detections(*(expected[f"{name}/{part}"] for part in ("boxes", "scores", "landmarks")))
         ours = detector.detect(picture)
@@ -54,8 +50,8 @@ def _pairs(theirs: Detections, ours: Detections) -> list[tuple[float, float, flo
     rows = []
     for box, score, landmarks in zip(theirs.boxes, theirs.scores, theirs.landmarks, strict=True):
         overlaps = [decoding.shared(box, other) for other in ours.boxes]
-        nearest = int(np.argmax(overlaps)) if overlaps else None
-        if nearest is not None:
+        if overlaps:
+            nearest = int(np.argmax(overlaps))
             farthest = float(np.abs(landmarks - ours.landmarks[nearest]).max())
             rows.append((overlaps[nearest], abs(float(score - ours.scores[nearest])), farthest))
     return rows

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.parity.oracle_client import Arrays, Oracle
-from benchmarks.parity.subjects import Subject
+from benchmarks.parity.subject import Subject
 
 LARGEST_DIFFERENCE = 1e-4
 """Of any number, relative to the largest number of its output."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from benchmarks.parity.subjects import Subject
+from benchmarks.parity.subject import Subject
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -22,11 +22,13 @@ class Oracle:
         surroundings = {"MXNET_SUBGRAPH_VERBOSE": "0", "OMP_NUM_THREADS": str(threads)}
         if not fused:
             surroundings["MXNET_SUBGRAPH_BACKEND"] = "NONE"  # fused, 1.9.1 cannot bind a layer that is read twice
+        self._log = workplace / "mxnet.log"  # it tells of every symbol that it upgrades
         script = Path(__file__).with_name("mxnet_side") / "oracle.py"
         self._process = subprocess.Popen(
             [python, "-W", "ignore", script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._log.open("w"),
             text=True,
             env=os.environ | surroundings,
         )
@@ -67,7 +69,7 @@ class Oracle:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("MXNet's side ended without an answer")
+            raise RuntimeError(f"MXNet's side ended without an answer:\n{self._log.read_text()[-2000:]}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise RuntimeError(f"MXNet's side failed:\n{answer['error']}")

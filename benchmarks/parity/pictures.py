@@ -1,5 +1,6 @@
 """The photographs of ../shared/faces as arrays: whole for detectors, aligned crops for the other networks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ from service.encoder.alignment import aligned_crop
 from service.encoder.images import ImageLimits, decode_image
 from service.encoder.mxnet.manifest import read_manifest
 from service.encoder.retinaface import RetinafaceDetector
-from service.encoder.sessions import open_session
+from service.encoder.sessions import PROCESSOR, open_session
 from tests.support.data import ROOT
 
 BATCH = 8
@@ -22,19 +23,26 @@ def photographs() -> dict[str, np.ndarray]:
     return {str(path.relative_to(ROOT / "faces")): decode_image(path.read_bytes(), _LIMITS) for path in paths}
 
 
+def open_detector(model: Path) -> RetinafaceDetector:
+    """The service's own detector over a converted network."""
+    return RetinafaceDetector(open_session(model, PROCESSOR), read_manifest(model.parent))
+
+
+def as_input(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures of one size, (height, width, 3), as a network takes them: (n, 3, height, width)."""
+    return np.stack(pictures).transpose(0, 3, 1, 2).astype(np.float32)
+
+
 def frames(pictures: dict[str, np.ndarray], height: int, width: int) -> np.ndarray:
     """Eight photographs at one size, shape (8, 3, height, width)."""
-    chosen = list(pictures.values())[:BATCH]
-    return np.stack([cv2.resize(picture, (width, height)) for picture in chosen]).transpose(0, 3, 1, 2).astype(np.float32)
+    return as_input([cv2.resize(picture, (width, height)) for picture in list(pictures.values())[:BATCH]])
 
 
-def crops(pictures: dict[str, np.ndarray], detector: Path) -> np.ndarray:
+def crops(pictures: dict[str, np.ndarray], detector: RetinafaceDetector) -> np.ndarray:
     """The largest face of eight photographs, aligned, shape (8, 3, 112, 112)."""
-    session = open_session(detector, -1, 1, "DETECTOR_LOAD_DEVICE")
-    found = RetinafaceDetector(session, read_manifest(detector.parent))
     aligned = []
     for picture in list(pictures.values())[:BATCH]:
-        faces = found.detect(picture)
+        faces = detector.detect(picture)
         largest = np.argmax(np.prod(faces.boxes[:, 2:] - faces.boxes[:, :2], axis=1))
         aligned.append(aligned_crop(picture, faces.landmarks[largest], 112))
-    return np.stack(aligned).transpose(0, 3, 1, 2).astype(np.float32)
+    return as_input(aligned)

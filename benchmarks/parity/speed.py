@@ -7,18 +7,27 @@ from statistics import median
 import onnxruntime
 
 from benchmarks.parity.oracle_client import Arrays, Oracle
-from benchmarks.parity.subjects import Subject
+from benchmarks.parity.subject import Subject
 
 _TURNS = 3
-_ROUNDS = 3  # of each turn
+_ROUNDS = 3  # of each turn, after one that is not counted
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one round runs: all inputs of a network, and how many faces are in them."""
+
+    label: str
+    inputs: Arrays
+    faces: int
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Faces a second, each the median of all rounds."""
+    """Faces a second, each from the median of all rounds."""
 
     subject: Subject
-    inputs: str
+    work: str
     mxnet: float
     onnxruntime: float
 
@@ -28,9 +37,9 @@ class Speed:
         return self.onnxruntime / self.mxnet
 
 
-def measure(oracle: Oracle, subject: Subject, inputs: Arrays, label: str, faces: int, threads: int) -> Speed:
-    """Both sides take turns over all inputs; `faces` is how many faces are in them."""
-    request = oracle.network(subject, inputs)
+def measure(oracle: Oracle, subject: Subject, work: Work, threads: int) -> Speed:
+    """Both sides take turns at the same work."""
+    request = oracle.network(subject, work.inputs)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(subject.model, options, providers=["CPUExecutionProvider"])
@@ -38,8 +47,8 @@ def measure(oracle: Oracle, subject: Subject, inputs: Arrays, label: str, faces:
     ours: list[float] = []
     for _ in range(_TURNS):
         theirs += oracle.ask("measure", **request, rounds=_ROUNDS)["seconds"]
-        ours += _seconds(session, inputs)
-    return Speed(subject, label, faces / median(theirs), faces / median(ours))
+        ours += _seconds(session, work.inputs)
+    return Speed(subject, work.label, work.faces / median(theirs), work.faces / median(ours))
 
 
 def _seconds(session: onnxruntime.InferenceSession, inputs: Arrays) -> list[float]:

@@ -1,44 +1,31 @@
 """The networks that are compared: real ones of ../shared/legacy-models, and families whose weights are random."""
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from benchmarks.parity.oracle_client import Oracle
+from benchmarks.parity.subject import Subject
 from service.encoder.mxnet.conversion import convert_model
-from service.encoder.mxnet.manifest import MODEL_FILE, Task
+from service.encoder.mxnet.manifest import MODEL_FILE
 from tests.encoder.mxnet import families
 from tests.encoder.mxnet.making import Making
 from tests.support.data import ROOT
 
 
-@dataclass(frozen=True)
-class Subject:
-    """One network: MXNet's two files, and the ONNX file that was made of them."""
-
-    name: str
-    task: Task
-    weights: str
-    symbol: Path
-    parameters: Path
-    model: Path
-    landmark_scale: float = 1.0
-
-
 def real_subjects(workplace: Path) -> list[Subject]:
     """RetinaFace mnet025 and genderage with the weights they were published with."""
-    return [_converted(ROOT / "legacy-models" / name, workplace, "real") for name in ("retinaface_mnet025", "genderage")]
+    folders = [ROOT / "legacy-models" / name for name in ("retinaface_mnet025", "genderage")]
+    return [_converted(folder, workplace, "real") for folder in folders]
 
 
-def initialized_subjects(workplace: Path, initialize: Callable[..., Any]) -> list[Subject]:
+def initialized_subjects(workplace: Path, oracle: Oracle) -> list[Subject]:
     """Published symbols whose parameters MXNet itself makes up and writes."""
     found = []
     for seed, name in enumerate(("arcface_r34", "arcface_mobilefacenet_y1")):
         folder = workplace / "mxnet" / name
         folder.mkdir(parents=True)
         symbol = shutil.copyfile(ROOT / "legacy-models" / name / "model-symbol.json", folder / "model-symbol.json")
-        initialize(symbol=symbol, parameters=folder / "model-0000.params", seed=seed)
+        oracle.ask("initialize", symbol=symbol, parameters=folder / "model-0000.params", seed=seed)
         found.append(_converted(folder, workplace, "random"))
     return found
 

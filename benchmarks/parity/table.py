@@ -33,15 +33,21 @@ def boxes_table(agreements: Iterable[BoxAgreement]) -> str:
         )
         for a in agreements
     ]
-    head = ("detector", "input", "faces on one side only", "smallest IoU", "scores differ by", "landmarks by pixels", "")
+    head = (
+        "detector",
+        "input",
+        "on one side only",
+        "smallest IoU",
+        "scores differ by",
+        "landmarks by pixels",
+        "",
+    )
     return _table(head, rows)
 
 
 def speed_table(speeds: Iterable[Speed]) -> str:
     """One row a network and input."""
-    rows = [
-        (s.subject.name, s.inputs, f"{s.mxnet:.1f}", f"{s.onnxruntime:.1f}", f"{s.ratio:.1f}") for s in speeds
-    ]
+    rows = [(s.subject.name, s.work, f"{s.mxnet:.1f}", f"{s.onnxruntime:.1f}", f"{s.ratio:.1f}") for s in speeds]
     return _table(("network", "input", "MXNet 1.9.1, faces/s", "converted, faces/s", "times as fast"), rows)
 
 

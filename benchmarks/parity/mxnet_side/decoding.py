@@ -24,11 +24,13 @@ def decode(maps, landmark_scale, threshold=0.5, overlap=0.4):
     for place, stride in enumerate((32, 16, 8)):
         scores, deltas, points = (maps[3 * place + part][0] for part in range(3))
         for kind, scale in enumerate(SCALES[stride]):
-            for row, column in zip(*np.where(scores[2 + kind] >= threshold)):
+            for row, column in np.argwhere(scores[2 + kind] >= threshold):
                 box = anchor(scale, row, column, stride)
                 delta = deltas[4 * kind : 4 * kind + 4, row, column]
                 numbers = points[10 * kind : 10 * kind + 10, row, column]
-                faces.append((float(scores[2 + kind, row, column]), moved(box, delta), placed(box, numbers, landmark_scale)))
+                faces.append(
+                    (float(scores[2 + kind, row, column]), moved(box, delta), placed(box, numbers, landmark_scale))
+                )
     faces.sort(key=lambda face: -face[0])
     kept = []
     for face in faces:

@@ -1,4 +1,4 @@
-"""MXNet's side of the comparison: runs alone under Python 3.11 with mxnet 1.9.1 and numpy 1.23.5, and never imports ours.
+"""MXNet's side of the comparison: runs under Python 3.11 with mxnet 1.9.1 and numpy 1.23.5, imports nothing of ours.
 
 Reads one JSON request a line and answers one JSON line; arrays travel in .npz files.
 """
@@ -41,10 +41,10 @@ def initialize(request):
     network = mx.sym.load(request["symbol"])
     shapes, _, auxiliary_shapes = network.infer_shape(data=(1, 3, 112, 112))
     random, saved = np.random.default_rng(request["seed"]), {}
-    for name, shape in zip(network.list_arguments(), shapes):
+    for name, shape in zip(network.list_arguments(), shapes, strict=True):
         if name != "data":
             saved["arg:" + name] = mx.nd.array(random_values(random, name, shape))
-    for name, shape in zip(network.list_auxiliary_states(), auxiliary_shapes):
+    for name, shape in zip(network.list_auxiliary_states(), auxiliary_shapes, strict=True):
         saved["aux:" + name] = mx.nd.array(random_values(random, name, shape))
     mx.nd.save(request["parameters"], saved)
     return {}
@@ -105,9 +105,7 @@ def save(request):
     return {}
 
 
-COMMANDS = {
-    "initialize": initialize, "forward": forward, "detect": detect, "measure": measure, "save": save
-}
+COMMANDS = {"initialize": initialize, "forward": forward, "detect": detect, "measure": measure, "save": save}
 
 
 def main():

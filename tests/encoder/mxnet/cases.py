@@ -10,7 +10,7 @@ from tests.encoder.mxnet import families
 from tests.encoder.mxnet.making import Header, Making, Spelling
 
 RECORDED = Path(__file__).parent / "data" / "recorded.npz"
-"""Arrays by `CASE/parameter/NAME` and `CASE/output/NUMBER`; written by `make parity-record`."""
+"""Arrays by `CASE/parameter/NAME` and `CASE/output/NUMBER`; written by `make parity PARITY=--record`."""
 
 CHANNELS = 4
 SMALL = 20

@@ -8,6 +8,8 @@ UNITS = {"r34": (3, 4, 6, 3), "r50": (3, 4, 14, 3), "r100": (3, 13, 30, 3)}
 _FILTERS = (64, 64, 128, 256, 512)
 _PIXELS_TO_ONE = 0.01
 """RetinaFace takes pixels as they are: without this its made-up probabilities would all be 0 or 1."""
+_SOFTENED = 0.05
+"""The numbers in front of a softmax, without which it would be as good as a comparison: 0 or 1."""
 
 
 def arcface(
@@ -98,7 +100,7 @@ def retinaface_r50(filters: Sequence[int] = (64, 256, 512, 1024, 2048), width: i
     for stage, (count, channels) in enumerate(zip((3, 4, 6, 3), filters[1:], strict=True), 1):
         for unit in range(1, count + 1):
             stride = (2, 2) if unit == 1 and stage > 1 else (1, 1)
-            body, first = _bottleneck(made, f"stage{stage}_unit{unit}", body, (before, channels), stride, unit == 1)
+            body, first = _bottleneck(made, f"stage{stage}_unit{unit}", body, (before, channels), stride)
             before = channels
             if unit == 1 and stage > 1:
                 maps.append((first, channels // 4))
@@ -108,9 +110,7 @@ def retinaface_r50(filters: Sequence[int] = (64, 256, 512, 1024, 2048), width: i
     return made, _retinaface_heads(made, features, (filters[2], filters[3], filters[4]), width)
 
 
-def _bottleneck(
-    made: Making, name: str, data: int, sizes: tuple[int, int], stride: tuple[int, int], changes: bool
-) -> tuple[int, int]:
+def _bottleneck(made: Making, name: str, data: int, sizes: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
     """The unit's result and its first activation."""
     before, after = sizes
     inner = after // 4
@@ -120,7 +120,8 @@ def _bottleneck(
     body = made.convolution(f"{name}_conv2", body, (inner, inner), stride=stride, pad=(1, 1))
     body = made.relu(f"{name}_relu3", made.batch_norm(f"{name}_bn3", body, inner, use_global_stats=True))
     body = made.convolution(f"{name}_conv3", body, (inner, after), 1)
-    if changes:
+    made.parameters[f"{name}_conv3_weight"] *= 0.2  # sixteen units are summed up: without this numbers grow to 10,000
+    if name.endswith("_unit1"):
         data = made.convolution(f"{name}_sc", first, (before, after), 1, stride=stride)
     return made.op("elemwise_add", f"_plus_{name}", [body, data]), first
 
@@ -165,6 +166,7 @@ def _head(made: Making, name: str, data: int, width: int, stride: int) -> list[i
         f"{name}_concat_relu", made.op("Concat", f"{name}_concat", [first, second, third], dim=1, num_args=3)
     )
     score = made.convolution(f"face_rpn_cls_score_stride{stride}", body, (width, 4), 1, bias=True)
+    made.parameters[f"face_rpn_cls_score_stride{stride}_weight"] *= _SOFTENED
     score = made.op("Reshape", f"face_rpn_cls_score_reshape_stride{stride}", [score], shape=(0, 2, -1, 0))
     score = made.op("SoftmaxActivation", f"face_rpn_cls_prob_stride{stride}", [score], mode="channel")
     score = made.op("Reshape", f"face_rpn_cls_prob_reshape_stride{stride}", [score], shape=(0, 4, -1, 0))

@@ -25,7 +25,7 @@ def _recorded(name: str, kind: str) -> dict[str, np.ndarray]:
 
 def _converted(name: str, folder: Path) -> tuple[Case, Path]:
     case = CASES[name]()
-    assert set(case.made.parameters) == set(_recorded(name, "parameter")), "record anew: make parity-record"
+    assert set(case.made.parameters) == set(_recorded(name, "parameter")), "record anew: make parity PARITY=--record"
     case.made.parameters = _recorded(name, "parameter")
     case.made.save(folder, case.outputs, case.spelling, case.header)
     symbol = read_symbol(folder / "model-symbol.json")

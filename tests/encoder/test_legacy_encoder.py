@@ -1,0 +1,181 @@
+"""The legacy encoder: converted detector, any recognizer, two preprocessings; and folders that cannot be one."""
+
+import itertools
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from service.encoder.contract import Encoder, Image
+from service.encoder.images import decode_image
+from service.encoder.legacy_encoder import THRESHOLDS
+from service.encoder.loading import load_encoder
+from service.encoder.mxnet.conversion import convert_folder
+from service.encoder.padded_crop import padded_crop
+from service.errors import InvalidModel, InvalidSettings
+from service.settings import Settings
+from tests.encoder.conftest import LIMITS, cosine, people_photographs, photograph
+from tests.encoder.mxnet import families
+from tests.support.data import data_path
+
+KINDS = ("legacy", "legacy-padded-crop")
+
+
+def converted(folder: Path, name: str = "retinaface_mnet025_v1") -> Path:
+    """A folder with a made-up detector and a made-up recognizer, converted."""
+    networks = {name: families.retinaface_mnet(8), "arcface_mfn_v1": families.mobilefacenet(8, 16)}
+    for each, (network, outputs) in networks.items():
+        network.save(folder / "models" / each, outputs)
+    convert_folder(folder / "models", folder / "converted")
+    return folder / "converted"
+
+
+def open_encoder(folder: Path, kind: str = "legacy") -> Encoder:
+    return load_encoder(f"{kind}:{folder}", Settings())
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published mnet025, converted, beside the MobileFaceNet of an InsightFace pack."""
+    folder = tmp_path_factory.mktemp("pair")
+    convert_folder(data_path("legacy-models", "retinaface_mnet025"), folder)
+    shutil.copy(data_path("models", "scrfd2.5g-mobilefacenet128", "mobilefacenet.onnx"), folder)
+    return folder
+
+
+def embeddings(encoder: Encoder) -> dict[str, list[np.ndarray]]:
+    """Person -> an embedding of the largest face of each photograph."""
+    found = {}
+    for name, paths in people_photographs().items():
+        images = [decode_image(path.read_bytes(), LIMITS) for path in paths]
+        found[name] = [_largest(encoder, image) for image in images]
+    return found
+
+
+def _largest(encoder: Encoder, image: Image) -> np.ndarray:
+    faces = encoder.detect(image)
+    assert faces, "no face found"
+    return encoder.embed(encoder.align(image, faces[:1]))[0]
+
+
+def test_every_person_is_recognized_and_no_stranger_is_accepted(pair: Path) -> None:
+    """The first photograph of each person enrolled, the others probes, and each person once a stranger."""
+    encoder = open_encoder(pair)
+    found = embeddings(encoder)
+    for name, (_, *probes) in found.items():
+        for probe in probes:
+            scores = {other: cosine(probe, references[0]) for other, references in found.items()}
+            assert max(scores, key=lambda other: scores[other]) == name
+            assert scores[name] >= encoder.space.threshold
+    for one, other in itertools.permutations(found, 2):
+        for first, second in itertools.product(found[one], found[other]):
+            assert cosine(first, second) < encoder.space.threshold - 0.1
+
+
+def test_the_two_preprocessings_are_two_embedding_spaces(pair: Path) -> None:
+    aligned, padded = (open_encoder(pair, kind).space for kind in KINDS)
+    assert aligned.digest != padded.digest
+    assert (aligned.name, padded.name) == (f"legacy:{pair}", f"legacy-padded-crop:{pair}")
+    assert (aligned.dimension, aligned.metric) == (padded.dimension, padded.metric) == (128, "cosine")
+    assert padded.threshold == THRESHOLDS["padded-crop"] == 0.3
+
+
+def test_padded_crops_are_embedded_as_the_network_gives_them(pair: Path) -> None:
+    """Run by OpenCV on the crops that test_padded_crop.py checks; the network's own scaling is 127.5."""
+    encoder = open_encoder(pair, "legacy-padded-crop")
+    image = photograph("groups", "two_people.jpg")
+    faces = encoder.detect(image)
+    crops = encoder.align(image, faces)
+    assert all(np.array_equal(crop, padded_crop(image, face.box)) for crop, face in zip(crops, faces, strict=True))
+    network = cv2.dnn.readNetFromONNX(str(pair / "mobilefacenet.onnx"))
+    for embedding, crop in zip(encoder.embed(crops), crops, strict=True):
+        network.setInput((crop.transpose(2, 0, 1)[None] - np.float32(127.5)) / np.float32(127.5))
+        expected = network.forward()[0]
+        assert np.allclose(embedding, expected, atol=1e-3 * np.abs(expected).max())
+        assert np.linalg.norm(embedding) > 1.5
+
+
+def test_a_face_that_reaches_beyond_the_picture_is_left_out_of_padded_crops_only(pair: Path) -> None:
+    image = photograph("hard", "obama_partial_face.jpg")
+    assert [len(open_encoder(pair, kind).detect(image)) for kind in KINDS] == [1, 0]
+
+
+def test_faces_of_several_pictures_are_embedded_as_alone(pair: Path) -> None:
+    encoder = open_encoder(pair)
+    images = [photograph("groups", "two_people.jpg"), photograph("people", "rose_leslie", "1.jpg")]
+    crops = [crop for image in images for crop in encoder.align(image, encoder.detect(image))]
+    together = encoder.embed(crops)
+    assert len(together) == 3
+    for crop, embedding in zip(crops, together, strict=True):
+        assert cosine(embedding, encoder.embed([crop])[0]) > 0.99999
+
+
+def test_a_converted_pair_is_an_encoder(tmp_path: Path) -> None:
+    encoder = open_encoder(converted(tmp_path))
+    assert encoder.space.dimension == 16
+    image = np.random.default_rng(3).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    faces = encoder.detect(image)
+    assert faces
+    assert [embedding.shape for embedding in encoder.embed(encoder.align(image, faces))] == [(16,)] * len(faces)
+    encoder.close()
+
+
+def test_the_embedding_space_goes_by_the_mxnet_files_and_not_by_their_conversion(tmp_path: Path) -> None:
+    first, second = (open_encoder(converted(tmp_path / place)).space for place in ("one", "other"))
+    assert first.digest == second.digest
+    changed = converted(tmp_path / "third", "retinaface_mnet025_v2")
+    assert open_encoder(changed).space.digest != first.digest
+
+
+def test_a_folder_of_the_data_folder_is_found_by_its_name(tmp_path: Path) -> None:
+    shutil.move(converted(tmp_path), tmp_path / "data" / "models" / "ours")
+    encoder = load_encoder("legacy:ours", Settings(data_dir=tmp_path / "data"))
+    assert encoder.space.name == "legacy:ours"
+
+
+def test_a_folder_that_is_not_there_is_named_with_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=r"'nowhere': looked for nowhere, .*models"):
+        load_encoder("legacy:nowhere", Settings(data_dir=tmp_path))
+    with pytest.raises(InvalidSettings, match="looked for"):
+        load_encoder("legacy:", Settings(data_dir=tmp_path))
+
+
+def test_an_mxnet_folder_has_to_be_converted_first(tmp_path: Path) -> None:
+    converted(tmp_path)
+    with pytest.raises(InvalidModel, match=r"convert it first: face-identity models convert .*arcface_mfn_v1"):
+        open_encoder(tmp_path / "models" / "arcface_mfn_v1")
+
+
+@pytest.mark.parametrize(
+    ("missing", "what"),
+    [("retinaface_mnet025_v1", "0 models .* detector"), ("arcface_mfn_v1", "0 models .* recognizer")],
+)
+def test_a_missing_half_is_named(tmp_path: Path, missing: str, what: str) -> None:
+    folder = converted(tmp_path)
+    shutil.rmtree(folder / missing)
+    with pytest.raises(InvalidModel, match=what):
+        open_encoder(folder)
+
+
+def test_two_detectors_are_one_too_many(tmp_path: Path) -> None:
+    folder = converted(tmp_path)
+    shutil.copytree(folder / "retinaface_mnet025_v1", folder / "another")
+    with pytest.raises(InvalidModel, match=r"2 models .* detector, not one: another/model.onnx, retinaface_mnet025_v1"):
+        open_encoder(folder)
+
+
+def test_networks_for_other_tasks_may_lie_beside_them(tmp_path: Path) -> None:
+    folder = converted(tmp_path)
+    network, outputs = families.genderage(4)
+    convert_folder(network.save(tmp_path / "genderage_v1", outputs), folder)
+    assert open_encoder(folder).space.dimension == 16
+
+
+def test_a_damaged_network_is_refused_when_the_program_starts(tmp_path: Path) -> None:
+    folder = converted(tmp_path)
+    path = folder / "arcface_mfn_v1" / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(InvalidModel, match="is not the file that its manifest describes"):
+        open_encoder(folder)
