@@ -15,10 +15,11 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from service.api.routers import ROUTERS
 from service.compat.legacy.mount import mount_legacy
@@ -89,6 +90,11 @@ def serve(settings: Settings) -> None:
         **server_options(settings),
     )
     listening = _listen(config)
+    if settings.env == "development":
+        _say_serving(listening, settings)
+        config.reload_dirs = [Path(__file__).parent]
+        ChangeReload(config, uvicorn.Server(config).run, [listening]).run()
+        return
     if settings.server_workers == 1:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve_alone(settings, config, listening))
