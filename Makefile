@@ -1,6 +1,6 @@
-# The front doors. Each needs only Python 3.11 or newer, make, and a package index; `make` alone lists them.
+# The front doors. Each needs only Python 3.11 or newer, make, and a package index; `make` alone installs and lists them.
 SHELL := /bin/bash
-.DEFAULT_GOAL := help
+.DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 # Parts of a target go in order: the installation first.
 .NOTPARALLEL:
@@ -18,7 +18,9 @@ MXNET_REQUIREMENTS := benchmarks/parity/mxnet_side/requirements.txt
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo run test test-long lint bench parity constraints clean
+.PHONY: all help setup-env install demo run test test-long lint bench parity constraints clean
+
+all: install help
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -37,6 +39,9 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	    $(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless && \
 	    $(BIN)/python -m pip install --quiet --no-deps -c constraints.txt opencv-python-headless; }
 	@touch $(INSTALLED)
+
+setup-env: ## Writes .env with every setting and its default, where there is none yet
+	@if [ -e .env ]; then echo ".env is there already and is left as it is"; else cp .env.example .env && echo ".env is written; change in it what you need"; fi
 
 demo: install ## People enrolled from photographs and recognized in other pictures
 	$(BIN)/face-identity demo
