@@ -15,6 +15,18 @@ from service.encoder.contract import Image
 from service.encoder.sessions import Session
 from service.errors import InvalidModel
 
+_WIDE_THRESHOLD = 0.4
+_NARROW_THRESHOLD = 0.45
+_WIDE_DIMENSION = 512
+
+
+def default_threshold(dimension: int) -> float:
+    """Cosine from which two aligned faces count as the same person.
+
+    Networks of fewer than 512 numbers spread strangers wider (docs/decisions/0004-encoders-and-thresholds.md).
+    """
+    return _WIDE_THRESHOLD if dimension >= _WIDE_DIMENSION else _NARROW_THRESHOLD
+
 
 class ArcfaceRecognizer:
     """One recognition network. `embed` may be called by several threads at a time."""

@@ -11,17 +11,12 @@ import numpy as np
 
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.alignment import aligned_crop
-from service.encoder.arcface import ArcfaceRecognizer, batched_model
+from service.encoder.arcface import ArcfaceRecognizer, batched_model, default_threshold
 from service.encoder.contract import GPU_BATCHES, PROCESSOR_BATCHES, BatchShape, DetectedFace, Image
 from service.encoder.detections import faces_of
 from service.encoder.packs import ModelFile, Pack, load_onnx
 from service.encoder.scrfd import ScrfdDetector
 from service.encoder.sessions import PROCESSOR, Device, open_session
-
-WIDE_THRESHOLD = 0.4
-NARROW_THRESHOLD = 0.45
-"""Cosine from which two faces count as the same person: networks of 512 numbers and more, and of fewer, whose
-strangers spread wider (docs/decisions/0004-encoders-and-thresholds.md)."""
 
 _PREPROCESSING = "insightface: scrfd 0.5, 5 landmarks, arcface template, RGB"
 
@@ -45,8 +40,7 @@ class InsightfaceEncoder:
         self._recognizer_device = recognizer_device
         self._recognizer = ArcfaceRecognizer(session, recognition.mean, recognition.std)
         dimension = self._recognizer.dimension
-        threshold = WIDE_THRESHOLD if dimension >= 512 else NARROW_THRESHOLD
-        self._space = EmbeddingSpace(name, _digest(pack), dimension, "cosine", threshold)
+        self._space = EmbeddingSpace(name, _digest(pack), dimension, "cosine", default_threshold(dimension))
 
     @property
     def space(self) -> EmbeddingSpace:

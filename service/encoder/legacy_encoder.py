@@ -13,7 +13,7 @@ import numpy as np
 
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.alignment import aligned_crop
-from service.encoder.arcface import ArcfaceRecognizer, batched_model
+from service.encoder.arcface import ArcfaceRecognizer, batched_model, default_threshold
 from service.encoder.contract import GPU_BATCHES, PROCESSOR_BATCHES, BatchShape, DetectedFace, Image
 from service.encoder.detections import faces_of
 from service.encoder.legacy_models import LegacyModels, Recognition
@@ -25,8 +25,8 @@ from service.errors import InvalidModel
 
 Preprocessing = Literal["aligned", "padded-crop"]
 
-THRESHOLDS: dict[Preprocessing, float] = {"aligned": 0.4, "padded-crop": 0.3}
-"""Cosine similarity from which two faces count as the same person; 0.3 is what the legacy recognizer asked."""
+PADDED_THRESHOLD = 0.3
+"""Cosine of two padded crops from which the legacy recognizer took them for the same person."""
 
 _DESCRIBED = "legacy: retinaface 0.5, nms 0.4, RGB"
 
@@ -52,8 +52,9 @@ class LegacyEncoder:
             raise InvalidModel(
                 f"{recognition.path.name} takes {self._recognizer.side} pixels; padded crops have {SIDE}"
             )
-        digest = _digest(models, preprocessing)
-        self._space = EmbeddingSpace(name, digest, self._recognizer.dimension, "cosine", THRESHOLDS[preprocessing])
+        dimension = self._recognizer.dimension
+        threshold = default_threshold(dimension) if preprocessing == "aligned" else PADDED_THRESHOLD
+        self._space = EmbeddingSpace(name, _digest(models, preprocessing), dimension, "cosine", threshold)
 
     @property
     def space(self) -> EmbeddingSpace:

@@ -10,7 +10,7 @@ import pytest
 
 from service.encoder.contract import Encoder, Image
 from service.encoder.images import decode_image
-from service.encoder.legacy_encoder import THRESHOLDS
+from service.encoder.legacy_encoder import PADDED_THRESHOLD
 from service.encoder.loading import load_encoder
 from service.encoder.mxnet.conversion import convert_folder
 from service.encoder.padded_crop import padded_crop
@@ -79,7 +79,7 @@ def test_the_two_preprocessings_are_two_embedding_spaces(pair: Path) -> None:
     assert aligned.digest != padded.digest
     assert (aligned.name, padded.name) == (f"legacy:{pair}", f"legacy-padded-crop:{pair}")
     assert (aligned.dimension, aligned.metric) == (padded.dimension, padded.metric) == (128, "cosine")
-    assert padded.threshold == THRESHOLDS["padded-crop"] == 0.3
+    assert padded.threshold == PADDED_THRESHOLD == 0.3
 
 
 def test_padded_crops_are_embedded_as_the_network_gives_them(pair: Path) -> None:

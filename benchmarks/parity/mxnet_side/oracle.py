@@ -10,8 +10,11 @@ import time
 import traceback
 
 import decoding
-import mxnet as mx
 import numpy as np
+
+if not hasattr(np, "bool"):  # MXNet 1.9.1 asks for a name that NumPy dropped in 1.24; with it 1.26 works too
+    np.bool = bool
+import mxnet as mx
 
 logging.disable(logging.WARNING)
 AUXILIARY = ("moving_mean", "moving_var", "running_mean", "running_var")
