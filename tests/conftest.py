@@ -1,8 +1,10 @@
 """One migrated PostgreSQL for the run (embedded, or a fresh database on DATABASE_URL) and tenants of each test."""
 
 import os
+import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -17,10 +19,13 @@ pytest_plugins = ["tests.support.server"]
 
 
 @pytest.fixture(scope="session")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of a service of this test run's own, with the fake encoder."""
-    folder = tmp_path_factory.mktemp("data")
-    return Settings(_env_file=None, data_dir=folder, database_url=fresh_database(), encoder="fake")
+def settings() -> Iterator[Settings]:
+    """Settings of a service of this test run's own, with the fake encoder.
+
+    Not in pytest's own folder: that is closed to other users whenever another run begins, and PostgreSQL is one.
+    """
+    with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
+        yield Settings(_env_file=None, data_dir=Path(folder), database_url=fresh_database(), encoder="fake")
 
 
 def fresh_database() -> str | None:

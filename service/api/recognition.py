@@ -17,6 +17,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 from service.gallery.search import Candidate
+from service.http.bodies import MAXIMUM_JSON_BYTES, Vector
 from service.http.callers import GalleryName
 from service.http.documentation import body_of, problems
 from service.http.probes import read_probes
@@ -205,7 +206,7 @@ async def verify(
         picture = await picture_of(request)
         found = await verify_picture(session, service.encoders, gallery, person, picture, threshold=threshold)
     else:
-        probe = await _one_probe(request, service.settings.maximum_request_bytes)
+        probe = await _one_probe(request)
         found = await verify_embedding(session, gallery, person, probe, threshold=threshold)
     return VerificationShape.of(found)
 
@@ -226,8 +227,8 @@ async def compare(
     )
 
 
-async def _one_probe(request: Request, limit_bytes: int) -> list[float]:
-    probes = await read_probes(request, limit_bytes)
+async def _one_probe(request: Request) -> Vector:
+    probes = await read_probes(request, MAXIMUM_JSON_BYTES)
     if len(probes) != 1:
         raise InvalidRequest("embeddings: verification takes one")
     return probes[0]

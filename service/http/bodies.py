@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from fastapi import Request
 
 from service.errors import InvalidEmbedding, InvalidRequest, PayloadTooLarge, RequestTimedOut, UnsupportedMediaType
@@ -20,8 +22,11 @@ SILENCE_SECONDS = 30.0
 LEAST_BYTES_PER_SECOND = 1024
 """On the average, once a body has been waited for as long as a silence may be."""
 IN_THREAD_FROM_BYTES = 128 * 1024
+MAXIMUM_VECTOR_BYTES = 256 * 1024  # 4,000 numbers of 64 bytes
+NOT_FINITE = "a number is too great to be finite"
 MAXIMUM_DETAIL_LENGTH = 300  # it may hold the name of a field that the client made up
 T = TypeVar("T")
+Vector = npt.NDArray[np.float64]
 _NOT_FINITE = re.compile(rb"[\[,:\s]-?(?:NaN|nan|Infinity|inf)")
 
 
@@ -68,19 +73,27 @@ async def chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
+async def read_body(request: Request, limit_bytes: int) -> bytes | bytearray:
     """The whole body, of at most `limit_bytes`."""
-    return b"".join([chunk async for chunk in chunks(request, limit_bytes)])
+    pieces = chunks(request, limit_bytes)
+    body: bytes | bytearray = await anext(pieces, b"")
+    async for piece in pieces:
+        body = bytearray(body) if isinstance(body, bytes) else body
+        body += piece
+    return body
 
 
 async def read_json(request: Request, kind: type[T], limit_bytes: int = MAXIMUM_JSON_BYTES) -> T:
     """The body as a msgspec `kind`; UnsupportedMediaType where it is not declared as JSON."""
     if not is_json(request):
         raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
-    return decode_json(await read_body(request, limit_bytes), kind)
+    body = await read_body(request, limit_bytes)
+    if len(body) < IN_THREAD_FROM_BYTES:
+        return decode_json(body, kind)
+    return await asyncio.to_thread(decode_json, body, kind)
 
 
-def decode_json(body: bytes, kind: type[T]) -> T:
+def decode_json(body: bytes | bytearray, kind: type[T]) -> T:
     """Strict JSON as a msgspec `kind`; InvalidRequest or InvalidEmbedding says where it is wrong, never what it is."""
     try:
         return msgspec.json.decode(body, type=kind)
@@ -92,32 +105,43 @@ def decode_json(body: bytes, kind: type[T]) -> T:
         raise InvalidRequest("the JSON is nested too deeply") from None
 
 
-async def decode_vectors(vectors: list[msgspec.Raw], field: str) -> list[list[float]]:
-    """Each raw JSON list as numbers; a lot of them in a thread, which lets others run between two lists."""
+async def decode_vectors(vectors: list[msgspec.Raw], field: str) -> list[Vector]:
+    """Each raw JSON list as float64; a lot of them in a thread, which lets others run between two lists.
+
+    `field` is what they are called in an InvalidEmbedding, which also refuses a list longer than any embedding.
+    """
     if sum(len(vector) for vector in vectors) < IN_THREAD_FROM_BYTES:
         return _decode_vectors(vectors, field)
     return await asyncio.to_thread(_decode_vectors, vectors, field)
 
 
-def _decode_vectors(vectors: list[msgspec.Raw], field: str) -> list[list[float]]:
+def _decode_vectors(vectors: list[msgspec.Raw], field: str) -> list[Vector]:
     decode = msgspec.json.Decoder(list[float]).decode
     decoded = []
     for position, vector in enumerate(vectors):
+        place = field.format(position)
+        if len(vector) > MAXIMUM_VECTOR_BYTES:
+            raise InvalidEmbedding(f"{place} is longer than any embedding")
         try:
-            decoded.append(decode(vector))
+            decoded.append(np.array(decode(vector), np.float64))
         except msgspec.ValidationError as error:
-            raise InvalidEmbedding(str(error).replace("$", f"{field}[{position}]")) from None
+            message = _worded(str(error)).replace("$", place)
+            raise InvalidEmbedding(message if place in message else f"{message} - at `{place}`") from None
     return decoded
 
 
 def _misfit(message: str) -> InvalidRequest:
-    message = message[:MAXIMUM_DETAIL_LENGTH].replace("$.", "").replace("`$`", "the body")
-    if "Number out of range" in message:
-        return InvalidEmbedding(message.replace("Number out of range", "a number is too great to be finite"))
-    return InvalidEmbedding(message) if "embedding" in message.partition(" - at ")[2] else InvalidRequest(message)
+    message = _worded(message).replace("$.", "").replace("`$`", "the body")
+    is_of_embedding = NOT_FINITE in message or "embedding" in message.partition(" - at ")[2]
+    return InvalidEmbedding(message) if is_of_embedding else InvalidRequest(message)
 
 
-def _no_json(body: bytes, error: Exception) -> InvalidRequest:
+def _worded(message: str) -> str:
+    """msgspec's words, which hold fields and types but no values, cut short and with one of them explained."""
+    return message[:MAXIMUM_DETAIL_LENGTH].replace("Number out of range", NOT_FINITE)
+
+
+def _no_json(body: bytes | bytearray, error: Exception) -> InvalidRequest:
     if not body.strip():
         return InvalidRequest("the body is empty")
     if _NOT_FINITE.search(body):
@@ -129,6 +153,6 @@ def _too_large(limit_bytes: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"the body may have {limit_bytes} bytes", limit_bytes=limit_bytes)
 
 
-def as_plain(body: bytes) -> Any:
+def as_plain(body: bytes | bytearray) -> Any:
     """Strict JSON as plain Python objects."""
     return decode_json(body, object)

@@ -6,13 +6,13 @@ import msgspec
 from fastapi import Request
 
 from service.errors import InvalidRequest
-from service.http.bodies import decode_vectors, read_json
+from service.http.bodies import Vector, decode_vectors, read_json
 
 MAXIMUM_PROBES = 1000
 
 
 class _Probes(msgspec.Struct, forbid_unknown_fields=True):
-    embedding: list[float] | None = None
+    embedding: msgspec.Raw = msgspec.Raw(b"null")  # read later: it may be long
     embeddings: list[msgspec.Raw] | None = None
 
 
@@ -23,14 +23,15 @@ class NewReference(msgspec.Struct, forbid_unknown_fields=True):
     source: Any = None
 
 
-async def read_probes(request: Request, limit_bytes: int) -> list[list[float]]:
+async def read_probes(request: Request, limit_bytes: int) -> list[Vector]:
     """The probes of `{"embedding": [...]}` or `{"embeddings": [[...], ...]}`, 1 to 1,000 of them."""
     body = await read_json(request, _Probes, limit_bytes)
-    if (body.embedding is None) == (body.embeddings is None):
+    has_one = bytes(body.embedding) != b"null"
+    if has_one == (body.embeddings is not None):
         raise InvalidRequest("send either embedding or embeddings")
-    if body.embedding is not None:
-        return [body.embedding]
+    if has_one:
+        return await decode_vectors([body.embedding], "embedding")
     vectors = body.embeddings or []
     if not 1 <= len(vectors) <= MAXIMUM_PROBES:
         raise InvalidRequest(f"embeddings: {len(vectors)} where 1 to {MAXIMUM_PROBES} are taken")
-    return await decode_vectors(vectors, "embeddings")
+    return await decode_vectors(vectors, "embeddings[{}]")

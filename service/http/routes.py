@@ -89,7 +89,7 @@ class StrictRequest(Request):
         if not is_json(request):
             raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
         strict = cls(request.scope, request.receive)
-        strict._body = await read_body(request, MAXIMUM_JSON_BYTES)
+        strict._body = bytes(await read_body(request, MAXIMUM_JSON_BYTES))
         strict._parsed = as_plain(strict._body)
         return strict
 

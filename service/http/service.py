@@ -1,5 +1,6 @@
 """What a running server holds: settings, open database, loaded encoders. Made by `app.py`, read by routes."""
 
+import asyncio
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
@@ -24,6 +25,11 @@ class Service:
     def readiness(self) -> Readiness:
         """Whether the database can be worked with."""
         return Readiness(self.database.logins)
+
+    @cached_property
+    def streams(self) -> asyncio.Semaphore:
+        """Turns of streamed answers, each of which holds a connection: half of the pool's."""
+        return asyncio.Semaphore(max(1, self.settings.database_pool_size // 2))
 
 
 def service_of(request: Request) -> Service:

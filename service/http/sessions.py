@@ -23,8 +23,12 @@ async def request_session(request: Request) -> AsyncIterator[AsyncSession]:
 
 
 async def reading_session(request: Request) -> AsyncIterator[AsyncSession]:
-    """The caller's session for as long as a streamed answer takes; never committed."""
-    async with tenant_session(service_of(request).database.engine, current_caller(request).tenant_id) as session:
+    """The caller's session for as long as a streamed answer takes; never committed.
+
+    A stream waits for its turn, so that slow readers never hold every connection of the pool.
+    """
+    service = service_of(request)
+    async with service.streams, tenant_session(service.database.engine, current_caller(request).tenant_id) as session:
         yield session
 
 

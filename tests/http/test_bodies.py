@@ -44,7 +44,7 @@ async def staff(client: httpx.AsyncClient) -> httpx.AsyncClient:
         (b'{"embedding": [1, 2', "invalid-request", "truncated"),
         (b"", "invalid-request", "empty"),
         (b"[" * 100_000, "invalid-request", "object"),
-        (b'{"embedding": ' + b"[" * 100_000, "invalid-embedding", "embedding[0]"),
+        (b'{"embedding": ' + b"[" * 100_000, "invalid-request", "nested"),
         (b"\xff\xfe", "invalid-request", "JSON"),
     ],
 )
