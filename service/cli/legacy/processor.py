@@ -5,12 +5,9 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from service.cli.encoders import encoders_named
 from service.cli.files import read_file
 from service.cli.legacy.arguments import processor_arguments
-from service.cli.legacy.datasets import Dataset, read_dataset
 from service.cli.legacy.showing import Screen, show
 from service.cli.output import remark, write_json
 from service.cli.workplace import read_settings
@@ -21,8 +18,8 @@ from service.encoder.contract import DetectedFace, Image
 from service.encoder.drawing import annotate
 from service.encoder.encoders import Encoders
 from service.errors import NotFound
-from service.identity.legacy_recognition import legacy_space, winner_of
-from service.identity.legacy_vote import count_votes_in_memory
+from service.identity.in_memory import References, read_references
+from service.identity.legacy_recognition import legacy_space
 from service.telemetry import configure_logging
 
 Faces = list[tuple[DetectedFace, str | int]]
@@ -36,30 +33,27 @@ def main(arguments: Sequence[str]) -> None:
         configure_logging("DEBUG")
     with encoders_named(settings, given.encoder or settings.legacy_encoder) as encoders:
         space = legacy_space(encoders, None)
-        dataset = read_dataset(given.dataset, space) if given.type == "recognition" else None
-        analyst = Analyst(encoders, space, dataset)
+        references = read_references(Path(given.dataset), space) if given.type == "recognition" else None
+        analyst = Analyst(encoders, space, references)
         asyncio.run(_watch(given, analyst) if given.live and not given.image else _analyze(given, analyst))
 
 
 class Analyst:
-    """Finds faces, and their labels where there is a dataset."""
+    """Finds faces, and their labels where there are references."""
 
-    def __init__(self, encoders: Encoders, space: EmbeddingSpace, dataset: Dataset | None) -> None:
+    def __init__(self, encoders: Encoders, space: EmbeddingSpace, references: References | None) -> None:
         self.encoders = encoders
         self._space = space
-        self._dataset = dataset
+        self._references = references
 
     async def faces_of(self, picture: Image) -> Faces:
         """Each face with its label, or with its place where nobody is asked for."""
-        if self._dataset is None:
+        if self._references is None:
             found = await self.encoders.detect(self._space, picture)
             return [(face, place) for place, face in enumerate(found)]
         encoded = await self.encoders.encode(self._space, picture)
-        if not encoded:
-            return []
-        probes = np.array([face.embedding for face in encoded], dtype=np.float64)
-        votes = count_votes_in_memory(self._dataset.labels, self._dataset.embeddings, probes, self._space)
-        return [(face.face, winner_of(one) or NOBODY) for face, one in zip(encoded, votes, strict=True)]
+        names = self._references.vote([face.embedding for face in encoded])
+        return [(face.face, name or NOBODY) for face, name in zip(encoded, names, strict=True)]
 
 
 async def _analyze(given: argparse.Namespace, analyst: Analyst) -> None:

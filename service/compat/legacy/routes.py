@@ -85,6 +85,8 @@ async def stream() -> None:
 
 
 async def _form(request: Request, *names: str) -> Form:
+    """The form's fields of these names; an overloaded server says so before anything is read."""
+    service_of(request).encoders.check_load()
     settings = service_of(request).settings
     limits = dict.fromkeys(names, settings.maximum_image_bytes)
     limits |= {name: MAXIMUM_TEXT_BYTES for name in ("key", "gallery") if name in names}

@@ -1,0 +1,121 @@
+"""The recognizer as a module: faces in arrays, without a server and without a database.
+
+`from service import Recognizer`; three examples are in docs/as-a-module.md.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from service.embedding import EmbeddingSpace
+from service.encoder.contract import DetectedFace, EncodedFace, Image
+from service.encoder.images import ImageLimits, decode_image
+from service.encoder.loading import load_encoder
+from service.errors import InvalidRequest, NoFaceFound
+from service.identity.in_memory import References, read_references
+from service.settings import Settings
+
+Picture = Image | bytes | Path
+"""Pixels of shape (height, width, 3), RGB, uint8; or an image file, as its content or its path."""
+
+
+@dataclass(frozen=True)
+class RecognizedFace:
+    """A face and whose it is; `name` is None where it is nobody's of the references.
+
+    `similarity` of 0..1 is that of the most similar reference.
+    """
+
+    face: DetectedFace
+    name: str | None
+    similarity: float
+
+
+class Recognizer:
+    """One encoder, used from one thread at a time or from several. Close it, or use it in a `with`."""
+
+    def __init__(
+        self, encoder: str | None = None, *, detection_device: int | None = None, recognition_device: int | None = None
+    ) -> None:
+        """`encoder` as in ENCODER, devices -1 for the processor and 0..N for a GPU; None: what the settings say."""
+        given = {"detector_load_device": detection_device, "recognizer_load_device": recognition_device}
+        settings = Settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+        name = encoder if encoder is not None else settings.encoder.partition(",")[0].strip()
+        self._encoder = load_encoder(name, settings)
+        self._limits = ImageLimits(settings.maximum_image_bytes, settings.maximum_image_pixels)
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The embedding space of every embedding that it gives."""
+        return self._encoder.space
+
+    def detect(self, picture: Picture) -> list[DetectedFace]:
+        """Every face, largest first."""
+        return self._encoder.detect(self._pixels(picture))
+
+    def encode(self, picture: Picture) -> list[EncodedFace]:
+        """Every face with its embedding, float32 of shape (dimension,), largest first."""
+        pixels = self._pixels(picture)
+        faces = self._encoder.detect(pixels)
+        embeddings = self._encoder.embed(self._encoder.align(pixels, faces)) if faces else []
+        return [EncodedFace(face, embedding) for face, embedding in zip(faces, embeddings, strict=True)]
+
+    def enroll(self, people: Mapping[str, Iterable[Picture]]) -> References:
+        """The largest face of each person's pictures; NoFaceFound names the person and the picture's place."""
+        named = []
+        for name, pictures in people.items():
+            for place, picture in enumerate(pictures):
+                found = self.encode(picture)
+                if not found:
+                    raise NoFaceFound(f"picture {place} (counted from 0) of {name!r} shows no face")
+                named.append((name, found[0].embedding))
+        return References.of(self.space, named)
+
+    def read_references(self, path: str | Path) -> References:
+        """The references in a dataset file of any shape; InvalidDataset names the row of what is wrong."""
+        return read_references(Path(path), self.space)
+
+    def recognize(
+        self, picture: Picture, references: References, *, threshold: float | None = None, legacy_vote: bool = False
+    ) -> list[RecognizedFace]:
+        """Whose each face is, largest first: the nearest reference's from `threshold` on (None: the space's own).
+
+        With `legacy_vote` the name with the most references of cosine above 0.3, as the legacy recognizer decided.
+        """
+        references.check_space(self.space)
+        encoded = self.encode(picture)
+        probes = [face.embedding for face in encoded]
+        least = self.space.threshold if threshold is None else threshold
+        nearest = references.nearest(probes)
+        names = references.vote(probes) if legacy_vote else [name if near >= least else None for name, near in nearest]
+        return [
+            RecognizedFace(face.face, name or None, near)
+            for face, name, (_, near) in zip(encoded, names, nearest, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Let go of the models."""
+        self._encoder.close()
+
+    def __enter__(self) -> "Recognizer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _pixels(self, picture: Picture) -> Image:
+        if isinstance(picture, Path):
+            picture = picture.read_bytes()
+        if isinstance(picture, bytes):
+            return decode_image(picture, self._limits)
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+            raise InvalidRequest(
+                f"a picture is an array of uint8 and shape (height, width, 3), RGB; this one is {picture.dtype} "
+                f"of shape {picture.shape}"
+            )
+        return np.ascontiguousarray(picture)
