@@ -61,6 +61,15 @@ _MAKE = text(f"""
 """)  # noqa: S608 - a piece of this room only
 
 
+_LOADS = 77_126_341  # any number of our own, beside the gallery's
+_BEGIN = text("SELECT pg_advisory_xact_lock(:loads, :gallery)")
+
+
+async def begin_load(session: AsyncSession, gallery: Gallery) -> None:
+    """Wait until no other load of several batches into the gallery runs: two would wait for each other's people."""
+    await session.execute(_BEGIN, {"loads": _LOADS, "gallery": gallery.id})
+
+
 async def add_references(session: AsyncSession, gallery: Gallery, rows: Sequence[ReferenceRow]) -> BulkResult:
     """Add one batch; everything is checked before anything is written. Metadata is taken for people that are made."""
     faces = [prepare_face(row.values, gallery.space, row.source) for row in rows]

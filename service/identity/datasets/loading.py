@@ -13,7 +13,7 @@ from typing import BinaryIO
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.gallery.galleries import Gallery
-from service.gallery.loading import ReferenceRow, add_references
+from service.gallery.loading import ReferenceRow, add_references, begin_load
 from service.identity.datasets.reading import read_rows
 from service.identity.datasets.shapes import Shape, recognize_shape
 
@@ -38,6 +38,7 @@ async def import_dataset(
     """Load a file of any shape; the caller commits. InvalidDataset names the place of what is wrong.
 
     People are found by external id, else by name, else made. A label's references are added to those there are.
+    One load into a gallery is written at a time.
     """
     with open_file() as file:
         shape = await asyncio.to_thread(recognize_shape, file)
@@ -47,6 +48,7 @@ async def import_dataset(
             await progress(0, total)
     with open_file() as file:
         await asyncio.to_thread(recognize_shape, file)
+        await begin_load(session, gallery)
         people = faces = 0
         async for batch in batches(read_rows(file, shape, gallery.space)):
             added = await add_references(session, gallery, batch)

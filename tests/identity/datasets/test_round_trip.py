@@ -1,5 +1,6 @@
 """Import and export in a real gallery: no bit of a float is lost, and what was exported once is exported again."""
 
+import asyncio
 import io
 import json
 
@@ -142,6 +143,26 @@ async def test_a_file_of_many_batches_keeps_its_order(session: AsyncSession) -> 
     exported = await export(session, gallery, "dataset")
     assert _numbers(exported, "dataset").tobytes() == values.tobytes()
     assert [label for label, _ in json.loads(exported)] == [f"person {place % 50}" for place in range(len(values))]
+
+
+async def test_imports_of_the_same_people_at_once_wait_for_each_other(
+    session: AsyncSession, database: Database, tenant_id: int
+) -> None:
+    """Their batches name the same people in opposite order: side by side each would wait for the other."""
+    gallery = await make_gallery(session)
+    await session.commit()
+    rows = [(f"person {place}", [1.0, 2.0, float(place)]) for place in range(3 * loading.BATCH_ROWS)]
+
+    async def load_alone(content: bytes) -> int:
+        async with tenant_session(database.engine, tenant_id) as own:
+            result = await load(own, gallery, content)
+            await own.commit()
+            return result.faces
+
+    files = [dataset_of(rows), dataset_of(rows[::-1])] * 2
+    assert await asyncio.gather(*map(load_alone, files)) == [len(rows)] * 4
+    counts = await gallery_counts(session, gallery)
+    assert (counts.people, counts.faces) == (len(rows), 4 * len(rows))
 
 
 async def test_an_import_adds_to_the_people_there_are(session: AsyncSession) -> None:
