@@ -1,7 +1,7 @@
 """InsightFace packs on this machine: where a name or folder is looked for, and which of its files do what.
 
-A pack is never downloaded here. Both layouts are read: loose ONNX files told apart by their inputs and outputs, as
-insightface does it, and folders with a manifest of version 2.
+A pack is never downloaded here. Two layouts are read: loose ONNX files told apart by their inputs and outputs, as
+insightface does it, and folders with a manifest (version 2, or InsightFace Server's version 1).
 """
 
 import hashlib
@@ -19,7 +19,7 @@ TASKS: tuple[Task, ...] = ("detection", "recognition")
 
 CAUTION = (
     "InsightFace's public weights are for non-commercial research only, so they are never downloaded without being "
-    "asked for: see face-identity models install"
+    "asked for by name: face-identity models install"
 )
 
 
@@ -46,12 +46,17 @@ def find_pack(name: str, data_dir: Path) -> Pack:
     """The pack in the folder `name`, or of that name; InvalidSettings says where it was looked for."""
     if not name:
         raise InvalidSettings("ENCODER: insightface: needs the name or folder of a pack behind it")
-    places = [Path(name).expanduser(), data_dir / "models" / name, Path.home() / ".insightface" / "models" / name]
+    places = pack_places(name, data_dir)
     for place in places:
         if place.is_dir():
             return read_pack(place)
     looked = ", ".join(str(place) for place in places)
     raise InvalidSettings(f"no InsightFace pack {name!r}: looked for the folders {looked}. {CAUTION}")
+
+
+def pack_places(name: str, data_dir: Path) -> tuple[Path, ...]:
+    """Where a pack is looked for, in this order: as a folder, among the installed ones, among insightface's own."""
+    return Path(name).expanduser(), data_dir / "models" / name, Path.home() / ".insightface" / "models" / name
 
 
 def read_pack(folder: Path) -> Pack:
@@ -75,7 +80,17 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InvalidModel(f"{path} is not readable JSON") from None
-    return manifest if isinstance(manifest, dict) and manifest.get("manifest_version") == 2 else None
+    if not isinstance(manifest, dict):
+        return None
+    if manifest.get("manifest_version") == 1 and isinstance(manifest.get("files"), dict):
+        return _as_version_2(manifest)
+    return manifest if manifest.get("manifest_version") == 2 else None
+
+
+def _as_version_2(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What InsightFace Server's installer writes: two files, scaled as usual."""
+    files = manifest["files"]
+    return {"tasks": {"detection": {"file": files.get("detector")}, "recognition": {"file": files.get("recognizer")}}}
 
 
 def _manifest_pack(folder: Path, manifest: dict[str, Any]) -> Pack:
