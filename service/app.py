@@ -58,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=functools.partial(_running, settings),
         redirect_slashes=False,
         generate_unique_id_function=operation_id,
+        docs_url=None,
         redoc_url=None,
     )
     install_problems(app)

@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 
 from service.errors import ServiceError, title_of
 from service.http.problems import MEDIA_TYPE, TYPE_PREFIX
+from service.http.reference import CONTENT_SECURITY_POLICY, render_reference
 
 SECURITY: list[dict[str, list[str]]] = [{"ApiKey": []}, {"Bearer": []}]
 OPERATOR_SECURITY: list[dict[str, list[str]]] = [{"OperatorApiKey": []}, {"OperatorBearer": []}]
@@ -60,14 +62,19 @@ def operation_id(route: APIRoute) -> str:
 
 
 def document(app: FastAPI) -> None:
-    """Let `app` describe keys and problems in its OpenAPI document."""
+    """Let `app` describe keys and problems in its OpenAPI document, and show it at `/docs`."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _describe(app)
         return app.openapi_schema
 
+    async def reference(_: Request) -> Response:
+        headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
+        return HTMLResponse(render_reference(openapi()), headers=headers)
+
     app.openapi = openapi  # type: ignore[method-assign]
+    app.add_route("/docs", reference, include_in_schema=False)
 
 
 def body_of(*, pictures: str | None = None, json: dict[str, Any] | None = None) -> dict[str, Any]:

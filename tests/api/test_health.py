@@ -21,5 +21,11 @@ async def test_metrics_count_routes_and_name_no_tenant(client: httpx.AsyncClient
 
 
 async def test_the_documentation_is_served(anonymous: httpx.AsyncClient) -> None:
-    assert (await anonymous.get("/docs")).status_code == 200
+    page = await anonymous.get("/docs")
+    assert page.status_code == 200
+    assert "/v1/galleries/{gallery}/recognize" in page.text
+    assert "<script" not in page.text  # people type keys on such pages
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "/v1/galleries" in (await anonymous.get("/openapi.json")).json()["paths"]
