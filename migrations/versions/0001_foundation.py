@@ -361,14 +361,14 @@ def create_person() -> None:
         sa.Column("metadata", postgresql.JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
         created_at(),
         sa.PrimaryKeyConstraint("tenant_id", "gallery_id", "id", name="person_pkey"),
-        sa.UniqueConstraint(
-            "tenant_id", "gallery_id", "external_id", name="person_tenant_id_gallery_id_external_id_key"
-        ),
         belongs_to("person", "gallery", ["tenant_id", "gallery_id"], ["tenant_id", "id"]),
     )
-    names = ["tenant_id", "gallery_id", "name"]
-    op.create_index("person_name_key", "person", names, unique=True, postgresql_where=sa.text("external_id IS NULL"))
-    op.create_index("person_name_index", "person", names)
+    # All partial, so that a person is always looked up by the primary key, even before statistics tell them apart.
+    with_id, without_id = sa.text("external_id IS NOT NULL"), sa.text("external_id IS NULL")
+    names, ids = ["tenant_id", "gallery_id", "name"], ["tenant_id", "gallery_id", "external_id"]
+    op.create_index("person_external_id_key", "person", ids, unique=True, postgresql_where=with_id)
+    op.create_index("person_name_key", "person", names, unique=True, postgresql_where=without_id)
+    op.create_index("person_name_index", "person", names, postgresql_where=with_id)
 
 
 def create_face() -> None:
@@ -403,7 +403,6 @@ def create_face() -> None:
         sa.Column("original", sa.LargeBinary, nullable=False, comment="The embedding as it came; see originals.py."),
         sa.Column("source", postgresql.JSONB, comment="What the caller said of the picture: a name or a number."),
         sa.Column("detection", postgresql.JSONB, comment="Box, score, quality, landmarks; null for an embedding."),
-        created_at(),
         sa.PrimaryKeyConstraint(*people, "face_id", name="face_detail_pkey"),
         belongs_to("face_detail", "face", [*people, "face_id"], [*people, "id"], onupdate="CASCADE"),
     )
@@ -425,7 +424,9 @@ def cover(table: str, columns: list[str]) -> None:
     """A primary key whose index carries the code: the candidate step of a search reads nothing else."""
     # Stored plain, a code has an aligned four-byte header; the short header would cost a copy for every comparison.
     op.execute(f"ALTER TABLE {table} ALTER COLUMN code SET STORAGE PLAIN")
-    op.execute(f"ALTER TABLE {table} ADD CONSTRAINT {table}_pkey PRIMARY KEY ({', '.join(columns)}) INCLUDE (code)")
+    # Filled pages: identifiers grow with time, so what is read in a search is packed as tightly as it can be.
+    key = f"PRIMARY KEY ({', '.join(columns)}) INCLUDE (code) WITH (fillfactor = 100)"
+    op.execute(f"ALTER TABLE {table} ADD CONSTRAINT {table}_pkey {key}")
 
 
 def create_sizes() -> None:

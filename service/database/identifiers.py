@@ -7,6 +7,7 @@ Outside they are 13 letters and digits (Crockford's base 32), so they say nothin
 import secrets
 import threading
 import time
+from datetime import UTC, datetime
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 LENGTH = 13
@@ -25,6 +26,11 @@ def new_identifier() -> int:
     with _lock:
         _last = max(candidate, _last + 1)
         return _last
+
+
+def made_at(identifier: int) -> datetime:
+    """When an identifier was made, to the millisecond."""
+    return datetime.fromtimestamp(((identifier >> COUNTER_BITS) + EPOCH_MILLISECONDS) / 1000, UTC)
 
 
 def to_text(identifier: int) -> str:

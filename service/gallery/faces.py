@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sqlalchemy import Integer, delete, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.identifiers import from_text, to_text
+from service.database.identifiers import from_text, made_at, to_text
 from service.errors import NotFound
 from service.gallery import tables
 from service.gallery.galleries import Gallery
@@ -100,7 +100,7 @@ async def _bytes_of(session: AsyncSession, gallery: Gallery, person: Person, fac
 
 def _details(gallery: Gallery, person: Person) -> Any:
     details = tables.face_detail.c
-    columns = (details.person_id, details.face_id, details.source, details.detection, details.created_at)
+    columns = (details.person_id, details.face_id, details.source, details.detection)
     return select(*columns).where(
         details.tenant_id == gallery.tenant_id,
         details.gallery_id == gallery.id,
@@ -109,4 +109,4 @@ def _details(gallery: Gallery, person: Person) -> Any:
 
 
 def _face(row: Any) -> Face:
-    return Face(to_text(row.face_id), to_text(row.person_id), row.source, row.detection, row.created_at)
+    return Face(to_text(row.face_id), to_text(row.person_id), row.source, row.detection, made_at(row.face_id))

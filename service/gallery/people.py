@@ -5,7 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Row, Select, delete, func, insert, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Row,
+    Select,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -95,7 +107,7 @@ async def list_people(
     cursors = Cursor("people", tenant_of(session), gallery.id, name, external_id)
     wanted = tables.person.c.id > cursors.after(cursor)
     if name is not None:
-        wanted &= tables.person.c.name == check_name(name)
+        wanted &= tables.person.c.id.in_(_named(gallery, check_name(name)))
     if external_id is not None:
         wanted &= tables.person.c.external_id == check_name(external_id, "external_id")
     statement = _with_faces(session, gallery, wanted).order_by(tables.person.c.id).limit(check_limit(limit) + 1)
@@ -183,6 +195,15 @@ def _sum_of(table: Any, gallery: Gallery, number: int | None, measure: str) -> A
     return rows.where(
         table.c.tenant_id == gallery.tenant_id, table.c.gallery_id == gallery.id, table.c.person_id == number
     ).scalar_subquery()
+
+
+def _named(gallery: Gallery, name: str) -> Any:
+    """The numbers of all people of that name: two partial indexes, each asked in its own words."""
+    people = tables.person.c
+    named = select(people.id).where(
+        people.tenant_id == gallery.tenant_id, people.gallery_id == gallery.id, people.name == name
+    )
+    return union_all(named.where(people.external_id.is_(None)), named.where(people.external_id.is_not(None)))
 
 
 def _with_faces(session: AsyncSession, gallery: Gallery, wanted: ColumnElement[bool]) -> Select[Any]:

@@ -67,10 +67,18 @@ person = Table(
     Column("external_id", Text),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    UniqueConstraint("tenant_id", "gallery_id", "external_id"),
     ForeignKeyConstraint(["tenant_id", "gallery_id"], ["gallery.tenant_id", "gallery.id"], ondelete="CASCADE"),
 )
-# A name is unique among the people it alone identifies; two people of one name need external ids.
+# A name is unique among the people it alone identifies; two people of one name need external ids. All partial, so that
+# a person is always looked up by the primary key, even before statistics tell the indexes apart.
+Index(
+    "person_external_id_key",
+    person.c.tenant_id,
+    person.c.gallery_id,
+    person.c.external_id,
+    unique=True,
+    postgresql_where=person.c.external_id.is_not(None),
+)
 Index(
     "person_name_key",
     person.c.tenant_id,
@@ -79,7 +87,13 @@ Index(
     unique=True,
     postgresql_where=person.c.external_id.is_(None),
 )
-Index("person_name_index", person.c.tenant_id, person.c.gallery_id, person.c.name)
+Index(
+    "person_name_index",
+    person.c.tenant_id,
+    person.c.gallery_id,
+    person.c.name,
+    postgresql_where=person.c.external_id.is_not(None),
+)
 
 _PERSON = ["person.tenant_id", "person.gallery_id", "person.id"]
 
@@ -113,7 +127,6 @@ face_detail = Table(
     Column("original", LargeBinary, nullable=False, comment="The embedding as it came; see originals.py."),
     Column("source", JSONB, comment="What the caller said of the picture: a name or a number."),
     Column("detection", JSONB, comment="Box, score, quality, landmarks; null for an embedding."),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     ForeignKeyConstraint(
         ["tenant_id", "gallery_id", "person_id", "face_id"],
         ["face.tenant_id", "face.gallery_id", "face.person_id", "face.id"],

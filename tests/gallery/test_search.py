@@ -1,56 +1,204 @@
-"""Search against brute force in NumPy, on every path, through the service role under row-level security."""
+"""Search against brute force in NumPy, whichever way it goes, as the service role under row-level security."""
+
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.errors import InvalidEmbedding, InvalidRequest
-from service.gallery.galleries import create_gallery
-from service.gallery.search import search
-from tests.support.galleries import Crowd, Matrix, crowd_of, gallery_of, space_of, unit
+from service.embedding import similarity_from
+from service.errors import EmbeddingSpaceMismatch, InvalidEmbedding, InvalidRequest
+from service.gallery.faces import NewFace, add_faces
+from service.gallery.galleries import create_gallery, find_gallery
+from service.gallery.loading import ReferenceRow, add_references
+from service.gallery.people import create_person, delete_person, list_people
+from service.gallery.search import search, search_galleries
+from service.gallery.search.paths import choose
+from tests.gallery.conftest import Case
+from tests.support.galleries import Matrix, crowd_of, gallery_of, near, space_of
 
 EXACTLY = {"abs": 2e-3}  # halfvec keeps about three decimal digits of a component
+CASES = [
+    "small",
+    "middle",
+    "large",
+    "differing",
+    "many references",
+    "256 dimensions",
+    "128 dimensions",
+    "euclidean",
+    "7 dimensions",
+]
 
 
-def near(embedding: Matrix, cosine: float, seed: int = 0) -> Matrix:
-    """A probe at that cosine to an embedding."""
-    random = np.random.default_rng(seed)
-    direction = unit(embedding).astype(np.float64)
-    noise = random.standard_normal(direction.shape)
-    noise -= (noise @ direction) * direction
-    noise /= np.linalg.norm(noise)
-    return (17.0 * (cosine * direction + np.sqrt(1 - cosine**2) * noise)).astype(np.float32)
+def probes_near(case: Case, cosine: float, count: int = 40) -> list[Matrix]:
+    """Probes near references picked at random."""
+    picked = np.random.default_rng(1).choice(len(case.crowd.names), count)
+    if case.gallery.space.metric == "euclidean":
+        return [case.crowd.embeddings[place] + np.float32((1 - cosine) / 40) for place in picked]
+    return [near(case.crowd.embeddings[place], cosine, int(place)) for place in picked]
 
 
-@pytest.mark.parametrize(
-    ("people", "references", "dimension", "metric"),
-    [
-        (100, 5, 512, "cosine"),
-        (700, 5, 512, "cosine"),
-        (3000, 1, 512, "cosine"),
-        (300, 5, 128, "cosine"),
-        (300, 5, 128, "euclidean"),
-        (20, 3, 7, "cosine"),
-    ],
-)
-async def test_the_candidates_are_those_of_brute_force(
-    session: AsyncSession, people: int, references: int, dimension: int, metric: str
+@pytest.mark.parametrize("name", CASES)
+def test_the_way_is_chosen_by_size_and_space(crowds: dict[str, Case], name: str) -> None:
+    plan = choose(crowds[name].gallery, 5)
+    assert (plan.path, plan.farthest is not None) == (crowds[name].path, crowds[name].is_bounded)
+
+
+@pytest.mark.parametrize("cosine", [0.9, 0.6, 0.45, 0.4])
+@pytest.mark.parametrize("name", CASES)
+async def test_whom_brute_force_finds_at_the_threshold_search_finds(
+    crowded: AsyncSession, crowds: dict[str, Case], name: str, cosine: float
 ) -> None:
-    crowd = crowd_of(people, references, dimension)
-    if metric == "euclidean":  # as dlib's: all about one place away from zero
-        crowd = Crowd(crowd.names, (unit(crowd.embeddings) * 0.3 + 0.1).astype(np.float32))
-    gallery = await gallery_of(session, crowd, space_of(dimension, metric))
-    picked = np.random.default_rng(1).choice(len(crowd.names), 20)
-    probes = [near(crowd.embeddings[place], 0.6, int(place)) for place in picked]
-    if metric == "euclidean":
-        probes = [crowd.embeddings[place] + np.float32(0.01) for place in picked]
-    for probe, candidates in zip(probes, await search(session, gallery, probes, limit=3), strict=True):
-        expected = crowd.best(probe, metric)[: 1 if people > 1000 or references * people > 1500 else 3]
-        found = [(candidate.name, candidate.similarity) for candidate in candidates[: len(expected)]]
-        assert [name for name, _ in found] == [name for name, _ in expected]
-        assert [similarity for _, similarity in found] == pytest.approx(
-            [max(0.0, similarity) for _, similarity in expected], **EXACTLY
-        )
+    case = crowds[name]
+    probes = probes_near(case, cosine)
+    for probe, candidates in zip(probes, await search(crowded, case.gallery, probes), strict=True):
+        expected = case.crowd.best(probe, case.gallery.space.metric)[:5]
+        matches = [similarity for _, similarity in expected if similarity >= case.gallery.threshold]
+        similarities = [candidate.similarity for candidate in candidates]
+        assert similarities[: len(matches)] == pytest.approx(matches, **EXACTLY)
+        assert not matches or candidates[0].name == expected[0][0]
+        assert similarities == sorted(similarities, reverse=True)
+        assert len({candidate.person_id for candidate in candidates}) == 5
+
+
+@pytest.mark.parametrize("name", ["small", "euclidean", "7 dimensions"])
+async def test_where_everything_is_compared_strangers_come_in_order_too(
+    crowded: AsyncSession, crowds: dict[str, Case], name: str
+) -> None:
+    case = crowds[name]
+    metric = case.gallery.space.metric
+    for probe in probes_near(case, 0.3, 10):
+        (candidates,) = await search(crowded, case.gallery, [probe], limit=10)
+        expected = [
+            similarity_from(metric, s if metric == "cosine" else 1 - s) for _, s in case.crowd.best(probe, metric)
+        ]
+        assert [candidate.similarity for candidate in candidates] == pytest.approx(expected[:10], **EXACTLY)
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_one_probe_gets_what_it_gets_among_many(
+    crowded: AsyncSession, crowds: dict[str, Case], name: str
+) -> None:
+    case = crowds[name]
+    probes = probes_near(case, 0.5, 8)
+    together = await search(crowded, case.gallery, probes, limit=3)
+    assert [(await search(crowded, case.gallery, [probe], limit=3))[0] for probe in probes] == together
+
+
+async def test_a_thousand_probes_are_one_call(crowded: AsyncSession, crowds: dict[str, Case]) -> None:
+    case = crowds["small"]
+    places = np.arange(1000) % len(case.crowd.names)
+    found = await search(crowded, case.gallery, [case.crowd.embeddings[place] for place in places], limit=1)
+    assert [candidates[0].name for candidates in found] == [case.crowd.names[place] for place in places]
+    with pytest.raises(InvalidRequest, match="1001"):
+        await search(crowded, case.gallery, [case.crowd.embeddings[0]] * 1001)
+
+
+async def test_one_person_of_very_many_references_leaves_room_for_others(
+    crowded: AsyncSession, crowds: dict[str, Case]
+) -> None:
+    case = crowds["many references"]
+    center = np.mean(
+        [values for name, values in zip(case.crowd.names, case.crowd.embeddings, strict=True) if name == "person 3"],
+        axis=0,
+    )
+    (candidates,) = await search(crowded, case.gallery, [center])
+    assert len({candidate.name for candidate in candidates}) == 5
+    assert candidates[0].name == "person 3"
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_the_filter_loses_nobody(crowded: AsyncSession, crowds: dict[str, Case], name: str) -> None:
+    """Nearest people do not carry the tag, farther ones do: they are what is asked for."""
+    case = crowds[name]
+    rows = [
+        ReferenceRow(f"tagged {number}", None, values, metadata={"tags": ["vip", "x"], "floor": number})
+        for number, values in enumerate(probes_near(case, 0.45, 4))
+    ]
+    await add_references(crowded, case.gallery, rows)
+    gallery = await find_gallery(crowded, case.gallery.name)
+    probe = case.crowd.embeddings[np.random.default_rng(1).choice(len(case.crowd.names), 40)[2]]
+    (found,) = await search(crowded, gallery, [probe], metadata={"tags": ["vip"]})
+    assert {candidate.name for candidate in found} == {f"tagged {number}" for number in range(4)}
+    assert found[0].name == "tagged 2"
+    (found,) = await search(crowded, gallery, [probe], metadata={"floor": 3, "tags": ["x"]})
+    assert [candidate.name for candidate in found] == ["tagged 3"]
+    assert (await search(crowded, gallery, [probe] * 2, metadata={"tags": ["nobody"]})) == [[], []]
+
+
+async def test_a_filter_that_is_no_json_object_is_refused(crowded: AsyncSession, crowds: dict[str, Case]) -> None:
+    with pytest.raises(InvalidRequest, match="metadata"):
+        await search(crowded, crowds["small"].gallery, [crowds["small"].crowd.embeddings[0]], metadata={"a": {1}})
+
+
+@pytest.mark.parametrize("name", ["small", "middle", "large", "128 dimensions", "euclidean"])
+async def test_a_person_can_be_scored_by_the_mean_of_several_references(
+    crowded: AsyncSession, crowds: dict[str, Case], name: str
+) -> None:
+    case = crowds[name]
+    metric = case.gallery.space.metric
+    for probe in probes_near(case, 0.8, 5):
+        (candidates,) = await search(crowded, case.gallery, [probe], mean_of=3)
+        similarities: dict[str, list[float]] = {}
+        for person, similarity in zip(case.crowd.names, case.crowd.similarities(probe, metric), strict=True):
+            similarities.setdefault(person, []).append(similarity)
+        means = {person: float(np.mean(sorted(found)[-3:])) for person, found in similarities.items()}
+        best = max(means, key=lambda person: means[person])
+        assert (candidates[0].name, candidates[0].similarity) == (best, pytest.approx(max(0.0, means[best]), **EXACTLY))
+
+
+async def test_several_galleries_are_searched_as_one(crowded: AsyncSession, crowds: dict[str, Case]) -> None:
+    galleries = [crowds[name].gallery for name in ("small", "middle", "large")]
+    probes = [crowds[name].crowd.embeddings[7] for name in ("large", "small", "middle")]
+    merged = await search_galleries(crowded, galleries, probes, limit=4)
+    assert [pairs[0][0].name for pairs in merged] == ["large", "small", "middle"]
+    for probe, pairs in zip(probes, merged, strict=True):
+        alone = [(await search(crowded, gallery, [probe], limit=4))[0] for gallery in galleries]
+        similarities = sorted((candidate.similarity for found in alone for candidate in found), reverse=True)
+        assert [candidate.similarity for _, candidate in pairs] == similarities[:4]
+
+
+async def test_galleries_of_two_spaces_are_not_searched_together(
+    crowded: AsyncSession, crowds: dict[str, Case]
+) -> None:
+    galleries = [crowds["small"].gallery, crowds["256 dimensions"].gallery]
+    with pytest.raises(EmbeddingSpaceMismatch, match="512"):
+        await search_galleries(crowded, galleries, [crowds["small"].crowd.embeddings[0]])
+
+
+async def test_people_without_faces_are_nobodys_candidates(session: AsyncSession) -> None:
+    gallery = await gallery_of(session, crowd_of(3, 2))
+    await create_person(session, gallery, "no face")
+    (found,) = await search(session, await find_gallery(session, gallery.name), [crowd_of(3, 2).embeddings[0]])
+    assert len(found) == 3
+
+
+async def test_a_gallery_held_from_before_finds_what_was_added_and_not_what_was_deleted(
+    crowded: AsyncSession, crowds: dict[str, Case]
+) -> None:
+    """The sizes in a Gallery only choose the way: an outdated one costs time, never a match."""
+    for name in CASES:
+        case = crowds[name]
+        values = np.random.default_rng(5).standard_normal(case.gallery.space.dimension) * 0.1
+        person = await create_person(crowded, case.gallery, "new")
+        await add_faces(crowded, case.gallery, person, [NewFace(values)])
+        (found,) = await search(crowded, case.gallery, [values.astype(np.float32)])
+        assert found[0].name == "new", name
+        await delete_person(crowded, case.gallery, person.id)
+        (found,) = await search(crowded, case.gallery, [values.astype(np.float32)])
+        assert "new" not in {candidate.name for candidate in found}, name
+
+
+async def test_an_empty_gallery_that_grew_large_is_searched_all_the_same(
+    crowded: AsyncSession, crowds: dict[str, Case]
+) -> None:
+    case = crowds["large"]
+    outdated = replace(case.gallery, people=0, faces=0, templates=0)
+    probes = probes_near(case, 0.5, 5)
+    fresh = await search(crowded, case.gallery, probes, limit=1)
+    assert await search(crowded, outdated, probes, limit=1) == fresh
 
 
 async def test_a_probe_of_the_wrong_length_is_refused(session: AsyncSession) -> None:
@@ -62,10 +210,17 @@ async def test_a_probe_of_the_wrong_length_is_refused(session: AsyncSession) -> 
 async def test_an_empty_gallery_has_no_candidates(session: AsyncSession) -> None:
     gallery = await create_gallery(session, "empty", space_of(512))
     assert await search(session, gallery, [np.ones(512, np.float32)] * 3) == [[], [], []]
+    assert await search(session, gallery, []) == []
 
 
-@pytest.mark.parametrize("limit", [0, 1001])
-async def test_a_limit_out_of_range_is_refused(session: AsyncSession, limit: int) -> None:
+@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": 1001}, {"mean_of": 0}])
+async def test_numbers_out_of_range_are_refused(session: AsyncSession, wrong: dict[str, Any]) -> None:
     gallery = await create_gallery(session, "empty", space_of(512))
-    with pytest.raises(InvalidRequest, match="limit"):
-        await search(session, gallery, [np.ones(512, np.float32)], limit)
+    with pytest.raises(InvalidRequest, match=next(iter(wrong))):
+        await search(session, gallery, [np.ones(512, np.float32)], **wrong)
+
+
+async def test_another_tenant_finds_nobody(crowds: dict[str, Case], session: AsyncSession) -> None:
+    for case in crowds.values():
+        assert await search(session, case.gallery, [case.crowd.embeddings[0]]) == [[]]
+    assert (await list_people(session, crowds["small"].gallery)).items == []

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -40,15 +41,28 @@ class Crowd:
 
     def best(self, probe: Matrix, metric: str = "cosine") -> list[tuple[str, float]]:
         """Every person with the similarity of the best reference, most similar first."""
-        wide, rows = probe.astype(np.float64), self.embeddings.astype(np.float64)
+        found = self.similarities(probe, metric)
+        people, whose = self._people
+        best = np.full(len(people), -2.0)
+        np.maximum.at(best, whose, found)
+        return [(str(people[place]), float(best[place])) for place in np.argsort(-best, kind="stable")]
+
+    def similarities(self, probe: Matrix, metric: str = "cosine") -> npt.NDArray[np.float64]:
+        """Of every reference, not clipped."""
+        wide = probe.astype(np.float64)
         if metric == "cosine":
-            found = (rows @ wide) / np.linalg.norm(rows, axis=1) / np.linalg.norm(wide)
-        else:
-            found = 1.0 - np.linalg.norm(rows - wide, axis=1)
-        best: dict[str, float] = {}
-        for name, similarity in zip(self.names, found, strict=True):
-            best[name] = max(best.get(name, -2.0), float(similarity))
-        return sorted(best.items(), key=lambda pair: -pair[1])
+            return np.asarray(self._directions @ (wide / np.linalg.norm(wide)))
+        return np.asarray(1.0 - np.linalg.norm(self.embeddings.astype(np.float64) - wide, axis=1))
+
+    @cached_property
+    def _directions(self) -> npt.NDArray[np.float64]:
+        rows = self.embeddings.astype(np.float64)
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+    @cached_property
+    def _people(self) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.intp]]:
+        people, whose = np.unique(self.names, return_inverse=True)
+        return people, whose
 
 
 def crowd_of(people: int, references: int = 5, dimension: int = 512, seed: int = 0, closeness: float = 0.8) -> Crowd:
@@ -60,6 +74,36 @@ def crowd_of(people: int, references: int = 5, dimension: int = 512, seed: int =
     lengths = random.uniform(0.5, 30.0, (len(centers), 1))
     names = [f"person {number // references}" for number in range(len(centers))]
     return Crowd(names, (embeddings * lengths).astype(np.float32))
+
+
+def differing_crowd(people: int, dimension: int = 512, seed: int = 0) -> Crowd:
+    """People of 1 to 20 references about one to three centers of their own, which are at a cosine of 0.2."""
+    random = np.random.default_rng(seed)
+    names, parts = [], []
+    for person in range(people):
+        base = unit(random.standard_normal(dimension))
+        others = unit(random.standard_normal((int(random.integers(1, 4)), dimension)))
+        centers = unit(np.sqrt(0.2) * base + np.sqrt(0.8) * others)
+        count = int(random.integers(1, 21))
+        of = np.concatenate([np.arange(len(centers)), random.choice(len(centers), 20, p=_uneven(len(centers)))])[:count]
+        parts.append(0.85 * centers[of] + np.sqrt(1 - 0.85**2) * unit(random.standard_normal((count, dimension))))
+        names += [f"person {person}"] * count
+    return Crowd(names, np.concatenate(parts).astype(np.float32))
+
+
+def _uneven(centers: int) -> npt.NDArray[np.float64]:
+    weights = np.array([8.0, 2.0, 1.0])[:centers]
+    return np.asarray(weights / weights.sum())
+
+
+def near(embedding: Matrix, cosine: float, seed: int = 0) -> Matrix:
+    """A probe at that cosine to an embedding, otherwise in a random direction."""
+    random = np.random.default_rng(seed)
+    direction = unit(embedding).astype(np.float64)
+    noise = random.standard_normal(direction.shape)
+    noise -= (noise @ direction) * direction
+    noise /= np.linalg.norm(noise)
+    return (17.0 * (cosine * direction + np.sqrt(1 - cosine**2) * noise)).astype(np.float32)
 
 
 async def gallery_of(

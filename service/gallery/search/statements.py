@@ -47,7 +47,10 @@ def statement(form: Form) -> str:
         WHERE {_in_gallery("face")} AND face.person_id = best.person_id
         ORDER BY measured, face.id LIMIT 1
     ) AS reference
-    JOIN person ON {_in_gallery("person")} AND person.id = best.person_id
+    CROSS JOIN LATERAL (
+        SELECT person.id, person.name, person.external_id FROM person
+        WHERE {_in_gallery("person")} AND person.id = best.person_id OFFSET 0
+    ) AS person
     ORDER BY probe.ordinal, measured, person.id
     """
 
@@ -133,7 +136,9 @@ ONE_PERSON = {
     metric: f"""
     SELECT CAST(1 AS bigint), person.id, person.name, person.external_id, face.id,
         face.embedding {operator} CAST(%(vectors)s AS halfvec) AS measured
-    FROM person JOIN face ON {_in_gallery("face")} AND face.person_id = person.id
+    FROM person CROSS JOIN LATERAL (
+        SELECT face.id, face.embedding FROM face WHERE {_in_gallery("face")} AND face.person_id = person.id OFFSET 0
+    ) AS face
     WHERE {_in_gallery("person")} AND person.id = %(person)s
     ORDER BY measured, face.id LIMIT 1
     """

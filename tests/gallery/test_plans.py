@@ -1,0 +1,279 @@
+"""Every way of a search has one plan: fresh, prepared, used often, before and after vacuum, among 10,000 galleries.
+
+What is held is the shape: which index is read, in what order, with the whole key. Times are the benchmark's business.
+"""
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg import AsyncClientCursor
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from service.database.connection import Database, Logins, connect, open_pool
+from service.database.migration import migrate
+from service.database.tenancy import driver_of, tenant_session
+from service.gallery.galleries import create_gallery
+from service.gallery.loading import finish_load
+from service.gallery.search.paths import Path
+from service.gallery.search.statements import ONE_PERSON, Form, statement
+from tests.conftest import new_tenant
+from tests.support.galleries import crowd_of, load, space_of
+
+GALLERIES = 10_000
+FORMS = {
+    "all": Form(Path.ALL),
+    "all, inline": Form(Path.ALL, is_coded=False, is_bounded=True),
+    "all, euclidean": Form(Path.ALL, metric="euclidean", is_coded=False),
+    "faces": Form(Path.FACES),
+    "faces, bounded": Form(Path.FACES, is_bounded=True),
+    "people": Form(Path.PEOPLE),
+    "people, bounded": Form(Path.PEOPLE, is_bounded=True),
+    "people, filtered": Form(Path.PEOPLE, is_bounded=True, is_filtered=True),
+    "people, mean": Form(Path.PEOPLE, is_bounded=True, is_mean=True),
+    "chosen": Form(Path.CHOSEN, is_filtered=True),
+}
+QUERIES = {name: statement(form) for name, form in FORMS.items()}
+QUERIES |= {
+    f"{name}, many probes": statement(
+        Form(form.path, form.metric, form.is_coded, form.is_bounded, has_many_probes=True)
+    )
+    for name, form in FORMS.items()
+    if not form.is_filtered and not form.is_mean
+}
+QUERIES["one person"] = ONE_PERSON["cosine"]
+
+
+KINDS = {
+    *("Aggregate", "Function Scan", "Incremental Sort", "Index Only Scan", "Index Scan", "Limit", "Memoize"),
+    *("Nested Loop", "Result", "Sort", "Subquery Scan", "Unique"),
+}
+"""No sequential or bitmap scan, no hash or merge join, nothing parallel."""
+
+
+@pytest.fixture(scope="module")
+def own_database(database: Database) -> Iterator[Logins]:
+    """A database whose tables nobody else fills or analyzes; autovacuum keeps away."""
+    name = f"plans_{uuid.uuid4().hex[:12]}"
+    with connect(database.logins.administrator) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    logins = Logins(database.logins.administrator.set(database=name), database.logins.service.set(database=name))
+    migrate(logins)
+    with connect(logins.administrator) as connection:
+        for table in ("face", "person", "person_template"):
+            connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+    yield logins
+    with connect(database.logins.administrator) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A gallery in a database of its own."""
+
+    engine: AsyncEngine
+    tenant_id: int
+    gallery_id: int
+
+
+@pytest.fixture(scope="module")
+async def loaded(own_database: Logins) -> AsyncIterator[Loaded]:
+    """One gallery of 1,000 people, loaded a moment ago: no statistics, nothing vacuumed."""
+    engine = open_pool(own_database.service, 2)
+    tenant_id = await new_tenant(Database(own_database, engine, None))
+    async with tenant_session(engine, tenant_id) as session:
+        gallery = await create_gallery(session, "crowd", space_of())
+        await load(session, gallery, crowd_of(1000, 3).rows())
+        await session.commit()
+    yield Loaded(engine, tenant_id, gallery.id)
+    await engine.dispose()
+
+
+@pytest.fixture
+async def at_hand(loaded: Loaded) -> AsyncIterator[AsyncSession]:
+    async with tenant_session(loaded.engine, loaded.tenant_id) as session:
+        yield session
+
+
+def values_for(name: str, loaded: Loaded) -> dict[str, Any]:
+    """Parameters as text, so that they can also stand in the statement itself."""
+    vector = "[" + ",".join(map(str, np.linspace(-1, 1, 512))) + "]"
+    code = "01" * (256 if "faces" in name else 512)
+    is_many = "many" in name
+    return {
+        "tenant": loaded.tenant_id,
+        "gallery": loaded.gallery_id,
+        "vectors": [vector] * 3 if is_many else vector,
+        "codes": [code] * 3 if is_many else code,
+        "limit": 5,
+        "depth": 60,
+        "farthest": 480.0,
+        "metadata": '{"tags": ["vip"]}',
+        "mean_of": 3,
+        "person": 1,
+    }
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a plan's node reads."""
+
+    kind: str
+    relation: str
+    index: str
+    condition: str
+
+
+def nodes(plan: dict[str, Any]) -> list[Node]:
+    found = [
+        Node(plan["Node Type"], plan.get("Relation Name", ""), plan.get("Index Name", ""), plan.get("Index Cond", ""))
+    ]
+    return found + [node for child in plan.get("Plans", []) for node in nodes(child)]
+
+
+def check_shape(name: str, plan: dict[str, Any]) -> None:
+    """The plan reads one gallery by index; `face` is read whole only where everything is to be compared."""
+    found = nodes(plan)
+    assert {node.kind for node in found} <= KINDS, name
+    for node in found:
+        if node.relation:
+            assert "tenant_id = " in node.condition, (name, node)
+            assert "gallery_id = " in node.condition, (name, node)
+    scanned = [
+        node
+        for node in found
+        if node.relation and "person_id = " not in node.condition and "(id = " not in node.condition
+    ]
+    expected = {
+        "all": [("Index Scan", "face_pkey")],
+        "all, inline": [("Index Only Scan", "face_inline_index")],
+        "all, euclidean": [("Index Only Scan", "face_inline_index")],
+        "faces": [("Index Only Scan", "face_pkey")],
+        "people": [("Index Only Scan", "person_template_pkey")],
+        "chosen": [("Index Scan", "person_pkey")],
+        "one person": [],
+    }
+    key = next(key for key in sorted(expected, key=len, reverse=True) if name.startswith(key))
+    assert [(node.kind, node.index) for node in scanned] == expected[key], (name, scanned)
+
+
+async def explained(session: AsyncSession, query: str, values: dict[str, Any]) -> dict[str, Any]:
+    driver = await driver_of(session)
+    row = await (await driver.execute(f"EXPLAIN (FORMAT JSON) {query}", values, prepare=False)).fetchone()
+    assert row is not None
+    plan: dict[str, Any] = row[0][0]["Plan"]
+    return plan
+
+
+async def explained_after(session: AsyncSession, query: str, values: dict[str, Any], uses: int) -> dict[str, Any]:
+    """The plan of the prepared statement after so many uses, as psycopg prepared it."""
+    driver = await driver_of(session)
+    for _ in range(uses):
+        await driver.execute(query, values, prepare=True)
+    name, custom, generic, order = await prepared(driver, query)
+    assert (custom, generic) == (0, uses)
+    literals = ", ".join(AsyncClientCursor(driver).mogrify("%s", [values[parameter]]) for parameter in order)
+    row = await (await driver.execute(f"EXPLAIN (FORMAT JSON) EXECUTE {name} ({literals})")).fetchone()
+    assert row is not None
+    plan: dict[str, Any] = row[0][0]["Plan"]
+    return plan
+
+
+async def prepared(driver: psycopg.AsyncConnection[Any], query: str) -> tuple[str, int, int, list[str]]:
+    """Name, uses with a plan of their own, uses with the one plan, and the order of parameters of the newest."""
+    order: list[str] = []
+    for piece in query.split("%(")[1:]:
+        parameter = piece.split(")s")[0]
+        order += [] if parameter in order else [parameter]
+    newest = "FROM pg_prepared_statements ORDER BY prepare_time DESC, name DESC LIMIT 1"
+    found = await driver.execute(f"SELECT name, custom_plans, generic_plans {newest}", prepare=False)
+    row = await found.fetchone()
+    assert row is not None
+    return row[0], row[1], row[2], order
+
+
+@pytest.mark.parametrize("name", QUERIES)
+async def test_right_after_a_load_a_fresh_statement_has_its_plan(
+    at_hand: AsyncSession, loaded: Loaded, name: str
+) -> None:
+    check_shape(name, await explained(at_hand, QUERIES[name], values_for(name, loaded)))
+
+
+@pytest.mark.parametrize("name", QUERIES)
+async def test_after_ten_uses_a_prepared_statement_has_the_same_plan(
+    at_hand: AsyncSession, loaded: Loaded, name: str
+) -> None:
+    check_shape(name, await explained_after(at_hand, QUERIES[name], values_for(name, loaded), 10))
+
+
+async def test_a_finished_load_lets_searches_read_the_index_alone(loaded: Loaded) -> None:
+    assert await heap_fetches(loaded, "people") > 0
+    await finish_load(loaded.engine)
+    for name in ("people", "faces", "people, bounded"):
+        assert await heap_fetches(loaded, name) == 0
+
+
+async def heap_fetches(loaded: Loaded, name: str) -> int:
+    async with tenant_session(loaded.engine, loaded.tenant_id) as session:
+        driver = await driver_of(session)
+        query = f"EXPLAIN (ANALYZE, FORMAT JSON) {QUERIES[name]}"
+        row = await (await driver.execute(query, values_for(name, loaded))).fetchone()
+    assert row is not None
+    return json.dumps(row[0]).count("Heap Fetches") and sum(_fetches(row[0][0]["Plan"]))
+
+
+def _fetches(plan: dict[str, Any]) -> list[int]:
+    return [int(plan.get("Heap Fetches", 0))] + [found for child in plan.get("Plans", []) for found in _fetches(child)]
+
+
+async def test_ten_thousand_galleries_change_no_plan(loaded: Loaded) -> None:
+    async with tenant_session(loaded.engine, loaded.tenant_id) as session:
+        await add_galleries(session)
+        await session.commit()
+    for is_vacuumed in (False, True):
+        if is_vacuumed:
+            await finish_load(loaded.engine)
+        async with tenant_session(loaded.engine, loaded.tenant_id) as session:
+            for name, query in QUERIES.items():
+                check_shape(name, await explained(session, query, values_for(name, loaded)))
+                check_shape(name, await explained_after(session, query, values_for(name, loaded), 10))
+
+
+async def add_galleries(session: AsyncSession) -> None:
+    """Galleries of one person with one face each, by SQL alone."""
+    driver = await driver_of(session)
+    fill = """
+        WITH made AS (
+            INSERT INTO gallery (tenant_id, name, embedding_space, embedding_space_digest, dimension, metric,
+                default_threshold)
+            SELECT tenant_id, name || number, embedding_space, embedding_space_digest, dimension, metric,
+                default_threshold
+            FROM gallery CROSS JOIN generate_series(1, %(galleries)s) AS number RETURNING tenant_id, id
+        ), people AS (
+            INSERT INTO person (tenant_id, gallery_id, id, name) SELECT tenant_id, id, 1, 'x' FROM made RETURNING 1
+        ), templates AS (
+            INSERT INTO person_template (tenant_id, gallery_id, person_id, number, code)
+            SELECT made.tenant_id, made.id, 1, 0, code
+            FROM made, (SELECT code FROM person_template LIMIT 1) AS any_code RETURNING 1
+        )
+        INSERT INTO face (tenant_id, gallery_id, person_id, id, code, embedding)
+        SELECT made.tenant_id, made.id, 1, 1, code, embedding
+        FROM made, (SELECT code, embedding FROM face LIMIT 1) AS any_face
+    """
+    await driver.execute(fill, {"galleries": GALLERIES})
+
+
+async def test_no_index_is_of_one_gallery(loaded: Loaded) -> None:
+    async with tenant_session(loaded.engine, loaded.tenant_id) as session:
+        driver = await driver_of(session)
+        found = await driver.execute(
+            "SELECT indexdef FROM pg_indexes WHERE tablename IN ('face', 'person_template', 'person', 'gallery')"
+        )
+        definitions = [str(row[0]) for row in await found.fetchall()]
+    assert len(definitions) < 12
+    assert [text for text in definitions if "gallery_id =" in text] == []
