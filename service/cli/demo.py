@@ -45,7 +45,7 @@ async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = N
         async with open_migrated(settings) as database:
             workplace = Workplace(settings, database, await make_tenant(settings, database, NAME))
             stage = _Stage(workplace, encoders, pictures, output)
-            task = bar.add_task("recognizing", total=1 + len(pictures.portraits) * len(ALTERATIONS))
+            task = bar.add_task("recognizing", total=len(pictures.seated) + len(pictures.portraits) * len(ALTERATIONS))
             await stage.enroll()
             probes = []
             async for probe in stage.probes():
