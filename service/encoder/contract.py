@@ -29,6 +29,23 @@ class Box:
 
 
 @dataclass(frozen=True)
+class QualityParts:
+    """What `quality.heuristic` is made of, each 0 (useless) to 1 (good enough); not ISO/IEC 29794-5."""
+
+    size: float
+    sharpness: float
+    brightness: float
+    pose: float
+    detection: float
+
+    @property
+    def score(self) -> float:
+        """The geometric mean of the parts."""
+        parts = (self.size, self.sharpness, self.brightness, self.pose, self.detection)
+        return float(np.prod(parts) ** (1 / len(parts)))
+
+
+@dataclass(frozen=True)
 class DetectedFace:
     """One face found in a picture. `quality` is a heuristic of 0..1, not ISO/IEC 29794-5."""
 
@@ -37,6 +54,8 @@ class DetectedFace:
     landmarks: tuple[tuple[float, float], ...]
     """Five points in pixels: left eye, right eye, nose, left and right mouth corner, as seen in the picture."""
     quality: float
+    quality_parts: QualityParts | None = None
+    """What the quality is made of; None where nobody measured it."""
 
 
 @dataclass(frozen=True)

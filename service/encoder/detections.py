@@ -51,7 +51,8 @@ def _face(image: Image, sides: list[float], score: float, points: list[list[floa
     left, top, right, bottom = sides
     box = Box(max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom))
     landmarks = tuple((x, y) for x, y in points)
-    return DetectedFace(box, score, landmarks, measure_quality(image, box, landmarks, score).score)
+    parts = measure_quality(image, box, landmarks, score)
+    return DetectedFace(box, score, landmarks, parts.score, parts)
 
 
 def _without_overlaps(boxes: Floats) -> npt.NDArray[np.intp]:

@@ -182,7 +182,8 @@ def _detected(predictor: Any, image: Image, rectangle: Any, score: float) -> Det
     points = [(float(part.x), float(part.y)) for part in predictor(image, rectangle).parts()]
     landmarks = _five_points(points)
     confidence = float(np.clip(0.5 + score / 2, 0.0, 1.0))
-    return DetectedFace(box, confidence, landmarks, measure_quality(image, box, landmarks, confidence).score)
+    parts = measure_quality(image, box, landmarks, confidence)
+    return DetectedFace(box, confidence, landmarks, parts.score, parts)
 
 
 def _five_points(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

@@ -107,4 +107,5 @@ def _detected(image: Image, box: Box) -> DetectedFace:
     width, height = box.right - box.left, box.bottom - box.top
     landmarks = tuple((box.left + x * width, box.top + y * height) for x, y in _LANDMARKS)
     score = 0.99
-    return DetectedFace(box, score, landmarks, measure_quality(image, box, landmarks, score).score)
+    parts = measure_quality(image, box, landmarks, score)
+    return DetectedFace(box, score, landmarks, parts.score, parts)

@@ -4,6 +4,7 @@ Detection looks at a few hundred pixels; a photograph of 12 megapixels is halved
 for. A JPEG is decoded at that size (half the time), others are averaged down to the same pixels.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 
 from service.encoder.contract import Box, DetectedFace, Image
 from service.encoder.images import ImageLimits, decode_image, jpeg_size
+from service.encoder.quality import size_part
 
 _LARGEST_REDUCTION = 8
 
@@ -54,7 +56,10 @@ def enlarged(face: DetectedFace, factor: int) -> DetectedFace:
         return face
     box = Box(*(side * factor for side in (face.box.left, face.box.top, face.box.right, face.box.bottom)))
     landmarks = tuple((x * factor, y * factor) for x, y in face.landmarks)
-    return DetectedFace(box, face.detection_score, landmarks, face.quality)
+    parts = face.quality_parts and replace(face.quality_parts, size=size_part(box))
+    return replace(
+        face, box=box, landmarks=landmarks, quality=parts.score if parts else face.quality, quality_parts=parts
+    )
 
 
 def _reduction(longer: int, side_pixels: int | None) -> int:

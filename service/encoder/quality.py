@@ -1,48 +1,36 @@
 """A heuristic of 0..1 for how well a face can be compared. It is not ISO/IEC 29794-5 and does not claim to be.
 
-The score is the product of five parts, each 1 where the face is good enough and falling to 0 where it is useless.
+Five parts are measured, each 1 where the face is good enough and falling to 0 where it is useless; their geometric
+mean is `quality.heuristic`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from service.encoder.contract import Box, Image
+from service.encoder.contract import Box, Image, QualityParts
 
 _SIDE_PIXELS = 96
 """Faces are measured at this side, so that sharpness means the same for small and large ones."""
-
-
-@dataclass(frozen=True)
-class QualityParts:
-    """What the heuristic measured, each 0..1; `score` is their product's fifth root, 0 if any is 0."""
-
-    size: float
-    sharpness: float
-    brightness: float
-    pose: float
-    detection: float
-
-    @property
-    def score(self) -> float:
-        """The geometric mean of the parts."""
-        parts = (self.size, self.sharpness, self.brightness, self.pose, self.detection)
-        return float(np.prod(parts) ** (1 / len(parts)))
 
 
 def measure_quality(image: Image, box: Box, landmarks: Sequence[tuple[float, float]], detection: float) -> QualityParts:
     """The parts for one face; `detection` is the detector's confidence scaled to 0..1."""
     grey = _grey_crop(image, box)
     return QualityParts(
-        size=_ramp(min(box.right - box.left, box.bottom - box.top), 16, 112),
+        size=size_part(box),
         sharpness=_sharpness(grey),
         brightness=_brightness(grey),
         pose=_pose(np.asarray(landmarks, dtype=np.float64)),
         detection=min(1.0, max(0.0, detection)),
     )
+
+
+def size_part(box: Box) -> float:
+    """0 at 16 pixels of the shorter side, 1 at 112, what recognition networks take."""
+    return _ramp(min(box.right - box.left, box.bottom - box.top), 16, 112)
 
 
 def _ramp(value: float, nothing: float, full: float) -> float:
@@ -65,7 +53,7 @@ def _sharpness(grey: npt.NDArray[np.uint8]) -> float:
     if contrast < 1.0:
         return 0.0
     edges = float(cv2.Laplacian(grey, cv2.CV_64F).var())
-    return _ramp(edges / contrast, 0.005, 0.06)
+    return _ramp(edges / contrast, 0.015, 0.09)
 
 
 def _brightness(grey: npt.NDArray[np.uint8]) -> float:

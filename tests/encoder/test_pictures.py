@@ -96,5 +96,7 @@ async def test_small_faces_of_a_large_photograph_are_cut_out_of_the_whole(insigh
     assert best > encoders.default.threshold + 0.1
     for face in faces:
         assert face.face.box.left > 200
+        assert face.face.quality_parts is not None
+        assert face.face.quality_parts.size == 1.0
         assert face.face.box.bottom < 100 + group.shape[0]
     encoders._pipeline.close()
