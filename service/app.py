@@ -32,13 +32,12 @@ from service.http.connections import BoundedConnection
 from service.http.documentation import document, operation_id
 from service.http.problems import install_problems
 from service.http.protection import allow_origins, server_options
-from service.http.requests import Requests
+from service.http.requests import MAXIMUM_HEAD_BYTES, Requests
 from service.http.service import Service
 from service.settings import Settings
 from service.telemetry import MULTIPROCESS_FOLDER, configure_logging, logger
 from service.worker import run_worker
 
-MAXIMUM_HEAD_BYTES = 32 * 1024
 MAXIMUM_CONNECTIONS = 1000
 KEEP_ALIVE_SECONDS = 30
 GRACE_SECONDS = 20
@@ -83,7 +82,7 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        http=BoundedConnection,
+        http=functools.partial(BoundedConnection, patience_seconds=settings.client_patience_seconds),  # type: ignore[arg-type]
         limit_concurrency=MAXIMUM_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,

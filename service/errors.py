@@ -62,6 +62,13 @@ class MethodNotAllowed(ServiceError):
     status = 405
 
 
+class HeadTooLarge(ServiceError):
+    """The request's headers are larger than this server takes."""
+
+    slug = "head-too-large"
+    status = 431
+
+
 class RequestTimedOut(ServiceError):
     """The request did not arrive in time."""
 

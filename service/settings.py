@@ -41,6 +41,13 @@ class Settings(BaseSettings):
     inference_provider: Literal["auto", "cpu", "cuda", "tensorrt", "openvino", "coreml"] = Field(
         default="auto", description="What networks run on; auto: the processor for device -1, CUDA for 0..N."
     )
+    liveness: Literal["off", "observe", "enforce"] = Field(
+        default="off", description="Living face or picture of one (insightface with its liveness addon only)."
+    )
+    liveness_threshold: float = Field(default=0.8, ge=0, le=1, description="Liveness score of a living face.")
+    attributes: Literal["off", "age-gender"] = Field(
+        default="off", description="Guess age and gender (insightface packs that can); guesses mislead, so off."
+    )
     server_ip: str = Field(default="127.0.0.1", description="Address that serve listens on.")
     server_port: int = Field(default=8000, ge=0, le=65535, description="Port that serve listens on.")
     server_workers: int = Field(
@@ -57,6 +64,12 @@ class Settings(BaseSettings):
     allowed_origins: str = Field(
         default="",
         description="Origins, comma-separated, whose pages may call this server from a browser; empty: none.",
+    )
+    client_patience_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="How long a client may be silent within a request, or not read its answer, until it is hung up on.",
     )
     worker_in_server: bool = Field(default=True, description="serve also runs background jobs.")
     maximum_image_bytes: int = Field(default=20 * MEBIBYTE, gt=0, description="Largest image upload, in bytes.")

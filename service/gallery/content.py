@@ -10,6 +10,8 @@ from service.errors import InvalidRequest
 MAXIMUM_NAME_LENGTH = 500
 MAXIMUM_GALLERY_NAME_LENGTH = 200
 MAXIMUM_METADATA_BYTES = 16 * 1024
+MAXIMUM_JSON_DEPTH = 64
+"""Lists and objects in each other; what writes answers goes a few hundred deep before it gives up."""
 _REFUSED = {"Cc", "Cs"}  # control characters (NUL among them) and lone surrogates
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # the escape itself, not a backslash followed by u0000
 
@@ -48,8 +50,25 @@ def check_json(value: Any, what: str) -> Any:
         size = len(encoded.encode())
     except (TypeError, ValueError, RecursionError):
         raise InvalidRequest(f"{what}: it cannot be written as JSON") from None
+    if _is_deeper_than(value, MAXIMUM_JSON_DEPTH):
+        raise InvalidRequest(f"{what}: nested more than {MAXIMUM_JSON_DEPTH} deep")
     if _NUL.search(encoded):
         raise InvalidRequest(f"{what}: the character U+0000 cannot be stored")
     if size > MAXIMUM_METADATA_BYTES:
         raise InvalidRequest(f"{what}: {size} bytes where {MAXIMUM_METADATA_BYTES} are the most")
     return value
+
+
+def _is_deeper_than(value: Any, depth: int) -> bool:
+    level = [value]
+    for _ in range(depth + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else []

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from fastapi import Request
 
 from service.errors import InvalidEmbedding, InvalidRequest, PayloadTooLarge, RequestTimedOut, UnsupportedMediaType
+from service.http.service import service_of
 
 MAXIMUM_JSON_BYTES = 1024 * 1024
-SILENCE_SECONDS = 30.0
 LEAST_BYTES_PER_SECOND = 1024
 """On the average, once a body has been waited for as long as a silence may be."""
 IN_THREAD_FROM_BYTES = 128 * 1024
@@ -47,26 +47,27 @@ def is_multipart(request: Request) -> bool:
 
 
 async def chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
-    """The body as it arrives. PayloadTooLarge over the limit, RequestTimedOut when nothing comes for 30 seconds."""
+    """The body as it arrives. PayloadTooLarge over the limit, RequestTimedOut when the client is silent too long."""
     declared = request.headers.get("content-length", "0")
     received = int(declared) if declared.isdecimal() else 0
     if received > limit_bytes:
         raise _too_large(limit_bytes)
     received = 0
     waited = 0.0
+    patience_seconds = service_of(request).settings.client_patience_seconds
     stream = request.stream()
     while True:
         begun = time.monotonic()
         try:
-            async with asyncio.timeout(SILENCE_SECONDS):
+            async with asyncio.timeout(patience_seconds):
                 chunk = await anext(stream, None)
         except TimeoutError:
-            raise RequestTimedOut(f"nothing arrived for {SILENCE_SECONDS:.0f} seconds") from None
+            raise RequestTimedOut(f"nothing arrived for {patience_seconds:g} seconds") from None
         if chunk is None:
             return
         received += len(chunk)
         waited += time.monotonic() - begun
-        if waited > SILENCE_SECONDS and received < waited * LEAST_BYTES_PER_SECOND:
+        if waited > patience_seconds and received < waited * LEAST_BYTES_PER_SECOND:
             raise RequestTimedOut(f"the body comes slower than {LEAST_BYTES_PER_SECOND} bytes a second")
         if received > limit_bytes:
             raise _too_large(limit_bytes)

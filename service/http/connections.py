@@ -11,18 +11,20 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 10.0
-"""From a request's first byte (or the connection's beginning) to the end of its head."""
+"""The most from a request's first byte (or the connection's beginning) to the end of its head."""
 LINGER_SECONDS = 5.0
-"""How long what is left of a body is still taken, and thrown away, after it was answered already."""
-STALL_SECONDS = 30.0
-"""How long an answer waits for its client to read on; then the connection and what it holds are given up."""
+"""The most that what is left of a body is still taken, and thrown away, after it was answered already."""
 
 
 class BoundedConnection(H11Protocol):
-    """uvicorn's HTTP/1.1 connection with a deadline on everything its client could draw out."""
+    """uvicorn's HTTP/1.1 connection with a deadline on everything its client could draw out.
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    `patience_seconds` is how long an answer waits for its client to read on, and the most of every other deadline.
+    """
+
+    def __init__(self, *arguments: Any, patience_seconds: float, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._patience_seconds = patience_seconds
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
@@ -50,10 +52,10 @@ class BoundedConnection(H11Protocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client does not read: it has `STALL_SECONDS` to go on."""
+        """The client does not read: its patience is ours, then connection and answer are given up."""
         super().pause_writing()
         if self._stall is None:
-            self._stall = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+            self._stall = self.loop.call_later(self._patience_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -74,7 +76,7 @@ class BoundedConnection(H11Protocol):
 
     def _seconds_allowed(self) -> float | None:
         if self.conn.their_state is h11.IDLE:
-            return HEAD_SECONDS
+            return min(HEAD_SECONDS, self._patience_seconds)
         if self.conn.their_state is h11.SEND_BODY and self.cycle is not None and self.cycle.response_complete:
-            return LINGER_SECONDS
+            return min(LINGER_SECONDS, self._patience_seconds)
         return None

@@ -14,11 +14,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import telemetry
-from service.errors import ServiceError
+from service.errors import HeadTooLarge, ServiceError
 from service.http.problems import METHODS, problem
 from service.http.protection import protected
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+MAXIMUM_HEAD_BYTES = 32 * 1024
 CLIENT_LEFT = 499
 
 
@@ -45,6 +46,10 @@ class Requests:
     async def _answer(self, scope: Scope, receive: Receive, send: "_Sender") -> None:
         start = time.perf_counter()
         try:
+            if sum(len(name) + len(value) for name, value in scope["headers"]) > MAXIMUM_HEAD_BYTES:
+                error = HeadTooLarge(f"headers may have {MAXIMUM_HEAD_BYTES} bytes")
+                await problem(error, send.request_id)(scope, receive, send)
+                return
             await self._app(scope, receive, send)
         except ClientDisconnect:
             send.status = send.status or CLIENT_LEFT

@@ -7,6 +7,7 @@ which outlives the process, so that it can be killed and started again.
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -106,12 +107,20 @@ class ServerProcess:
         self.folder = folder
         self.port = _free_port()
         self.environment = _environment(folder) | settings
+        self.trust: ssl.SSLContext | None = None
+        """Set where it serves TLS: what its certificate is checked with."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.trust is None else 'https'}://127.0.0.1:{self.port}"
+
+    @property
+    def number(self) -> int:
+        """The operating system's number of the process."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def log(self) -> str:
@@ -132,6 +141,20 @@ class ServerProcess:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def command_that_fails(self, *arguments: str) -> None:
+        """Run another command, which has to fail; what it says goes to the log too."""
+        with (self.folder / "serve.log").open("ab") as log:
+            done = subprocess.run(
+                [*PROGRAM, *arguments],
+                check=False,
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                timeout=START_SECONDS,
+            )
+        assert done.returncode != 0
+
     def new_key(self, tenant: str = "acme") -> str:
         """The first key of a new tenant."""
         made = msgspec.json.decode(self.command("tenants", "create", tenant, "--json"))
@@ -139,7 +162,8 @@ class ServerProcess:
 
     def client(self, key: str | None = None) -> httpx.Client:
         """A client over the network."""
-        return httpx.Client(base_url=self.url, headers={} if key is None else {"X-API-Key": key}, timeout=60)
+        headers = {} if key is None else {"X-API-Key": key}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, verify=self.trust or True)
 
     def start(self) -> "ServerProcess":
         """Start it and wait until it is ready to work."""
@@ -179,7 +203,7 @@ class ServerProcess:
 
     def _is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=10).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=10, verify=self.trust or True).status_code == 200
         except httpx.TransportError:
             return False
 

@@ -1,0 +1,74 @@
+"""One real server process for this folder: five connections, everything logged, the fake encoder."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from tests.support.server import ServerProcess
+
+CONNECTIONS = 5
+PATIENCE_SECONDS = 3.0
+SETTINGS = {
+    "LOGGER_LEVEL": "DEBUG",
+    "DATABASE_POOL_SIZE": str(CONNECTIONS),
+    "CLIENT_PATIENCE_SECONDS": str(PATIENCE_SECONDS),
+}
+KIBIBYTE = 1024
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A started server and a key of its operator."""
+
+    process: ServerProcess
+    operator_key: str
+
+    def new_tenant(self, name: str) -> str:
+        """The first key of a new tenant."""
+        with self.process.client(self.operator_key) as operator:
+            answer = operator.post("/v1/operator/tenants", json={"name": name})
+            answer.raise_for_status()
+            return str(answer.json()["key"])
+
+    def client(self, tenant: str) -> httpx.Client:
+        """A client of a new tenant."""
+        return self.process.client(self.new_tenant(tenant))
+
+    def resident_bytes(self) -> int:
+        """Memory of the process as the operating system counts it."""
+        return self._memory("VmRSS")
+
+    def peak_bytes(self) -> int:
+        """The most memory the process had since `forget_peak`."""
+        return self._memory("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Let the peak begin anew."""
+        self._of_process("clear_refs").write_text("5")
+
+    def _memory(self, name: str) -> int:
+        lines = self._of_process("status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * KIBIBYTE
+
+    def _of_process(self, file: str) -> Path:
+        path = Path(f"/proc/{self.process.number}/{file}")
+        if not path.exists():
+            pytest.skip("left out: memory of a process is read from /proc, which is not here")
+        return path
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[RunningServer]:
+    """The server process."""
+    with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
+        process = ServerProcess(Path(folder), **SETTINGS)
+        try:
+            made = msgspec.json.decode(process.command("operator", "keys", "create", "--json"))
+            yield RunningServer(process.start(), made["key"])
+        finally:
+            process.close()
