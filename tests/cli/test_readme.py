@@ -43,7 +43,7 @@ def run(newcomer: ServerProcess, script: str) -> list[str]:
         env=newcomer.environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return [printed.strip() for printed in done.stdout.split("@@@")[1:]]
