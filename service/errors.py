@@ -165,6 +165,12 @@ class EncoderUnavailable(ServiceError):
     status = 503
 
 
+class NotLive(InvalidRequest):
+    """The picture shows no living face."""
+
+    slug = "not-live"
+
+
 class Overloaded(ServiceError):
     """The server has more pictures to work on than it can answer in time."""
 

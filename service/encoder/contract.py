@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,23 @@ class QualityParts:
 
 
 @dataclass(frozen=True)
+class Liveness:
+    """Whether a living face was seen; None, with the `reason`, where it could not be judged. `score`: 0..1."""
+
+    is_live: bool | None
+    score: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """A network's guesses from looks; nothing is decided by them."""
+
+    age_years: int
+    gender: Literal["female", "male"]
+
+
+@dataclass(frozen=True)
 class DetectedFace:
     """One face found in a picture. `quality` is a heuristic of 0..1, not ISO/IEC 29794-5."""
 
@@ -56,6 +73,10 @@ class DetectedFace:
     quality: float
     quality_parts: QualityParts | None = None
     """What the quality is made of; None where nobody measured it."""
+    liveness: Liveness | None = None
+    """None where the operator did not ask for it."""
+    attributes: Attributes | None = None
+    """None where the operator did not ask for them."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +133,10 @@ class Encoder(Protocol):
 
     def detect(self, image: Image) -> list[DetectedFace]:
         """Every face in the picture, largest first."""
+        ...
+
+    def inspect(self, image: Image, faces: Sequence[DetectedFace]) -> list[DetectedFace]:
+        """`faces` with liveness and attributes, where the operator asked for them; else as they are."""
         ...
 
     def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:

@@ -83,6 +83,10 @@ class DlibEncoder:
         faces = [_detected(models.landmarks, image, rectangle, score) for rectangle, score in found]
         return sorted(faces, key=lambda face: -face.box.area)
 
+    def inspect(self, image: Image, faces: Sequence[DetectedFace]) -> list[DetectedFace]:  # noqa: ARG002 - of the contract
+        """Nothing more is known of them."""
+        return list(faces)
+
     def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
         """Each face turned upright, 150 x 150 pixels with a border of a quarter."""
         import dlib

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from service.embedding import Embedding, EmbeddingSpace
-from service.encoder.contract import PROCESSOR_BATCHES, BatchShape, Box, DetectedFace, Image
-from service.encoder.fake_pictures import CELLS, FRAME_SHARE
+from service.encoder.contract import PROCESSOR_BATCHES, BatchShape, Box, DetectedFace, Image, Liveness
+from service.encoder.fake_pictures import CELLS, FRAME_COLOR, FRAME_SHARE, PRINTED_COLOR
 from service.encoder.quality import measure_quality
 
 FAKE_SPACE = EmbeddingSpace(
@@ -27,7 +28,9 @@ _LANDMARKS = ((0.3, 0.35), (0.7, 0.35), (0.5, 0.55), (0.35, 0.75), (0.65, 0.75))
 class FakeEncoder:
     """Finds magenta frames and projects the pattern inside them to 512 numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, liveness_threshold: float | None = None) -> None:
+        """With a `liveness_threshold` faces are judged: those drawn as `printed` have a score of 0, others of 1."""
+        self._liveness_threshold = liveness_threshold
         random = np.random.default_rng(20240229)
         self._projection = random.normal(size=(FAKE_SPACE.dimension, CELLS * CELLS // 2))
 
@@ -57,6 +60,12 @@ class FakeEncoder:
         """Every frame, largest first, from left to right among equals."""
         faces = [_detected(image, box) for box in _frames(image)]
         return sorted(faces, key=lambda face: (-round(face.box.area, -2), face.box.left))
+
+    def inspect(self, image: Image, faces: Sequence[DetectedFace]) -> list[DetectedFace]:
+        """With liveness, by the color of the frame."""
+        if self._liveness_threshold is None:
+            return list(faces)
+        return [replace(face, liveness=_liveness(image, face.box, self._liveness_threshold)) for face in faces]
 
     def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
         """The pattern inside each frame, one pixel a cell."""
@@ -94,6 +103,16 @@ def _frame(left: int, top: int, width: int, height: int, area: int) -> Box | Non
     expected = 1 - (1 - 2 * FRAME_SHARE) ** 2
     box = Box(float(left), float(top), float(left + width), float(top + height))
     return box if abs(share - expected) < 0.15 else None
+
+
+def _liveness(image: Image, box: Box, threshold: float) -> Liveness:
+    """From the ratio of blue to red in the upper edge of the frame."""
+    height = max(1, round((box.bottom - box.top) * FRAME_SHARE / 2))
+    edge = image[round(box.top) : round(box.top) + height, round(box.left) : round(box.right)].astype(np.float64)
+    printed, living = (color[2] / color[0] for color in (PRINTED_COLOR, FRAME_COLOR))
+    ratio = float(edge[:, :, 2].mean()) / max(1.0, float(edge[:, :, 0].mean()))
+    score = min(1.0, max(0.0, (ratio - printed) / (living - printed)))
+    return Liveness(score >= threshold, score)
 
 
 def _cells(image: Image, box: Box) -> Image:

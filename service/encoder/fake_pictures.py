@@ -21,7 +21,10 @@ FRAME_SHARE = 0.1
 CELLS = 16
 """Cells of the pattern on each side; the right half mirrors the left."""
 
-_FRAME_COLOR = (230, 20, 230)
+FRAME_COLOR = (230, 20, 230)
+PRINTED_COLOR = (230, 20, 150)
+"""Of the frame around a living face, and around a picture of one."""
+
 _GROUND_COLOR = (150, 160, 150)
 
 
@@ -30,13 +33,15 @@ def draw_people(
     size: tuple[int, int] | None = None,
     *,
     variation: int = 0,
+    printed: bool = False,
     format: Literal["JPEG", "PNG", "WEBP", "BMP"] = "JPEG",
 ) -> bytes:
     """An image file of (width, height) `size` with one face a name, left to right.
 
-    The faces are equally large, 192 pixels where `size` leaves the choice. ValueError where they would not be found.
+    `printed` people are pictures of people: the fake encoder's liveness says so. The faces are equally large, 192
+    pixels where `size` leaves the choice. ValueError where they would not be found.
     """
-    return encode_picture(people_pixels(names, size, variation=variation), format)
+    return encode_picture(people_pixels(names, size, variation=variation, printed=printed), format)
 
 
 def draw_nobody(size: tuple[int, int] = (320, 240)) -> bytes:
@@ -44,7 +49,9 @@ def draw_nobody(size: tuple[int, int] = (320, 240)) -> bytes:
     return encode_picture(people_pixels((), size), "JPEG")
 
 
-def people_pixels(names: Sequence[str], size: tuple[int, int] | None = None, *, variation: int = 0) -> Image:
+def people_pixels(
+    names: Sequence[str], size: tuple[int, int] | None = None, *, variation: int = 0, printed: bool = False
+) -> Image:
     """The same picture as pixels."""
     width, height = size or (256 * max(1, len(names)), 256)
     side = int(min(width / max(1, len(names)), height) * 0.75)
@@ -54,7 +61,7 @@ def people_pixels(names: Sequence[str], size: tuple[int, int] | None = None, *, 
     for place, name in enumerate(names):
         left = int((place + 0.5) * width / len(names) - side / 2)
         top = (height - side) // 2
-        picture[top : top + side, left : left + side] = _face(name, side)
+        picture[top : top + side, left : left + side] = _face(name, side, PRINTED_COLOR if printed else FRAME_COLOR)
     return _varied(picture, variation)
 
 
@@ -65,8 +72,8 @@ def encode_picture(picture: Image, format: str) -> bytes:
     return file.getvalue()
 
 
-def _face(name: str, side: int) -> Image:
-    face = np.full((side, side, 3), _FRAME_COLOR, dtype=np.uint8)
+def _face(name: str, side: int, color: tuple[int, int, int]) -> Image:
+    face = np.full((side, side, 3), color, dtype=np.uint8)
     border = round(side * FRAME_SHARE)
     inner = side - 2 * border
     cells = Pillow.fromarray(_pattern(name)).resize((inner, inner), Pillow.Resampling.NEAREST)

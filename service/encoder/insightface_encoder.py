@@ -6,19 +6,33 @@ It gives what insightface.app.FaceAnalysis gives (a test holds it), with control
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.alignment import aligned_crop
 from service.encoder.arcface import ArcfaceRecognizer, batched_model, default_threshold
+from service.encoder.attributes import AttributesNetwork
 from service.encoder.contract import GPU_BATCHES, PROCESSOR_BATCHES, BatchShape, DetectedFace, Image
 from service.encoder.detections import faces_of
+from service.encoder.liveness import LivenessNetwork
 from service.encoder.packs import ModelFile, Pack, load_onnx
 from service.encoder.scrfd import ScrfdDetector
 from service.encoder.sessions import PROCESSOR, Device, open_session
 
 _PREPROCESSING = "insightface: scrfd 0.5, 5 landmarks, arcface template, RGB"
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Networks beside detection and recognition, where the operator asked for them."""
+
+    liveness: LivenessNetwork | None = None
+    attributes: AttributesNetwork | None = None
+
+
+_NO_EXTRAS = Extras()
 
 
 class InsightfaceEncoder:
@@ -30,7 +44,9 @@ class InsightfaceEncoder:
         pack: Pack,
         detector_device: Device = PROCESSOR,
         recognizer_device: Device = PROCESSOR,
+        extras: Extras = _NO_EXTRAS,
     ) -> None:
+        self._extras = extras
         detection, recognition = pack.detection, pack.recognition
         session = open_session(detection.path, detector_device)
         self._detector = ScrfdDetector(
@@ -48,9 +64,9 @@ class InsightfaceEncoder:
         return self._space
 
     @property
-    def detection_side(self) -> int:
-        """Twice the detector's input: halved so far, a picture gives the same faces."""
-        return 2 * self._detector.largest_side
+    def detection_side(self) -> int | None:
+        """Twice the detector's input: halved so far, a picture gives the same faces. Extras get every pixel."""
+        return 2 * self._detector.largest_side if self._extras == _NO_EXTRAS else None
 
     @property
     def crop_side(self) -> int:
@@ -69,6 +85,10 @@ class InsightfaceEncoder:
         """Every face in the picture, largest first."""
         return faces_of(image, self._detector.detect(image))
 
+    def inspect(self, image: Image, faces: Sequence[DetectedFace]) -> list[DetectedFace]:
+        """`faces` with what the extra networks say of them."""
+        return [self._inspected(image, face) for face in faces]
+
     def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
         """Each face on the network's template."""
         side = self._recognizer.side
@@ -80,7 +100,15 @@ class InsightfaceEncoder:
 
     def close(self) -> None:
         """Let go of the sessions."""
-        del self._detector, self._recognizer
+        del self._detector, self._recognizer, self._extras
+
+    def _inspected(self, image: Image, face: DetectedFace) -> DetectedFace:
+        liveness, attributes = self._extras.liveness, self._extras.attributes
+        return replace(
+            face,
+            liveness=liveness.judge(image, face) if liveness is not None else None,
+            attributes=attributes.guess(image, face) if attributes is not None else None,
+        )
 
 
 def _digest(pack: Pack) -> str:

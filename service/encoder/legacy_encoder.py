@@ -83,6 +83,10 @@ class LegacyEncoder:
         found = self._detector.detect(image)
         return faces_of(image, found if self._preprocessing == "aligned" else croppable(image, found))
 
+    def inspect(self, image: Image, faces: Sequence[DetectedFace]) -> list[DetectedFace]:  # noqa: ARG002 - of the contract
+        """Nothing more is known of them."""
+        return list(faces)
+
     def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
         """Each face as the recognizer takes it."""
         if self._preprocessing == "padded-crop":

@@ -1,5 +1,6 @@
 """From the setting ENCODER to loaded encoders; a wrong value fails here, with the place where it was looked for."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from service.encoder.contract import Encoder
@@ -11,6 +12,7 @@ from service.errors import InvalidSettings
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from service.encoder.insightface_encoder import Extras
     from service.encoder.sessions import Device  # onnxruntime takes a while to import: only where it is used
 
 KINDS = ("dlib", "fake", "insightface:NAME_OR_FOLDER", "legacy:FOLDER", "legacy-padded-crop:FOLDER")
@@ -53,8 +55,9 @@ def _devices(settings: Settings, threads: int) -> _Devices:
 
 
 def _load(name: str, settings: Settings, devices: _Devices) -> Encoder:
+    _refuse_missing_extras(name, settings)
     if name == "fake":
-        return FakeEncoder()
+        return FakeEncoder(settings.liveness_threshold if settings.liveness != "off" else None)
     if name == "dlib":
         from service.encoder.dlib_encoder import DlibEncoder
 
@@ -64,10 +67,33 @@ def _load(name: str, settings: Settings, devices: _Devices) -> Encoder:
         from service.encoder.packs import find_pack
 
         pack = find_pack(name.removeprefix("insightface:"), settings.data_dir)
-        return InsightfaceEncoder(name, pack, devices.detector, devices.recognizer)
+        extras = _extras(settings, pack.folder, devices.recognizer)
+        return InsightfaceEncoder(name, pack, devices.detector, devices.recognizer, extras)
     if name.startswith(("legacy:", "legacy-padded-crop:")):
         return _load_legacy(name, settings, devices)
     raise InvalidSettings(f"ENCODER: {name!r} is none of {', '.join(KINDS)}")
+
+
+def _extras(settings: Settings, pack: Path, device: "Device") -> "Extras":
+    from service.encoder.attributes import AttributesNetwork, find_attributes
+    from service.encoder.insightface_encoder import Extras
+    from service.encoder.liveness import LivenessNetwork, find_liveness
+
+    liveness, attributes = None, None
+    if settings.liveness != "off":
+        liveness = LivenessNetwork(find_liveness(settings.data_dir), device, settings.liveness_threshold)
+    if settings.attributes != "off":
+        attributes = AttributesNetwork(find_attributes(pack), device)
+    return Extras(liveness, attributes)
+
+
+def _refuse_missing_extras(name: str, settings: Settings) -> None:
+    """A server that is to enforce something does not start with an encoder that cannot."""
+    asked = {"LIVENESS": settings.liveness, "ATTRIBUTES": settings.attributes}
+    for setting, value in asked.items():
+        offered = name.startswith("insightface:") or (name == "fake" and setting == "LIVENESS")
+        if value != "off" and not offered:
+            raise InvalidSettings(f"{setting}={value} works with insightface packs only, not with ENCODER={name}")
 
 
 def _load_legacy(name: str, settings: Settings, devices: _Devices) -> Encoder:

@@ -60,7 +60,8 @@ class Pipeline:
 
         def step(ticket: Ticket) -> list[DetectedFace]:
             searched = self._searched(encoder, image, ticket)
-            return [enlarged(face, searched.reduced.factor) for face in searched.faces]
+            faces = encoder.inspect(searched.reduced.pixels, searched.faces)
+            return [enlarged(face, searched.reduced.factor) for face in faces]
 
         return await self._through(bulk, lambda ticket: self._in_thread(ticket, step))
 
@@ -142,7 +143,8 @@ class Pipeline:
 
 def _cut_up(encoder: Encoder, searched: _Searched, maximum_faces: int) -> _CutUp:
     """The largest faces; one that is small in the reduced picture is cut out of the whole one."""
-    reduced, small = searched.reduced, searched.faces[:maximum_faces]
+    reduced = searched.reduced
+    small = encoder.inspect(reduced.pixels, searched.faces[:maximum_faces])
     faces = [enlarged(face, reduced.factor) for face in small]
     if reduced.factor == 1 or all(_is_fine(face, encoder.crop_side) for face in small):
         return _CutUp(faces, encoder.align(reduced.pixels, small))
