@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.shapes import Cursor, Limit, List, RequestModel, page_of
+from service.api.shapes import Cursor, Kept, Limit, List, RequestModel, page_of
 from service.errors import Conflict, EncoderUnavailable, Forbidden
 from service.gallery.changes import UNSET
 from service.gallery.galleries import (
@@ -61,9 +61,9 @@ class GalleryChange(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"threshold": 0.5}]})
 
-    name: str | None = None
+    name: Kept[str] = None
     threshold: OwnThreshold | None = Field(default=None, description="Null: back to the embedding space's own.")
-    verification_only: bool | None = Field(
+    verification_only: Kept[bool] = Field(
         default=None, description="Whether nobody is identified (1:N) in it; changing it needs the scope admin."
     )
 
@@ -125,7 +125,7 @@ async def create(
 async def list_all(
     session: RequestSession, caller: CurrentCaller, limit: Limit = 100, cursor: Cursor = None
 ) -> List[GalleryShape]:
-    """The galleries by name; only those that the key may touch."""
+    """The galleries in the order they were made; only those that the key may touch."""
     return page_of(await list_galleries(session, limit, cursor, names=caller.galleries), GalleryShape.of)
 
 

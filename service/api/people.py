@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.shapes import Cursor, Limit, List, RequestModel, page_of
+from service.api.shapes import Cursor, Kept, Limit, List, RequestModel, page_of
 from service.errors import Conflict
 from service.gallery.changes import UNSET
 from service.gallery.galleries import find_gallery
@@ -43,7 +43,7 @@ class PersonChange(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Ada Lovelace"}]})
 
-    name: str | None = None
+    name: Kept[str] = None
     external_id: str | None = Field(default=None, description="Null: none any more.")
     metadata: dict[str, Any] | None = Field(default=None, description="Takes the place of all there is; null: none.")
 
@@ -112,8 +112,6 @@ async def change(gallery: GalleryName, person: str, changes: PersonChange, sessi
     place = await find_gallery(session, gallery)
     found = await find_person(session, place, person)
     given = {field: getattr(changes, field, UNSET) for field in changes.model_fields_set}
-    if given.get("name", "") is None:
-        del given["name"]
     if "metadata" in given:
         given["metadata"] = given["metadata"] or {}
     return PersonShape.of(await update_person(session, place, found, **given))

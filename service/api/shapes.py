@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from service.encoder.contract import Box, DetectedFace
 from service.gallery.pages import Page
@@ -22,6 +23,16 @@ Threshold = Annotated[
 EncoderName = Annotated[
     str | None, Query(max_length=500, description="An encoder of this server, as in ENCODER; the first where left out.")
 ]
+
+
+def _not_null(value: Item) -> Item:
+    if value is None:
+        raise PydanticCustomError("null", "null is no value here; what is left out stays as it is")
+    return value
+
+
+Kept = Annotated[Item | None, AfterValidator(_not_null)]
+"""A field of a change: left out (None here) it stays as it is, and null may not be sent."""
 
 
 class RequestModel(BaseModel):

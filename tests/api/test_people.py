@@ -41,6 +41,9 @@ async def test_what_is_left_out_of_a_change_stays(staff: httpx.AsyncClient) -> N
     assert (await staff.patch(place, json={"external_id": None})).json()["external_id"] is None
     assert (await staff.patch(place, json={"metadata": {"floor": 4}})).json()["metadata"] == {"floor": 4}
     assert (await staff.patch(place, json={"metadata": None})).json()["metadata"] == {}
+    unnamed = await staff.patch(place, json={"name": None})
+    assert (unnamed.status_code, unnamed.json()["errors"][0]["field"]) == (422, "body.name")
+    assert (await staff.get(place)).json()["name"] == "Ada L."
 
 
 async def test_a_taken_name_is_a_conflict_unless_an_external_id_tells_them_apart(staff: httpx.AsyncClient) -> None:
