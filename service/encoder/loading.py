@@ -20,10 +20,12 @@ KINDS = ("dlib", "fake", "insightface:NAME_OR_FOLDER", "legacy:FOLDER", "legacy-
 
 
 def open_encoders(settings: Settings) -> Encoders:
-    """Every encoder that ENCODER names, in its order. InvalidSettings names a wrong one."""
+    """Every encoder that ENCODER names, in its order, then LEGACY_ENCODER's. InvalidSettings names a wrong one."""
     names = [name.strip() for name in settings.encoder.split(",") if name.strip()]
     if not names:
         raise InvalidSettings("ENCODER names no encoder")
+    if settings.legacy_encoder and settings.legacy_api != "off":
+        names.append(settings.legacy_encoder.strip())
     limits = ImageLimits(settings.maximum_image_bytes, settings.maximum_image_pixels)
     threads = max(1, usable_processors() // settings.server_workers)  # processes of one server share the machine
     devices = _devices(settings, threads)

@@ -1,0 +1,149 @@
+"""Every command of docs/migrating-from-the-legacy-recognizer.md is run, in its order, with a real converted detector.
+
+`make` is left out (it would install anew). The recognizer at hand has 128 numbers, so the guide's 512 stand for those.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.data import data_path
+from tests.support.server import ServerProcess
+
+REPOSITORY = Path(__file__).parents[2]
+GUIDE = (REPOSITORY / "docs" / "migrating-from-the-legacy-recognizer.md").read_text()
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL)
+INSTALL, DATASET, MODELS, SERVE, CALLERS, KEYS, NAMED_GALLERY, FLAGS, CAPTURE = BLOCKS
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A machine with the old models in their place, pictures of two people and the dataset of their old embeddings."""
+    home = tmp_path_factory.mktemp("home")
+    machine = ServerProcess(home, HOME=str(home), ENCODER="", LEGACY_API="open")
+    programs = str(Path(sys.executable).parent)
+    machine.environment["PATH"] = f"{programs}{os.pathsep}{machine.environment['PATH']}"
+    shutil.copytree(
+        data_path("legacy-models", "retinaface_mnet025"), home / ".insightface/models/retinaface_mnet025_v1"
+    )
+    (home / "legacy").mkdir()
+    shutil.copy(data_path("models", "scrfd2.5g-mobilefacenet128", "mobilefacenet.onnx"), home / "legacy")
+    for person in ("barack_obama", "joe_biden"):
+        shutil.copytree(data_path("faces", "people", person), home / "data" / person)
+    for name, picture in {"ada": "people/barack_obama/1", "ada2": "people/barack_obama/2"}.items():
+        shutil.copy(data_path("faces", f"{picture}.jpg"), home / f"{name}.jpg")
+    shutil.copy(data_path("faces", "groups", "obama_and_biden.jpg"), home / "group.jpg")
+    (home / "videoAnalytics").symlink_to(REPOSITORY / "videoAnalytics")
+    write_old_dataset(machine)
+    yield machine
+    machine.close()
+
+
+def write_old_dataset(machine: ServerProcess) -> None:
+    """What the legacy recognizer left behind: embeddings of padded crops, and models not converted yet."""
+    home = machine.folder
+    machine.command("models", "convert", str(home / ".insightface/models"), "--out", str(home / "once"))
+    shutil.copy(home / "legacy/mobilefacenet.onnx", home / "once")
+    encoder = f"legacy-padded-crop:{home / 'once'}"
+    machine.command("legacy", "encoder", "-p", "data", "-o", "dataset.json", "--shape", "dataset", "--encoder", encoder)
+    shutil.rmtree(home / "once")
+
+
+def run(machine: ServerProcess, script: str, *, fails: int = 0) -> list[str]:
+    """What each line of the script printed; a line that fails ends it."""
+    lines = re.sub(r"(?m)^(?!export|URL|KEY)(?=\S)", "echo @@@\n", script)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", lines.replace("127.0.0.1:5000", f"127.0.0.1:{machine.port}")],
+        check=False,
+        cwd=machine.folder,
+        env=machine.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == fails, done.stdout + done.stderr
+    return [printed.strip() for printed in done.stdout.split("@@@")[1:]] if not fails else [done.stderr]
+
+
+def test_the_guide_is_in_the_order_of_the_questions() -> None:
+    assert re.findall(r"^## (.*)$", GUIDE, re.MULTILINE)[:4] == [
+        "1. The dataset",
+        "2. The models",
+        "3. The callers",
+        "4. The flags",
+    ]
+    assert INSTALL.splitlines()[0] == "make install"
+
+
+def test_the_dataset_comes_out_as_it_went_in(operator: ServerProcess) -> None:
+    run(operator, DATASET.replace(":512", ":128"))
+    old, again = (json.loads((operator.folder / name).read_text()) for name in ("dataset.json", "again.json"))
+    assert [name for name, _ in old] == [name for name, _ in again]
+    assert numbers(old) == numbers(again)
+
+
+def numbers(dataset: list[list[str]]) -> list[list[float]]:
+    return [[float(number) for number in text.split(",")] for _, text in dataset]
+
+
+def test_the_models_are_converted_and_recognize(operator: ServerProcess) -> None:
+    *_, recognized = run(operator, MODELS)
+    assert "retinaface_mnet025_v1" in str(list((operator.folder / "legacy").iterdir()))
+    assert "barack_obama" in recognized
+
+
+@pytest.fixture(scope="module")
+def served(operator: ServerProcess) -> ServerProcess:
+    """The server of the guide, on another port."""
+    assert SERVE.strip() == "LEGACY_API=open face-identity serve --host 0.0.0.0 --port 5000"
+    if not (operator.folder / "legacy/retinaface_mnet025_v1").exists():  # this test runs alone
+        run(operator, MODELS)
+    operator.environment["LEGACY_ENCODER"] = f"legacy-padded-crop:{operator.folder / 'legacy'}"
+    return operator.start()
+
+
+def labels(printed: str) -> list[Any]:
+    return [face["label"] for face in json.loads(printed)["faces"]]
+
+
+def test_the_callers_are_answered(served: ServerProcess) -> None:
+    detected, encoded, several, recognized = run(served, CALLERS)
+    assert labels(detected) == [0, 1]
+    assert len(json.loads(encoded)) == 128
+    assert [entry["img"] for entry in json.loads(several)["ada"]] == [0, 1]
+    assert set(labels(recognized)) <= {"barack_obama", "joe_biden", "Uknown"}
+    assert len(labels(recognized)) == 2
+
+
+def test_a_key_in_the_address_and_a_gallery_by_name(served: ServerProcess) -> None:
+    run(served, CALLERS)  # the first of these makes the callers' tenant
+    (detected,) = run(served, KEYS)
+    assert labels(detected) == [0, 1]
+    *_, named = run(served, f"URL=http://127.0.0.1:{served.port}\n" + NAMED_GALLERY)
+    (*_, uploaded) = run(served, CALLERS)
+    assert labels(named) == labels(uploaded)
+
+
+def test_the_programs_take_their_flags(operator: ServerProcess) -> None:
+    operator.environment["LEGACY_ENCODER"] = f"legacy-padded-crop:{operator.folder / 'legacy'}"
+    detected, _, _, recognized, again = run(operator, FLAGS)
+    assert labels(detected) == [0, 1]
+    assert labels(recognized) == labels(again)
+    assert set(json.loads((operator.folder / "people.json").read_text())) == {"barack_obama", "joe_biden"}
+    assert len(json.loads((operator.folder / "ada.json").read_text())["ada"]) == 2
+    assert (operator.folder / "group-recognition.jpg").read_bytes().startswith(b"\xff\xd8")
+
+
+def test_capture_says_that_there_is_no_camera(operator: ServerProcess) -> None:
+    if Path("/dev/video0").exists():
+        pytest.skip("left out: this machine has a camera")
+    (told,) = run(operator, CAPTURE, fails=5)
+    assert "camera 0 cannot be opened" in told
