@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -234,3 +235,50 @@ async def test_closing_finishes_what_was_begun() -> None:
     assert len(await task) == 1
     with pytest.raises(RuntimeError, match="closed"):
         await encoders.detect(encoders.default, np.zeros((10, 10, 3), dtype=np.uint8))
+
+
+class SlowEncoder(FakeEncoder):
+    """Takes 40 ms a picture and no processor, so that a busy machine does not change the outcome."""
+
+    def detect(self, image: Image) -> list[DetectedFace]:
+        time.sleep(0.04)
+        return []
+
+
+async def test_ten_times_too_many_pictures_are_refused_and_the_accepted_ones_stay_fast() -> None:
+    """500 a second where 50 are possible, for 3 seconds: the median of the accepted under 3 times the unloaded one."""
+    encoders = Encoders([SlowEncoder()], LIMITS, 200, threads=2)
+    image = picture(200)
+    waits: list[float] = []
+    refused = 0
+
+    async def request() -> None:
+        nonlocal refused
+        began = time.perf_counter()
+        try:
+            await encoders.detect(encoders.default, image)
+        except Overloaded:
+            refused += 1
+        else:
+            waits.append(time.perf_counter() - began)
+
+    for _ in range(10):
+        await request()
+    unloaded = sorted(waits)[5]
+    waits.clear()
+    requests = []
+    for _ in range(1500):
+        requests.append(asyncio.create_task(request()))
+        await asyncio.sleep(0.002)
+    await asyncio.gather(*requests)
+    later = sorted(waits[len(waits) // 5 :])
+    assert len(waits) + refused == 1500
+    assert len(waits) > 60
+    assert refused > 1000
+    assert later[len(later) // 2] < 3 * unloaded
+    await asyncio.sleep(2.1)
+    waits.clear()
+    refused = 0
+    await asyncio.gather(*(request() for _ in range(16)))
+    assert refused == 0
+    encoders.close()
