@@ -1,11 +1,13 @@
 """The legacy encoder: converted detector, any recognizer, two preprocessings; and folders that cannot be one."""
 
 import itertools
+import json
 import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from service.encoder.contract import Encoder, Image
@@ -13,6 +15,7 @@ from service.encoder.images import decode_image
 from service.encoder.legacy_encoder import PADDED_THRESHOLD
 from service.encoder.loading import load_encoder
 from service.encoder.mxnet.conversion import convert_folder
+from service.encoder.packs import file_digest
 from service.encoder.padded_crop import padded_crop
 from service.errors import InvalidModel, InvalidSettings
 from service.settings import Settings
@@ -125,8 +128,23 @@ def test_a_converted_pair_is_an_encoder(tmp_path: Path) -> None:
 def test_the_embedding_space_goes_by_the_mxnet_files_and_not_by_their_conversion(tmp_path: Path) -> None:
     first, second = (open_encoder(converted(tmp_path / place)).space for place in ("one", "other"))
     assert first.digest == second.digest
-    changed = converted(tmp_path / "third", "retinaface_mnet025_v2")
-    assert open_encoder(changed).space.digest != first.digest
+    rewritten = tmp_path / "other" / "converted" / "arcface_mfn_v1"
+    network = onnx.load(rewritten / "model.onnx")
+    network.doc_string = "converted by a later version"
+    onnx.save(network, rewritten / "model.onnx")
+    manifest = json.loads((rewritten / "model.json").read_text())
+    manifest["model"]["sha256"] = file_digest(rewritten / "model.onnx")
+    (rewritten / "model.json").write_text(json.dumps(manifest))
+    assert open_encoder(rewritten.parent).space.digest == first.digest
+
+
+def test_another_network_or_reading_of_it_is_another_embedding_space(tmp_path: Path) -> None:
+    folders = [converted(tmp_path / "one"), converted(tmp_path / "two", "retinaface_mnet025_v2")]
+    network, outputs = families.mobilefacenet(4, 16)
+    other = converted(tmp_path / "three")
+    convert_folder(network.save(tmp_path / "changed" / "arcface_mfn_v1", outputs), other)
+    digests = {open_encoder(folder).space.digest for folder in (*folders, other)}
+    assert len(digests) == 3
 
 
 def test_a_folder_of_the_data_folder_is_found_by_its_name(tmp_path: Path) -> None:

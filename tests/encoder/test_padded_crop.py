@@ -68,7 +68,7 @@ def legacy_crop(image: Image, box: tuple[float, float, float, float]) -> np.ndar
     "box",
     [
         (30.9, 20.2, 230.7, 290.1),  # higher than wide
-        (10.0, 40.0, 290.0, 180.0),  # wider than high
+        (10.0, 40.0, 290.0, 184.0),  # wider than high: 57.6 rows are 57
         (50.0, 50.0, 274.0, 274.0),  # a square twice as large: whole steps
         (100.5, 100.5, 157.4, 182.9),  # enlarged
         (0.0, 0.0, 61.0, 70.0),  # enlarged, an even padding

@@ -106,6 +106,7 @@ def test_a_very_large_picture_is_searched_smaller(published: RetinafaceDetector)
     by_place = [part.only(np.argsort(part.boxes[:, 0])) for part in (found, expected)]
     enlarged = Detections(by_place[1].boxes * scale, by_place[1].scores, by_place[1].landmarks * scale)
     assert _same_place(by_place[0], enlarged) > 0.8
+    assert np.abs(by_place[0].landmarks - enlarged.landmarks).max() < 0.05 * large.shape[0]
 
 
 def test_a_recognizer_is_no_detector(tmp_path: Path) -> None:

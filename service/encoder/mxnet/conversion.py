@@ -25,7 +25,7 @@ from service.errors import InvalidModel
 _SYMBOL_ENDING = "-symbol.json"
 _PARAMETERS = re.compile(r"-([0-9]{4})\.params")
 _SAFE_NAME = re.compile(r"[^A-Za-z0-9._-]+")
-_HALF_LANDMARKS = re.compile(r"mnet_?0?\.?25_v2")
+_LARGE_LANDMARKS = re.compile(r"mnet_?0?\.?25_v2")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _manifest(name: str, network: Network, model: Path, symbol: Path, parameters
 
 def _landmark_scale(name: str) -> float:
     """Only its name tells the one detector whose landmarks are five times as large (InsightFace's kind `net3l`)."""
-    return 0.2 if _HALF_LANDMARKS.search(name) else 1.0
+    return 0.2 if _LARGE_LANDMARKS.search(name) else 1.0
 
 
 def _put_in_place(written: Path, place: Path, older: Path) -> None:
