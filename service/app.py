@@ -5,11 +5,13 @@
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from service.api.routers import ROUTERS
@@ -27,7 +30,7 @@ from service.database.connection import Database, open_database
 from service.database.migration import migrate
 from service.encoder.encoders import Encoders
 from service.encoder.loading import open_encoders
-from service.errors import InvalidSettings
+from service.errors import InvalidSettings, ServiceError
 from service.http.connections import BoundedConnection
 from service.http.documentation import document, operation_id
 from service.http.problems import install_problems
@@ -43,6 +46,9 @@ KEEP_ALIVE_SECONDS = 30
 GRACE_SECONDS = 20
 """How long a stopping server lets answers under way come to their end."""
 WORKER_GRACE_SECONDS = 10
+HEALTH_SECONDS = 60
+"""A process silent for so long is taken for hung: a busy machine is no reason to kill it."""
+_PR_SET_PDEATHSIG = 1
 DESCRIPTION = """People are enrolled from pictures into galleries; a picture or an embedding is then recognized in
 one of them. Send a key as `X-API-Key` or `Authorization: Bearer`. Errors are RFC 9457 problems."""
 
@@ -86,6 +92,7 @@ def serve(settings: Settings) -> None:
         limit_concurrency=MAXIMUM_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_worker_healthcheck=HEALTH_SECONDS,
         h11_max_incomplete_event_size=MAXIMUM_HEAD_BYTES,
         **server_options(settings),
     )
@@ -99,10 +106,24 @@ def serve(settings: Settings) -> None:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve_alone(settings, config, listening))
         return
-    _say_serving(listening, settings)
-    with tempfile.TemporaryDirectory(prefix="face-identity-metrics-") as folder:
-        os.environ[MULTIPROCESS_FOLDER] = folder  # the processes started next count together there
-        Multiprocess(config, sockets=[listening]).run()
+    _serve_in_processes(settings, config, listening)
+
+
+def _serve_in_processes(settings: Settings, config: uvicorn.Config, listening: socket.socket) -> None:
+    """Serve in processes that this one watches over. What cannot be opened raises here, once, as for one process."""
+    database = open_database(settings)  # held to the end, so that an embedded server outlives a process of ours
+    try:
+        migrate(database.logins)
+        open_encoders(settings).close()
+        _say_serving(listening, settings)
+        with tempfile.TemporaryDirectory(prefix="face-identity-metrics-") as folder:
+            os.environ[MULTIPROCESS_FOLDER] = folder  # the processes started next count together there
+            supervisor = Multiprocess(config, sockets=[listening])
+            supervisor.run()
+    finally:
+        asyncio.run(database.close())
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise ServiceError("a process of the server did not start; the log above says why")
 
 
 async def _serve_alone(settings: Settings, config: uvicorn.Config, listening: socket.socket) -> None:
@@ -146,17 +167,28 @@ def _say_serving(listening: socket.socket, settings: Settings) -> None:
 
 
 def _app_of_process(settings: Settings) -> FastAPI:
-    """The application of one of several processes, which ends when the one that started it is gone."""
+    """The application of one of several processes, which is gone at once when the one that started it is."""
     configure_logging(settings.logger_level)
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        _end_with(parent)
     return create_app(settings)
 
 
 def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
+    """Let this process end with its parent: otherwise a killed server would keep its port.
+
+    Linux sees to it at once; elsewhere a thread waits.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        return
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.asynccontextmanager

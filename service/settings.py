@@ -51,7 +51,10 @@ class Settings(BaseSettings):
     server_ip: str = Field(default="127.0.0.1", description="Address that serve listens on.")
     server_port: int = Field(default=8000, ge=0, le=65535, description="Port that serve listens on.")
     server_workers: int = Field(
-        default=1, ge=1, le=64, description="Processes that answer requests, each with its own models in memory."
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that answer, each with its own models; more of them help embeddings, not pictures.",
     )
     server_ssl_context: Path | None = Field(
         default=None, description="File of the TLS certificate and its chain (PEM); empty: plain HTTP."

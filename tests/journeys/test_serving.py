@@ -102,3 +102,18 @@ def test_processes_do_not_outlive_the_one_that_started_them(server: ServerProces
             return
         time.sleep(0.2)
     raise AssertionError(server.log)
+
+
+def test_several_processes_say_what_is_wrong_as_one_does(server: ServerProcess) -> None:
+    for workers in ("1", "2"):
+        done = subprocess.run(
+            [*PROGRAM, "serve", "--port", str(server.port)],
+            check=False,
+            env=server.environment | {"ENCODER": "no-such-encoder", "SERVER_WORKERS": workers},
+            cwd=server.folder,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode != 0
+        assert "no-such-encoder" in done.stderr
+        assert "Traceback" not in done.stderr
