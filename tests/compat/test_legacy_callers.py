@@ -180,4 +180,6 @@ async def test_the_endpoints_are_documented(open_application: FastAPI) -> None:
         page = await client.get("/legacy/docs")
     paths = ["/detector/image", "/detector/stream", "/encoder/image", "/encoder/images"]
     assert sorted(document["paths"]) == [*paths, "/recognizer/image", "/recognizer/stream"]
+    form = document["paths"]["/encoder/images"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["required"] == ["key", "files"]
     assert "/legacy/openapi.json" in page.text

@@ -24,10 +24,21 @@ from service.identity.uploaded_datasets import gallery_of_dataset
 
 router = APIRouter(route_class=LegacyRoute)
 
+_FILE = {"type": "string", "format": "binary"}
+_FILES = {"type": "array", "items": _FILE}
+_TEXT = {"type": "string"}
+
+
+def _form_of(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What OpenAPI is told of a form that the route reads itself."""
+    form = {"type": "object", "properties": required | (optional or {}), "required": list(required)}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
+
+
 Drawn = Annotated[bool, Query(alias="return_img_b64", description="Answer the picture with boxes too, as base64 JPEG.")]
 
 
-@router.post("/detector/image", tags=["detector"])
+@router.post("/detector/image", tags=["detector"], openapi_extra=_form_of({"file": _FILE}))
 async def detect_image(request: Request, service: RunningService, drawn: Drawn = False) -> dict[str, Any]:
     """Every face of the picture in `file`; its label is its place in the list."""
     data = (await _form(request, "file")).file("file")
@@ -35,7 +46,7 @@ async def detect_image(request: Request, service: RunningService, drawn: Drawn =
     return await _faces_of_picture(service, data, [(face, place) for place, face in enumerate(found)], drawn)
 
 
-@router.post("/encoder/image", tags=["encoder"])
+@router.post("/encoder/image", tags=["encoder"], openapi_extra=_form_of({"file": _FILE}))
 async def encode_image(request: Request, service: RunningService) -> list[float] | None:
     """The embedding of the largest face in `file`; null where there is none."""
     data = (await _form(request, "file")).file("file")
@@ -43,7 +54,7 @@ async def encode_image(request: Request, service: RunningService) -> list[float]
     return None if embedding is None else embedding.tolist()
 
 
-@router.post("/encoder/images", tags=["encoder"])
+@router.post("/encoder/images", tags=["encoder"], openapi_extra=_form_of({"key": _TEXT, "files": _FILES}))
 async def encode_images(request: Request, service: RunningService) -> dict[str, Any]:
     """The embeddings of the pictures in `files` under `key`; pictures without a face are left out."""
     form = await _form(request, "files", "file", "key")
@@ -57,7 +68,11 @@ async def encode_images(request: Request, service: RunningService) -> dict[str, 
     return {key: entries}
 
 
-@router.post("/recognizer/image", tags=["recognizer"])
+@router.post(
+    "/recognizer/image",
+    tags=["recognizer"],
+    openapi_extra=_form_of({"file": _FILE}, {"dataset": _FILE, "gallery": _TEXT}),
+)
 async def recognize_image(
     request: Request, service: RunningService, session: RequestSession, drawn: Drawn = False
 ) -> dict[str, Any]:
