@@ -82,13 +82,28 @@ def read_postmaster(data: Path) -> Postmaster | None:
 
 def _command_line(process: int) -> str:
     """The words of a process, a blank after each; empty when it does not run or is a zombie."""
-    if Path("/proc/self/cmdline").exists():
-        try:
-            return os.fsdecode(Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" "))
-        except OSError:
-            return ""
-    command = ["/bin/ps", "-ww", "-o", "command=", "-p", str(process)]
-    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.replace("\n", " ")  # noqa: S603
+    if not Path("/proc/self/cmdline").exists():
+        command = ["/bin/ps", "-ww", "-o", "command=", "-p", str(process)]
+        return subprocess.run(command, check=False, capture_output=True, text=True).stdout.replace("\n", " ")  # noqa: S603
+    give_up = time.monotonic() + 1
+    while not (words := _proc_command_line(process)) and _is_no_zombie(process) and time.monotonic() < give_up:
+        time.sleep(POLL_SECONDS / 10)  # it reads empty for a moment while the process becomes another program
+    return words
+
+
+def _proc_command_line(process: int) -> str:
+    try:
+        return os.fsdecode(Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" "))
+    except OSError:
+        return ""
+
+
+def _is_no_zombie(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state not in (b"Z", b"X")
 
 
 def stop_server(data: Path) -> None:
