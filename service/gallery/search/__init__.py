@@ -26,7 +26,15 @@ from service.gallery.search.statements import ONE_PERSON, Form, statement
 from service.gallery.storing import comparable
 from service.gallery.wire import bit_string, bit_strings, half_vector, half_vector_type, half_vectors
 
-__all__ = ["MAXIMUM_CANDIDATES", "MAXIMUM_PROBES", "Candidate", "best_reference", "search", "search_galleries"]
+__all__ = [
+    "MAXIMUM_CANDIDATES",
+    "MAXIMUM_PROBES",
+    "Candidate",
+    "best_reference",
+    "search",
+    "search_by",
+    "search_galleries",
+]
 
 MAXIMUM_PROBES = 1000
 MAXIMUM_CANDIDATES = 1000
@@ -58,6 +66,14 @@ async def search(
     await question.complete(matrix, plan, found)
     await question.audit(matrix, plan, found)
     return found
+
+
+async def search_by(
+    session: AsyncSession, gallery: Gallery, plan: Plan, probes: Sequence[Embedding], limit: int = 5
+) -> list[list[Candidate]]:
+    """The same, going a given way and no other: for measuring and testing the ways against each other."""
+    matrix = np.stack([comparable(check_embedding(probe, gallery.space), gallery.space) for probe in probes])
+    return await _Question(session, gallery, limit, None, 1).ask(matrix, plan)
 
 
 async def search_galleries(

@@ -7,6 +7,7 @@ hyperplanes in orthogonal sets the share that does is nearly normal about p, wit
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import acos, ceil, pi, sqrt
 from statistics import NormalDist
 
@@ -28,12 +29,14 @@ class Codes:
     closeness: float = 1.0
 
 
+@lru_cache(maxsize=1024)
 def farthest(codes: Codes, threshold: float) -> int:
     """The Hamming distance within which mates are found: at the threshold, and at FAINT_COSINE."""
     at_threshold = _quantile(codes, threshold, MISSED_AT_THRESHOLD)
     return ceil(codes.bits * max(at_threshold, _quantile(codes, FAINT_COSINE, MISSED_AT_FAINT)))
 
 
+@lru_cache(maxsize=1024)
 def strangers_within(codes: Codes, distance: int) -> float:
     """The share of unrelated people whose code is that near, were embeddings spread evenly in all dimensions."""
     spread = _variance(codes, 0.0) + 1.0 / (pi**2 * codes.dimension)

@@ -1,0 +1,1 @@
+"""Measuring programs: each says on what machine and data its figures were taken."""

@@ -1,0 +1,22 @@
+"""`python -m benchmarks [NAME ...]` runs measuring programs; without names, those that take minutes, not hours.
+
+Each is a program of its own too: `python -m benchmarks.search --help`.
+"""
+
+import subprocess
+import sys
+
+QUICK = ["hamming", "paths", "search"]
+
+
+def main() -> int:
+    """The first status that is not 0, else 0."""
+    for name in sys.argv[1:] or QUICK:
+        status = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
+        if status != 0:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""The engines that are compared, by the name of their column; each is imported only where it is run."""
+
+from importlib import import_module
+
+from benchmarks.search.peers.contract import Peer
+
+PEERS = {
+    "ours": "ours:OverSql",
+    "ours-http": "ours:OverHttp",
+    "faiss-flat": "libraries:FaissFlat",
+    "faiss-hnsw": "libraries:FaissHnsw",
+    "hnswlib": "libraries:Hnswlib",
+    "usearch": "libraries:Usearch",
+    "pgvector-naive": "postgres:NaivePgvector",
+    "pgvector-hnsw": "postgres:SharedHnsw",
+    "qdrant-edge": "stores:QdrantEdge",
+    "lancedb": "stores:LanceDb",
+    "chroma": "stores:Chroma",
+    "sqlite-vec": "stores:SqliteVec",
+    "legacy": "legacy:LegacyRecognizer",
+}
+
+
+def peer(name: str) -> Peer:
+    """A fresh engine; ImportError where its package is not installed (extra `bench`)."""
+    module, kind = PEERS[name].split(":")
+    made: Peer = getattr(import_module(f"benchmarks.search.peers.{module}"), kind)()
+    return made
