@@ -175,6 +175,7 @@ def upgrade() -> None:
     secure_operator()
     create_functions()
     allow_vacuum()
+    keep_out_of_statistics()
     create_queue()
     op.execute("RESET ROLE")
 
@@ -465,6 +466,19 @@ def allow_vacuum() -> None:
                 autovacuum_analyze_scale_factor = 0.05
             )"""
         )
+
+
+def keep_out_of_statistics() -> None:
+    """ANALYZE copies samples into pg_statistic, where they would outlive what was erased; no plan needs these."""
+    columns = {
+        "person": ["name", "external_id", "metadata"],
+        "face": ["code", "embedding"],
+        "face_detail": ["original", "source", "detection"],
+        "person_template": ["code"],
+    }
+    for table, names in columns.items():
+        for name in names:
+            op.execute(f"ALTER TABLE {table} ALTER COLUMN {name} SET STATISTICS 0")
 
 
 def create_jobs() -> None:

@@ -277,3 +277,21 @@ async def test_no_index_is_of_one_gallery(loaded: Loaded) -> None:
         definitions = [str(row[0]) for row in await found.fetchall()]
     assert len(definitions) < 12
     assert [text for text in definitions if "gallery_id =" in text] == []
+
+
+async def test_statistics_hold_nothing_of_a_person(own_database: Logins, loaded: Loaded) -> None:
+    """They would outlive the person: ANALYZE keeps samples of every other column."""
+    await finish_load(loaded.engine)
+    with connect(own_database.administrator) as connection:
+        tables = "('person', 'face', 'face_detail', 'person_template')"
+        rows = connection.execute(f"SELECT attname FROM pg_stats WHERE tablename IN {tables}").fetchall()
+    assert {name for (name,) in rows} <= {
+        "tenant_id",
+        "gallery_id",
+        "person_id",
+        "id",
+        "face_id",
+        "number",
+        "created_at",
+    }
+    assert len(rows) > 4
