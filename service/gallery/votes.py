@@ -41,35 +41,46 @@ class Votes:
 
 
 def _statement(similarity: str, condition: str) -> TextClause:
-    """Certain votes and doubtful references of everybody who may have the most votes."""
+    """Certain votes, and doubtful references as they came, of everybody who may have the most votes.
+
+    `OFFSET 0` keeps the planner from joining otherwise than by keys: right after a load it knows nothing of the tables.
+    """
     return text(f"""
-        WITH near AS MATERIALIZED (
-            SELECT probe.ordinal, face.person_id, face.id, {similarity} AS similarity
-            FROM unnest(CAST(:vectors AS halfvec[])) WITH ORDINALITY AS probe (vector, ordinal)
-            JOIN face ON face.tenant_id = :tenant AND face.gallery_id = :gallery AND {condition}
-            WHERE {similarity} > :possible
-        ), counted AS (
-            SELECT ordinal, person_id, count(*) AS possible, count(*) FILTER (WHERE similarity > :certain) AS certain
-            FROM near GROUP BY ordinal, person_id
+        WITH counted AS MATERIALIZED (
+            SELECT near.ordinal, near.person_id, count(*) AS possible,
+                count(*) FILTER (WHERE near.similarity > :certain) AS certain,
+                array_agg(near.id) FILTER (WHERE near.similarity <= :certain) AS doubtful
+            FROM (
+                SELECT probe.ordinal, face.person_id, face.id, {similarity} AS similarity
+                FROM unnest(CAST(:vectors AS halfvec[])) WITH ORDINALITY AS probe (vector, ordinal)
+                JOIN face ON face.tenant_id = :tenant AND face.gallery_id = :gallery AND {condition}
+            ) AS near
+            WHERE near.similarity > :possible
+            GROUP BY near.ordinal, near.person_id
         ), contender AS (
             SELECT *, max(certain) OVER (PARTITION BY ordinal) AS most FROM counted
         )
         SELECT contender.ordinal, contender.person_id, contender.certain, person.name, reference.first,
             doubtful.originals
         FROM contender
-        JOIN person ON person.tenant_id = :tenant AND person.gallery_id = :gallery AND person.id = contender.person_id
         CROSS JOIN LATERAL (
-            SELECT min(face.id) AS first FROM face
-            WHERE face.tenant_id = :tenant AND face.gallery_id = :gallery AND face.person_id = contender.person_id
+            SELECT name FROM person
+            WHERE tenant_id = :tenant AND gallery_id = :gallery AND id = contender.person_id OFFSET 0
+        ) AS person
+        CROSS JOIN LATERAL (
+            SELECT min(id) AS first FROM face
+            WHERE tenant_id = :tenant AND gallery_id = :gallery AND person_id = contender.person_id
         ) AS reference
-        LEFT JOIN LATERAL (
+        CROSS JOIN LATERAL (
             SELECT array_agg(detail.original) AS originals
-            FROM near JOIN face_detail AS detail
-                ON detail.tenant_id = :tenant AND detail.gallery_id = :gallery
-                AND detail.person_id = near.person_id AND detail.face_id = near.id
-            WHERE near.ordinal = contender.ordinal AND near.person_id = contender.person_id
-                AND near.similarity <= :certain
-        ) AS doubtful ON contender.possible > contender.certain
+            FROM unnest(contender.doubtful) AS doubt (id)
+            CROSS JOIN LATERAL (
+                SELECT original FROM face_detail
+                WHERE tenant_id = :tenant AND gallery_id = :gallery AND person_id = contender.person_id
+                    AND face_id = doubt.id
+                OFFSET 0
+            ) AS detail
+        ) AS doubtful
         WHERE contender.possible >= contender.most
         ORDER BY contender.ordinal, reference.first
     """)  # noqa: S608 - pieces of this file only
@@ -103,14 +114,15 @@ async def count_votes(
         "certain": above + margin,
     }
     votes: list[list[Votes]] = [[] for _ in probes]
-    for row in await session.execute(_choose(gallery.space), values):
+    for row in await session.execute(statement_of(gallery.space), values):
         count = row.certain + _count_doubtful(row, probes[row.ordinal - 1], gallery.space, above)
         if count > 0:
             votes[row.ordinal - 1].append(Votes(row.name, count, row.first, to_text(row.person_id)))
     return votes
 
 
-def _choose(space: EmbeddingSpace) -> TextClause:
+def statement_of(space: EmbeddingSpace) -> TextClause:
+    """The statement for galleries of that space."""
     if space.metric == "euclidean":
         return _INLINE_EUCLIDEAN
     return _WITH_CODES if has_codes(space) else _INLINE_COSINE

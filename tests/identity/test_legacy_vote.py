@@ -1,17 +1,20 @@
 """The policy `legacy-vote` decides as the legacy recognizer did: in memory, and by SQL over a gallery."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings, strategies
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.embedding import EmbeddingSpace, external_space
 from service.gallery.galleries import Gallery, create_gallery
 from service.gallery.loading import ReferenceRow, add_references
-from service.gallery.votes import Votes, count_votes
+from service.gallery.votes import Votes, count_votes, statement_of
+from service.gallery.wire import half_vector_type, half_vectors
 from service.identity.legacy_vote import count_votes_in_memory, decide_by_votes, voting_similarity
 from tests.support import legacy_recognizer
 
@@ -166,3 +169,31 @@ async def test_votes_are_counted_in_the_tenants_own_gallery_only(
     await session.flush()
     (votes,) = await count_votes(other_session, gallery, [np.ones(3, dtype=np.float32)], 0.3)
     assert votes == []
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a plan."""
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from nodes(below)
+
+
+@pytest.mark.parametrize("dimension", [64, 512])
+async def test_the_statement_reads_by_whole_keys_right_after_a_load(session: AsyncSession, dimension: int) -> None:
+    labels, references, _ = dataset(1, 3000, 600, dimension)
+    gallery = await filled(session, space_of(dimension), labels, references)
+    values = {
+        "tenant": gallery.tenant_id,
+        "gallery": gallery.id,
+        "vectors": half_vectors(references[:2].astype(np.float32), await half_vector_type(session)),
+        "possible": 0.29,
+        "certain": 0.31,
+    }
+    explain = text(f"EXPLAIN (FORMAT JSON) {statement_of(gallery.space)}")
+    (plan,) = await session.scalar(explain, values)
+    found = list(nodes(plan["Plan"]))
+    assert not {node["Node Type"] for node in found} & {"Seq Scan", "Bitmap Heap Scan", "Hash Join", "Merge Join"}
+    keys = {node["Index Name"]: node["Index Cond"] for node in found if "Index Name" in node}
+    assert "id = " in keys["person_pkey"].split("gallery_id")[1]
+    assert "face_id = " in keys["face_detail_pkey"]
+    assert any(node.get("Index Name") in {"face_pkey", "face_inline_index"} for node in found)

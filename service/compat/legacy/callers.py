@@ -67,7 +67,7 @@ def _basic_password(headers: Headers) -> str | None:
     if kind.lower() != "basic":
         return None
     try:
-        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2] or None
     except (binascii.Error, UnicodeDecodeError):
         return None
 
