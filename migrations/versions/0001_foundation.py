@@ -404,9 +404,9 @@ def create_face() -> None:
         sa.Column("original", sa.LargeBinary, nullable=False, comment="The embedding as it came; see originals.py."),
         sa.Column("source", postgresql.JSONB, comment="What the caller said of the picture: a name or a number."),
         sa.Column("detection", postgresql.JSONB, comment="Box, score, quality, landmarks; null for an embedding."),
-        sa.PrimaryKeyConstraint(*people, "face_id", name="face_detail_pkey"),
         belongs_to("face_detail", "face", [*people, "face_id"], [*people, "id"], onupdate="CASCADE"),
     )
+    pack("face_detail", [*people, "face_id"])
     op.execute("ALTER TABLE face_detail ALTER COLUMN original SET STORAGE EXTERNAL")
     op.create_table(
         "person_template",
@@ -425,8 +425,12 @@ def cover(table: str, columns: list[str]) -> None:
     """A primary key whose index carries the code: the candidate step of a search reads nothing else."""
     # Stored plain, a code has an aligned four-byte header; the short header would cost a copy for every comparison.
     op.execute(f"ALTER TABLE {table} ALTER COLUMN code SET STORAGE PLAIN")
-    # Filled pages: identifiers grow with time, so what is read in a search is packed as tightly as it can be.
-    key = f"PRIMARY KEY ({', '.join(columns)}) INCLUDE (code) WITH (fillfactor = 100)"
+    pack(table, columns, "INCLUDE (code)")
+
+
+def pack(table: str, columns: list[str], include: str = "") -> None:
+    """A primary key with filled pages: identifiers grow with time, so an index grows at its end."""
+    key = f"PRIMARY KEY ({', '.join(columns)}) {include} WITH (fillfactor = 100)"
     op.execute(f"ALTER TABLE {table} ADD CONSTRAINT {table}_pkey {key}")
 
 
