@@ -136,7 +136,7 @@ def test_a_statement_that_outlives_a_killed_database_does_not_spoil_the_next_sta
         server.stop()
 
 
-@pytest.mark.parametrize("process", [os.getpid(), 2**22 + 1])
+@pytest.mark.parametrize("process", [os.getpid(), 2**22 + 1], ids=["of another program", "of none"])
 def test_a_stale_process_number_does_not_stop_a_start(folder: Path, process: int) -> None:
     start_embedded_server(folder).stop()
     lines = [str(process), str(folder / "data"), "1700000000", "5432", str(folder), "", "  1  2", "ready   "]
