@@ -23,7 +23,7 @@ _WIDE_DIMENSION = 512
 def default_threshold(dimension: int) -> float:
     """Cosine from which two aligned faces count as the same person.
 
-    Networks of fewer than 512 numbers spread strangers wider (docs/decisions/0004-encoders-and-thresholds.md).
+    Networks of fewer than 512 numbers spread strangers wider (docs/decisions/0005-encoders-and-thresholds.md).
     """
     return _WIDE_THRESHOLD if dimension >= _WIDE_DIMENSION else _NARROW_THRESHOLD
 

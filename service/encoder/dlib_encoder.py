@@ -24,7 +24,7 @@ from service.encoder.sessions import PROCESSOR, Device, Session, open_session
 from service.errors import InvalidModel
 
 THRESHOLD = 0.45
-"""Similarity, 1 - distance. dlib's own bound is 0.6, ours 0.55: docs/decisions/0004-encoders-and-thresholds.md."""
+"""Similarity, 1 - distance. dlib's own bound is 0.6, ours 0.55: docs/decisions/0005-encoders-and-thresholds.md."""
 
 _LANDMARK_FILE = "shape_predictor_5_face_landmarks.dat"
 _RECOGNITION_FILE = "dlib_face_recognition_resnet_model_v1.dat"
