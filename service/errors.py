@@ -83,6 +83,18 @@ class Conflict(ServiceError):
     status = 409
 
 
+class InvalidCursor(InvalidRequest):
+    """The cursor is none that this list gave."""
+
+    slug = "invalid-cursor"
+
+
+class ExpiresInThePast(InvalidRequest):
+    """What is to expire has to expire later."""
+
+    slug = "expires-in-the-past"
+
+
 class EmbeddingSpaceMismatch(Conflict):
     """Embeddings of two embedding spaces are never compared."""
 
@@ -181,6 +193,13 @@ class Overloaded(ServiceError):
         super().__init__(detail, retry_after_seconds=retry_after_seconds, **members)
         self.retry_after_seconds = retry_after_seconds
         """What the answer's `Retry-After` says."""
+
+
+class UnknownEncoder(EncoderUnavailable):
+    """There is no encoder of that name on this server."""
+
+    slug = "unknown-encoder"
+    status = 422
 
 
 class InvalidModel(ServiceError):

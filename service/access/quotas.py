@@ -10,7 +10,8 @@ CostClass = Literal["request", "inference"]
 """What a request costs: `inference` runs a model over pictures, `request` is everything else."""
 
 LARGEST_RATE = 1_000_000
-LARGEST_COUNT = 1 << 62
+LARGEST_COUNT = 10**15
+"""Of bytes: a petabyte. JSON of every language carries it exactly."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from service.access.scopes import SCOPES, check_scopes
 from service.access.tables import api_key
 from service.database.identifiers import from_text, new_identifier, to_text
 from service.database.tenancy import tenant_of
-from service.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from service.errors import Conflict, ExpiresInThePast, Forbidden, InvalidRequest, NotFound
 
 GRACE = timedelta(days=1)
 LONGEST_GRACE = timedelta(days=90)
@@ -157,7 +157,7 @@ def check_expiry(expires_at: datetime | None) -> None:
     if expires_at.tzinfo is None:
         raise InvalidRequest("expires_at needs a time zone, such as 2030-01-31T00:00:00Z")
     if expires_at <= datetime.now(UTC):
-        raise InvalidRequest("expires_at lies in the past")
+        raise ExpiresInThePast("expires_at lies in the past")
 
 
 def _check_galleries(galleries: list[str] | None) -> list[str] | None:

@@ -28,11 +28,19 @@ _MEDIA_TYPES: dict[str, str] = {
     "ndjson": "application/x-ndjson",
 }
 _DATASET: dict[str, Any] = {"schema": {}, "example": [["Ada", "0.12,-0.03,0.4"], ["Grace", "0.7,0.1,-0.2"]]}
+_ANY_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 _FILE: dict[str, Any] = {
-    "schema": {"type": "object", "properties": {"file": {"type": "string", "contentMediaType": "*/*"}}}
+    "schema": {
+        "type": "object",
+        "description": "One file, under any name.",
+        "minProperties": 1,
+        "maxProperties": 1,
+        "properties": {"file": _ANY_FILE},
+        "additionalProperties": _ANY_FILE,
+    }
 }
 _ROWS: dict[str, Any] = {
-    "schema": {"type": "string"},
+    "schema": {},
     "example": '{"person": "Ada", "embedding": [0.12, -0.03, 0.4]}\n',
 }
 _EXPORTED: dict[int | str, dict[str, Any]] = {

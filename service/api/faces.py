@@ -25,7 +25,7 @@ from service.gallery.galleries import find_gallery
 from service.gallery.people import find_person
 from service.http.bodies import read_json
 from service.http.callers import GalleryName
-from service.http.documentation import body_of, problems
+from service.http.documentation import body_of, leads_to, problems
 from service.http.probes import NewReference
 from service.http.routes import keyed_router, needs
 from service.http.service import RunningService
@@ -113,8 +113,16 @@ class EnrollmentShape(BaseModel):
         UnreadableImage,
         NoFaceFound,
         EncoderUnavailable,
+    )
+    | leads_to(
+        "faces_erase",
+        gallery="request.path.gallery",
+        person="request.path.person",
+        face="response.body#/faces/0/id",
     ),
-    openapi_extra=body_of(pictures="One or more pictures, each of the person alone or largest.", json=_EMBEDDING),
+    openapi_extra=body_of(
+        pictures="One or more pictures, each of the person alone or largest.", most=MAXIMUM_PICTURES, json=_EMBEDDING
+    ),
 )
 @needs("enroll", runs_model=True)
 async def add(

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from service.api.shapes import Cursor, Kept, Limit, List, RequestModel, page_of
+from service.api.shapes import Cursor, GalleryNaming, Kept, Limit, List, RequestModel, page_of
 from service.errors import Conflict, EncoderUnavailable, Forbidden
 from service.gallery.changes import UNSET
 from service.gallery.galleries import (
@@ -19,7 +19,7 @@ from service.gallery.galleries import (
     update_gallery,
 )
 from service.http.callers import CurrentCaller, GalleryName, check_scope
-from service.http.documentation import problems
+from service.http.documentation import leads_to, problems
 from service.http.routes import keyed_router, needs
 from service.http.service import RunningService
 from service.http.sessions import RequestSession
@@ -27,7 +27,7 @@ from service.identity.spaces import resolve_space
 
 router = keyed_router("/v1/galleries", "galleries")
 
-OwnThreshold = Annotated[float, Field(ge=0, le=1)]
+OwnThreshold = Annotated[float, Field(ge=0, le=1, strict=True)]
 _EXAMPLE: dict[str, Any] = {
     "name": "staff",
     "embedding_space": "dlib",
@@ -45,15 +45,16 @@ class NewGallery(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "staff"}]})
 
-    name: str
+    name: GalleryNaming
     embedding_space: str | None = Field(
         default=None,
+        min_length=1,
         max_length=500,
         description="An encoder as in ENCODER (default: the first), or external:LABEL:DIMENSION for embeddings made "
         "elsewhere.",
     )
     threshold: OwnThreshold | None = Field(default=None, description="Null: the embedding space's own.")
-    verification_only: bool = Field(default=False, description="True: nobody is identified (1:N) in it.")
+    verification_only: StrictBool = Field(default=False, description="True: nobody is identified (1:N) in it.")
 
 
 class GalleryChange(RequestModel):
@@ -61,9 +62,9 @@ class GalleryChange(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"threshold": 0.5}]})
 
-    name: Kept[str] = None
+    name: Kept[GalleryNaming] = None
     threshold: OwnThreshold | None = Field(default=None, description="Null: back to the embedding space's own.")
-    verification_only: Kept[bool] = Field(
+    verification_only: Kept[StrictBool] = Field(
         default=None, description="Whether nobody is identified (1:N) in it; changing it needs the scope admin."
     )
 
@@ -106,7 +107,16 @@ class CountedGallery(GalleryShape):
     faces: int
 
 
-@router.post("", status_code=201, responses=problems(Conflict, EncoderUnavailable))
+@router.post(
+    "",
+    status_code=201,
+    responses=problems(Conflict, EncoderUnavailable)
+    | leads_to(
+        *("galleries_show", "galleries_change", "galleries_erase", "people_create", "people_list_all"),
+        *("recognition_recognize", "datasets_import_dataset", "datasets_export"),
+        gallery="response.body#/name",
+    ),
+)
 @needs("enroll")
 async def create(
     new: NewGallery, session: RequestSession, service: RunningService, caller: CurrentCaller

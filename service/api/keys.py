@@ -20,16 +20,18 @@ from service.access.tenant_keys import (
     revoke_key,
     rotate_key,
 )
-from service.api.shapes import List, RequestModel
+from service.api.shapes import WHOLE, GalleryNaming, List, RequestModel, ShortName
 from service.errors import Conflict, NotFound
 from service.http.callers import CurrentCaller
-from service.http.documentation import problems
+from service.http.documentation import leads_to, problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 
 router = keyed_router("/v1/keys", "keys")
 
-Rate = Annotated[int, Field(ge=1, le=LARGEST_RATE)] | None
+SECOND = timedelta(seconds=1)
+Rate = Annotated[int, Field(ge=1, le=LARGEST_RATE), WHOLE] | None
+Scope = Annotated[str, Field(json_schema_extra={"enum": list(SCOPES)})]
 _EXAMPLE: dict[str, Any] = {
     "id": "0c4qyk3d9m2w8",
     "name": "front door",
@@ -52,11 +54,9 @@ class NewKey(RequestModel):
         json_schema_extra={"examples": [{"name": "front door", "scopes": ["recognize"], "galleries": ["staff"]}]}
     )
 
-    name: str
-    scopes: list[str] | None = Field(
-        default=None, description=f"Of {', '.join(SCOPES)}; null: those of the key that makes it."
-    )
-    galleries: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = Field(
+    name: ShortName
+    scopes: list[Scope] | None = Field(default=None, description="What it may do; null: all that its maker may.")
+    galleries: Annotated[list[GalleryNaming], Field(min_length=1, max_length=1000)] | None = Field(
         default=None, description="Names of the only galleries it may touch; null: as the key that makes it."
     )
     expires_at: AwareDatetime | None = None
@@ -69,7 +69,9 @@ class Rotation(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"grace_seconds": 3600}]})
 
-    grace_seconds: int = Field(default=int(GRACE.total_seconds()), ge=0, le=int(LONGEST_GRACE.total_seconds()))
+    grace_seconds: Annotated[int, Field(ge=0, le=int(LONGEST_GRACE.total_seconds())), WHOLE] = int(
+        GRACE.total_seconds()
+    )
 
 
 class KeyShape(BaseModel):
@@ -98,7 +100,7 @@ class MadeKey(KeyShape):
     key: str
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=leads_to("keys_rotate", "keys_revoke", key="response.body#/id"))
 @needs("admin")
 async def create(new: NewKey, session: RequestSession, caller: CurrentCaller) -> MadeKey:
     """Make a key."""

@@ -14,9 +14,9 @@ from service.access.operator_keys import (
     rotate_operator_key,
 )
 from service.api.keys import Rotation
-from service.api.shapes import List, RequestModel
+from service.api.shapes import List, RequestModel, ShortName
 from service.errors import Conflict
-from service.http.documentation import problems
+from service.http.documentation import leads_to, problems
 from service.http.operators import OperatorTransaction, operator_router
 
 router = operator_router("/v1/operator/keys", "operator-keys")
@@ -37,7 +37,7 @@ class NewOperatorKey(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "billing"}]})
 
-    name: str
+    name: ShortName
     expires_at: AwareDatetime | None = None
 
 
@@ -63,7 +63,11 @@ class MadeOperatorKey(OperatorKeyShape):
     key: str
 
 
-@router.post("", status_code=201)
+@router.post(
+    "",
+    status_code=201,
+    responses=leads_to("operator_keys_rotate", "operator_keys_revoke", key="response.body#/id"),
+)
 async def create(new: NewOperatorKey, connection: OperatorTransaction) -> MadeOperatorKey:
     """Make an operator's key."""
     return _made(*await create_operator_key(connection, new.name, new.expires_at))

@@ -18,19 +18,19 @@ from service.access.tenants import (
     read_tenant,
 )
 from service.access.usage import Usage, read_usage
-from service.api.shapes import Cursor, Limit, List, RequestModel, page_of
+from service.api.shapes import WHOLE, Cursor, Limit, List, RequestModel, ShortName, page_of
 from service.database.tenancy import tenant_session
 from service.errors import Conflict
 from service.gallery.pages import Cursor as Cursors
-from service.http.documentation import problems
+from service.http.documentation import leads_to, problems
 from service.http.operators import OperatorTransaction, operator_router
 from service.http.service import RunningService
 
 router = operator_router("/v1/operator/tenants", "tenants")
 
 TenantName = Annotated[str, Path(description="The tenant's name.", examples=["acme"])]
-Rate = Annotated[int, Field(ge=1, le=LARGEST_RATE)] | None
-Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | None
+Rate = Annotated[int, Field(ge=1, le=LARGEST_RATE), WHOLE] | None
+Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT), WHOLE] | None
 _QUOTAS: dict[str, Any] = {
     "requests_per_minute": 6000,
     "inferences_per_minute": 600,
@@ -74,7 +74,7 @@ class NewTenant(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "acme"}]})
 
-    name: str
+    name: ShortName
     quotas: QuotasChange = Field(default_factory=QuotasChange)
 
 
@@ -125,7 +125,15 @@ class UsageShape(BaseModel):
         return cls(**vars(usage), quotas=QuotasShape.model_validate(quotas))
 
 
-@router.post("", status_code=201, responses=problems(Conflict))
+@router.post(
+    "",
+    status_code=201,
+    responses=problems(Conflict)
+    | leads_to(
+        *("operator_tenants_show", "operator_tenants_usage", "operator_tenants_change", "operator_tenants_erase"),
+        tenant="response.body#/name",
+    ),
+)
 async def create(new: NewTenant, connection: OperatorTransaction, service: RunningService) -> MadeTenant:
     """Make a tenant and its first key, which may do everything a tenant may."""
     quotas = new.quotas.applied_to(quotas_of_new_tenants(service.settings))

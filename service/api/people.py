@@ -6,13 +6,13 @@ from typing import Annotated, Any
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.shapes import Cursor, Kept, Limit, List, RequestModel, page_of
+from service.api.shapes import Cursor, Kept, Limit, List, Name, RequestModel, page_of
 from service.errors import Conflict
 from service.gallery.changes import UNSET
 from service.gallery.galleries import find_gallery
 from service.gallery.people import Person, create_person, delete_person, find_person, list_people, update_person
 from service.http.callers import GalleryName
-from service.http.documentation import problems
+from service.http.documentation import leads_to, problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 
@@ -33,8 +33,8 @@ class NewPerson(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Ada", "external_id": "employee-17"}]})
 
-    name: str
-    external_id: str | None = Field(default=None, description="Your own id; unique in the gallery.")
+    name: Name
+    external_id: Name | None = Field(default=None, description="Your own id; unique in the gallery.")
     metadata: dict[str, Any] | None = Field(default=None, description="Anything of yours, up to 16 KiB of JSON.")
 
 
@@ -43,8 +43,8 @@ class PersonChange(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Ada Lovelace"}]})
 
-    name: Kept[str] = None
-    external_id: str | None = Field(default=None, description="Null: none any more.")
+    name: Kept[Name] = None
+    external_id: Name | None = Field(default=None, description="Null: none any more.")
     metadata: dict[str, Any] | None = Field(default=None, description="Takes the place of all there is; null: none.")
 
 
@@ -73,7 +73,16 @@ class PersonShape(BaseModel):
         )
 
 
-@router.post("", status_code=201, responses=problems(Conflict))
+@router.post(
+    "",
+    status_code=201,
+    responses=problems(Conflict)
+    | leads_to(
+        *("people_show", "people_change", "people_erase", "faces_add", "faces_list_all", "recognition_verify"),
+        gallery="request.path.gallery",
+        person="response.body#/id",
+    ),
+)
 @needs("enroll")
 async def create(gallery: GalleryName, new: NewPerson, session: RequestSession) -> PersonShape:
     """Add a person. A name is taken once in a gallery, unless external ids tell people of one name apart."""
@@ -89,8 +98,8 @@ async def list_all(
     session: RequestSession,
     limit: Limit = 100,
     cursor: Cursor = None,
-    name: Annotated[str | None, Query(description="Only people of exactly this name.")] = None,
-    external_id: Annotated[str | None, Query(description="Only the person of this external id.")] = None,
+    name: Annotated[Name | None, Query(description="Only people of exactly this name.")] = None,
+    external_id: Annotated[Name | None, Query(description="Only the person of this external id.")] = None,
 ) -> List[PersonShape]:
     """The people of a gallery."""
     found = await find_gallery(session, gallery)

@@ -57,6 +57,7 @@ _NUMBERS = {"type": "array", "items": {"type": "number"}}
 _PROBES = {
     "type": "object",
     "description": "One of the two.",
+    "oneOf": [{"required": ["embedding"]}, {"required": ["embeddings"]}],
     "additionalProperties": False,
     "properties": {
         "embedding": _NUMBERS,
@@ -214,7 +215,7 @@ async def verify(
 @router.post(
     "/compare",
     responses=_PICTURE_PROBLEMS | problems(NoFaceFound),
-    openapi_extra=body_of(pictures="Two pictures; the largest face of each counts."),
+    openapi_extra=body_of(pictures="Two pictures; the largest face of each counts.", least=2, most=2),
 )
 @needs("verify", runs_model=True)
 async def compare(

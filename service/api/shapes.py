@@ -4,10 +4,13 @@ from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from service.access.names import MAXIMUM_NAME_LENGTH as MAXIMUM_PRINTABLE_LENGTH
 from service.encoder.contract import Box, DetectedFace
+from service.gallery.content import MAXIMUM_GALLERY_NAME_LENGTH, MAXIMUM_NAME_LENGTH
 from service.gallery.pages import Page
 
 Item = TypeVar("Item")
@@ -31,8 +34,32 @@ def _not_null(value: Item) -> Item:
     return value
 
 
-Kept = Annotated[Item | None, AfterValidator(_not_null)]
+Kept = Annotated[Item | SkipJsonSchema[None], AfterValidator(_not_null)]
 """A field of a change: left out (None here) it stays as it is, and null may not be sent."""
+
+
+def _number(value: Any) -> Any:
+    """In JSON a whole number is one with any number of zeros after its point, but no text and no truth value."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PydanticCustomError("number", "a whole number is needed")
+    return value
+
+
+WHOLE = BeforeValidator(_number)
+"""Stands after the bounds of a whole number in a request's body."""
+
+
+def _format(name: str, longest: int) -> dict[str, JsonValue]:
+    """What the documentation says of a text; the room that keeps it checks it and says what is wrong."""
+    return {"format": name, "minLength": 1, "maxLength": longest}
+
+
+Name = Annotated[str, Field(json_schema_extra=_format("name", MAXIMUM_NAME_LENGTH))]
+"""What a person is called: not blank, no control characters."""
+GalleryNaming = Annotated[str, Field(json_schema_extra=_format("gallery-name", MAXIMUM_GALLERY_NAME_LENGTH))]
+"""What a gallery is called: a name without a slash, and not . or .."""
+ShortName = Annotated[str, Field(json_schema_extra=_format("printable-name", MAXIMUM_PRINTABLE_LENGTH))]
+"""What a tenant or a key is called: printable characters, not all of them blank."""
 
 
 class RequestModel(BaseModel):

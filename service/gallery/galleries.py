@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -203,4 +204,4 @@ def _short(stored: float) -> float:
 def _check_threshold(threshold: float | None) -> float | None:
     if threshold is not None and not (math.isfinite(threshold) and 0.0 <= threshold <= 1.0):
         raise InvalidRequest("threshold: a similarity of 0 to 1")
-    return threshold
+    return None if threshold is None else float(np.float32(threshold))  # as it is stored; what is tiny is 0 then

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.errors import InvalidRequest
+from service.errors import InvalidCursor, InvalidRequest
 
 Item = TypeVar("Item")
 
@@ -38,9 +38,9 @@ class Cursor:
             content = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
             key: int = struct.unpack(">q", content[_SCOPE_BYTES:])[0]
         except (UnicodeEncodeError, binascii.Error, struct.error):
-            raise InvalidRequest("the cursor is none that a list gave") from None
+            raise InvalidCursor("the cursor is none that a list gave") from None
         if content[:_SCOPE_BYTES] != self._scope:
-            raise InvalidRequest("the cursor belongs to another list")
+            raise InvalidCursor("the cursor belongs to another list")
         return key
 
     def page(self, items: Sequence[Item], keys: Sequence[int], limit: int) -> Page[Item]:

@@ -56,6 +56,15 @@ def problems(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
+def leads_to(*operations: str, **parameters: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that makes something: what can be done with it, and what in the answer names it.
+
+    `parameters` are runtime expressions of OpenAPI without their `$`, such as `person="response.body#/id"`.
+    """
+    named = {name: f"${expression}" for name, expression in parameters.items()}
+    return {201: {"links": {name: {"operationId": name, "parameters": named} for name in operations}}}
+
+
 def operation_id(route: APIRoute) -> str:
     """What generated clients call an operation: `people_create`."""
     return f"{route.endpoint.__module__.rpartition('.')[2]}_{route.name}"
@@ -77,13 +86,20 @@ def document(app: FastAPI) -> None:
     app.add_route("/docs", reference, include_in_schema=False)
 
 
-def body_of(*, pictures: str | None = None, json: dict[str, Any] | None = None) -> dict[str, Any]:
+def body_of(
+    *, pictures: str | None = None, least: int = 1, most: int = 1, json: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The `openapi_extra` of a route that reads its body itself: pictures as a form, a JSON schema, or either."""
     content: dict[str, Any] = {}
     if pictures is not None:
         image = {"type": "string", "contentMediaType": "application/octet-stream"}
-        several = {"type": "array", "items": image, "description": pictures}
-        form = {"type": "object", "required": ["image"], "properties": {"image": several}}
+        several = {"type": "array", "items": image, "minItems": least, "maxItems": most, "description": pictures}
+        form = {
+            "type": "object",
+            "required": ["image"],
+            "additionalProperties": False,
+            "properties": {"image": several},
+        }
         content["multipart/form-data"] = {"schema": form, "encoding": {"image": {"contentType": "image/*"}}}
     if json is not None:
         content["application/json"] = {"schema": json}

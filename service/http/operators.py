@@ -15,7 +15,7 @@ from service.database.identifiers import to_text
 from service.errors import DatabaseUnavailable, Forbidden, InvalidRequest, NotFound, Unauthenticated
 from service.http.callers import key_in
 from service.http.documentation import OPERATOR_SECURITY, problems
-from service.http.routes import StrictRequest
+from service.http.routes import OF_JSON_BODIES, StrictRequest
 from service.http.service import Service, service_of
 
 SCOPE = "operator"
@@ -29,6 +29,8 @@ class OperatorRoute(APIRoute):
         options["responses"] = {**usual, **(options.get("responses") or {})}
         options["openapi_extra"] = {"security": OPERATOR_SECURITY, "x-needed-scope": SCOPE}
         super().__init__(path, endpoint, **options)
+        if self.body_field is not None:
+            self.responses = {**OF_JSON_BODIES, **self.responses}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler that FastAPI makes, after the key was looked at."""

@@ -12,8 +12,8 @@ MAXIMUM_PROBES = 1000
 
 
 class _Probes(msgspec.Struct, forbid_unknown_fields=True):
-    embedding: msgspec.Raw = msgspec.Raw(b"null")  # read later: it may be long
-    embeddings: list[msgspec.Raw] | None = None
+    embedding: msgspec.Raw = msgspec.Raw(b"")  # read later: it may be long
+    embeddings: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
 
 
 class NewReference(msgspec.Struct, forbid_unknown_fields=True):
@@ -26,12 +26,11 @@ class NewReference(msgspec.Struct, forbid_unknown_fields=True):
 async def read_probes(request: Request, limit_bytes: int) -> list[Vector]:
     """The probes of `{"embedding": [...]}` or `{"embeddings": [[...], ...]}`, 1 to 1,000 of them."""
     body = await read_json(request, _Probes, limit_bytes)
-    has_one = bytes(body.embedding) != b"null"
-    if has_one == (body.embeddings is not None):
+    has_one, vectors = bytes(body.embedding) != b"", body.embeddings
+    if has_one == isinstance(vectors, list):
         raise InvalidRequest("send either embedding or embeddings")
-    if has_one:
+    if not isinstance(vectors, list):
         return await decode_vectors([body.embedding], "embedding")
-    vectors = body.embeddings or []
     if not 1 <= len(vectors) <= MAXIMUM_PROBES:
         raise InvalidRequest(f"embeddings: {len(vectors)} where 1 to {MAXIMUM_PROBES} are taken")
     return await decode_vectors(vectors, "embeddings[{}]")

@@ -18,6 +18,8 @@ from service.errors import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    PayloadTooLarge,
+    RequestTimedOut,
     TooManyRequests,
     Unauthenticated,
     UnsupportedMediaType,
@@ -27,6 +29,8 @@ from service.http.callers import caller_with, check_scope, key_in
 from service.http.documentation import SECURITY, problems
 from service.http.service import service_of
 
+OF_JSON_BODIES = problems(UnsupportedMediaType, PayloadTooLarge, RequestTimedOut)
+"""What every route may answer whose body is JSON."""
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 _SCOPE = "needed_scope"
 _RUNS_MODEL = "runs_model"
@@ -57,6 +61,8 @@ class KeyedRoute(APIRoute):
         extra = {"security": SECURITY, "x-needed-scope": self.needed_scope}
         options["openapi_extra"] = {**extra, **(options.get("openapi_extra") or {})}
         super().__init__(path, endpoint, **options)
+        if self.body_field is not None:
+            self.responses = {**OF_JSON_BODIES, **self.responses}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler that FastAPI makes, after the key was looked at."""

@@ -4,15 +4,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.embedding import EmbeddingSpace, external_space
 from service.encoder.encoders import Encoders
-from service.errors import EmbeddingSpaceMismatch, NotFound
+from service.errors import EmbeddingSpaceMismatch, EncoderUnavailable, NotFound, UnknownEncoder
 from service.gallery.galleries import Gallery, find_gallery
 
 
 def resolve_space(encoders: Encoders, name: str | None) -> EmbeddingSpace:
-    """The space of a loaded encoder (None: the default) or of `external:LABEL:DIMENSION`."""
+    """The space of a loaded encoder (None: the default) or of `external:LABEL:DIMENSION`; else UnknownEncoder."""
     if name is None:
         return encoders.default
-    return external_space(name) or encoders.space(name)
+    try:
+        return external_space(name) or encoders.space(name)
+    except EncoderUnavailable as error:
+        raise UnknownEncoder(error.detail) from None
 
 
 async def find_gallery_for_pictures(session: AsyncSession, name: str) -> Gallery:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.identifiers import from_text, new_identifier, to_text
 from service.database.tenancy import tenant_of
-from service.errors import InvalidRequest, NotFound, ServiceError
+from service.errors import InvalidCursor, InvalidRequest, NotFound, ServiceError
 from service.jobs.deferral import defer
 from service.jobs.tables import job as job_table
 from service.jobs.tables import job_input
@@ -95,7 +95,7 @@ async def list_jobs(session: AsyncSession, limit: int = 100, cursor: str | None 
     if cursor is not None:
         before = from_text(cursor)
         if before is None:
-            raise InvalidRequest("the cursor is not one that this list gave")
+            raise InvalidCursor("the cursor is not one that this list gave")
         statement = statement.where(job_table.c.id < before)
     rows = (await session.execute(statement.order_by(job_table.c.id.desc()).limit(limit + 1))).all()
     items = [_job(row) for row in rows[:limit]]

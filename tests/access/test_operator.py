@@ -40,7 +40,7 @@ async def test_the_operator_creates_reads_and_removes_tenants(database: Database
         found = await read_tenant(connection, "acme-of-operator")
         assert (found.tenant_id, found.quotas) == (number, Quotas(requests_per_minute=60))
         assert found in await list_tenants(connection)
-        assert found not in await list_tenants(connection, after="acme-of-operator")
+        assert found not in await list_tenants(connection, after=number)
         assert len(await list_tenants(connection, limit=1)) == 1
         await delete_tenant(connection, "acme-of-operator")
         with pytest.raises(NotFound):

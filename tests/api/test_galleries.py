@@ -39,7 +39,7 @@ async def test_a_taken_name_is_a_conflict(client: httpx.AsyncClient) -> None:
 
 async def test_an_encoder_that_is_not_loaded_is_named(client: httpx.AsyncClient) -> None:
     refused = await client.post("/v1/galleries", json={"name": "staff", "embedding_space": "dlib"})
-    assert (refused.status_code, refused.json()["type"]) == (503, "urn:face-identity:encoder-unavailable")
+    assert (refused.status_code, refused.json()["type"]) == (422, "urn:face-identity:unknown-encoder")
     assert "dlib" in refused.json()["detail"]
     assert "fake" in refused.json()["detail"]
 

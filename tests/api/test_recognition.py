@@ -105,5 +105,5 @@ async def test_faces_are_detected_with_their_landmarks(client: httpx.AsyncClient
 
 async def test_an_encoder_that_is_not_loaded_is_named(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/detect", files=picture("Ada"), params={"encoder": "insightface:nothing"})
-    assert (answer.status_code, answer.json()["type"]) == (503, "urn:face-identity:encoder-unavailable")
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:unknown-encoder")
     assert "insightface:nothing" in answer.json()["detail"]

@@ -12,13 +12,14 @@ from service.database.connection import Database, open_pool
 from service.database.tenancy import tenant_session
 from service.gallery.search import search
 from service.settings import Settings
-from service.telemetry import SEARCH_AUDITED, SEARCH_MISSED
+from service.telemetry import SEARCH_AUDITED, SEARCH_MISSED, configure_logging
 from tests.gallery.conftest import Case
 
 
 @pytest.fixture
 async def audited(database: Database, crowds: dict[str, Case]) -> AsyncIterator[AsyncSession]:
-    """A session whose every probe is audited."""
+    """A session whose every probe is audited, with warnings logged, whatever a test before wanted."""
+    configure_logging("WARNING")
     engine = open_pool(database.logins.service, 1, audit_share=1.0)
     async with tenant_session(engine, crowds["small"].gallery.tenant_id) as session:
         yield session

@@ -1,0 +1,129 @@
+"""Contract fuzzing: schemathesis against a server process, over every operation of the OpenAPI document.
+
+`python -m tests.security.fuzz` (`make fuzz`) runs at least 10,000 cases with all checks, the stateful ones too, and
+fails with the first thing that the document does not allow.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from service.encoder.fake_pictures import draw_people
+from tests.support.server import ROOT_FOLDER, ServerProcess
+
+HERE = Path(__file__).parent
+PROGRAM = Path(sys.executable).with_name("schemathesis")
+LEAST_CASES = 10_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `passed` is True where every case was answered as the document says."""
+
+    passed: bool
+    cases: int
+    operations: int
+    report: str
+
+
+@contextmanager
+def served() -> Iterator[ServerProcess]:
+    """A server process with an empty database of its own."""
+    with tempfile.TemporaryDirectory(prefix="face-identity-fuzz-", ignore_cleanup_errors=True) as folder:
+        process = ServerProcess(Path(folder), LOGGER_LEVEL="WARNING")
+        try:
+            yield process
+        finally:
+            process.close()
+
+
+def fuzz(process: ServerProcess, operator_key: str, *options: str) -> Outcome:
+    """Run schemathesis with `options` as a fresh tenant of a started server."""
+    with process.client(operator_key) as operator, tempfile.TemporaryDirectory() as folder:
+        key = operator.post("/v1/operator/tenants", json={"name": f"fuzz-{uuid.uuid4().hex[:8]}"}).json()["key"]
+        with process.client(key) as client:
+            fill(client, Path(folder))
+        done = subprocess.run(
+            [
+                PROGRAM,
+                *("--config-file", "fuzz.toml", "run", f"{process.url}/openapi.json"),
+                *("--checks", "all", "--no-color", *options),
+            ],
+            check=False,
+            cwd=folder,
+            env=os.environ
+            | {
+                "FUZZ_KEY": key,
+                "FUZZ_OPERATOR_KEY": operator_key,
+                "SCHEMATHESIS_HOOKS": "tests.security.fuzz_hooks",
+                "PYTHONPATH": str(ROOT_FOLDER),
+            },
+            capture_output=True,
+            text=True,
+        )
+    return Outcome(
+        passed=done.returncode == 0,
+        cases=_number(r"(\d+) generated", done.stdout),
+        operations=_number(r"Tested: (\d+)", done.stdout),
+        report=done.stdout + done.stderr,
+    )
+
+
+def fill(client: httpx.Client, folder: Path) -> None:
+    """Galleries, people and faces to be found, and where schemathesis reads their names."""
+    shutil.copy(HERE / "fuzz.toml", folder)
+    client.post("/v1/galleries", json={"name": "staff"})
+    client.post("/v1/galleries", json={"name": "numbers", "embedding_space": "external:fuzz:3"})
+    people, faces = [], []
+    for gallery in ("staff", "numbers"):
+        for name in ("Ada", "Grace", "Alan"):
+            person = client.post(f"/v1/galleries/{gallery}/people", json={"name": name}).json()["id"]
+            path = f"/v1/galleries/{gallery}/people/{person}/faces"
+            picture = {"files": {"image": ("a.jpg", draw_people([name]))}}
+            made = client.post(path, **picture if gallery == "staff" else {"json": {"embedding": [1, 2, len(name)]}})
+            people.append(person)
+            faces.append(made.json()["faces"][0]["id"])
+    (folder / "people.txt").write_text("\n".join(f'"{person}"' for person in people))
+    (folder / "faces.txt").write_text("\n".join(f'"{face}"' for face in faces))
+
+
+def _number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text.replace(",", ""))
+    return int(found.group(1)) if found else 0
+
+
+def main() -> int:
+    """Run as many cases as asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=LEAST_CASES, help="at least so many")
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    with served() as process:
+        key = json.loads(process.command("operator", "keys", "create", "--json"))["key"]
+        process.start()
+        total, round_number = 0, 0
+        while total < asked.cases:
+            outcome = fuzz(process, key, "--seed", str(asked.seed + round_number), "--max-examples", "150")
+            total, round_number = total + outcome.cases, round_number + 1
+            print(outcome.report)
+            print(f"{total} cases over {outcome.operations} operations, {round_number} rounds")
+            if not outcome.passed:
+                return 1
+            assert outcome.cases, "no case was run"
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
