@@ -1,7 +1,6 @@
 """`make parity`: compares converted networks with MXNet 1.9.1, prints the tables, and fails where a bound is broken."""
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -24,16 +23,15 @@ def main() -> int:
     if not (ROOT / "legacy-models").is_dir():
         print(f"{ROOT}/legacy-models is not here (see FACE_IDENTITY_TEST_DATA)", file=sys.stderr)
         return 1
-    threads = len(os.sched_getaffinity(0))
     with (
         tempfile.TemporaryDirectory() as folder,
-        Oracle(asked.oracle, Path(folder), threads, fused=not asked.record) as oracle,
+        Oracle(asked.oracle, Path(folder), speed.THREADS, fused=not asked.record) as oracle,
     ):
-        print(f"MXNet {oracle.versions['mxnet']}, NumPy {oracle.versions['numpy']}, {threads} threads\n", flush=True)
+        print(f"MXNet {oracle.versions['mxnet']}, NumPy {oracle.versions['numpy']}\n", flush=True)
         if asked.record:
             recording.record(oracle, Path(folder))
             return 0
-        return _run(oracle, Path(folder), threads, asked)
+        return _run(oracle, Path(folder), asked)
 
 
 def _arguments() -> argparse.Namespace:
@@ -45,7 +43,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(oracle: Oracle, workplace: Path, threads: int, asked: argparse.Namespace) -> int:
+def _run(oracle: Oracle, workplace: Path, asked: argparse.Namespace) -> int:
     subjects = [*real_subjects(workplace), *initialized_subjects(workplace, oracle), *made_subjects(workplace)]
     pictures = photographs()
     aligned = crops(pictures, open_detector(subjects[0].model))
@@ -56,7 +54,7 @@ def _run(oracle: Oracle, workplace: Path, threads: int, asked: argparse.Namespac
     _show("parity", text, asked.write)
     if asked.speed:
         work = [(subject, each) for subject in subjects for each in _work(subject, pictures, aligned, box_agreements)]
-        speeds = [speed.measure(oracle, subject, each, threads) for subject, each in work]
+        speeds = [speed.measure(oracle, subject, each) for subject, each in work]
         _show("speed", table.speed_table(speeds), asked.write)
     held = all(found.holds for found in agreements) and all(found.holds for found in box_agreements)
     return 0 if held else 1

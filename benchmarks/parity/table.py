@@ -47,7 +47,16 @@ def boxes_table(agreements: Iterable[BoxAgreement]) -> str:
 
 def speed_table(speeds: Iterable[Speed]) -> str:
     """One row a network and input."""
-    rows = [(s.subject.name, s.work, f"{s.mxnet:.1f}", f"{s.onnxruntime:.1f}", f"{s.ratio:.1f}") for s in speeds]
+    rows = [
+        (
+            s.subject.name,
+            s.work,
+            f"{s.mxnet:.1f}" + ("" if s.fused else " (unfused)"),
+            f"{s.onnxruntime:.1f}",
+            f"{s.ratio:.1f}",
+        )
+        for s in speeds
+    ]
     return _table(("network", "input", "MXNet 1.9.1, faces/s", "converted, faces/s", "times as fast"), rows)
 
 

@@ -5,6 +5,7 @@ Reads one JSON request a line and answers one JSON line; arrays travel in .npz f
 
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -17,6 +18,7 @@ if not hasattr(np, "bool"):  # MXNet 1.9.1 asks for a name that NumPy dropped in
 import mxnet as mx
 
 logging.disable(logging.WARNING)
+FUSING = "MXNET_SUBGRAPH_BACKEND"
 AUXILIARY = ("moving_mean", "moving_var", "running_mean", "running_var")
 
 
@@ -84,20 +86,34 @@ def detect(request):
 
 
 def measure(request):
-    """Seconds of each of `rounds` runs over all inputs, after one that is not counted; the network stays bound."""
+    """Seconds of each of at least `rounds` runs over all inputs, after one that is not counted; it stays bound.
+
+    With layers fused, as is MXNet's default, or plain where 1.9.1 fails at the second run of a fused network.
+    """
+    try:
+        return {"seconds": seconds(request), "fused": True}
+    except mx.base.MXNetError:
+        os.environ[FUSING] = "NONE"
+        try:
+            return {"seconds": seconds(request), "fused": False}
+        finally:
+            del os.environ[FUSING]
+
+
+def seconds(request):
     network, arguments, auxiliary = load(request)
     bound = []
     for pictures in np.load(request["inputs"]).values():
         data = mx.nd.array(pictures)
         bound.append(network.bind(mx.cpu(), {**arguments, "data": data}, aux_states=auxiliary, grad_req="null"))
-    seconds = []
-    for _ in range(request["rounds"] + 1):
+    found = []
+    while len(found) <= request["rounds"] or sum(found) < request["least_seconds"]:
         start = time.perf_counter()
         for each in bound:
             for output in each.forward(is_train=False):
                 output.asnumpy()
-        seconds.append(time.perf_counter() - start)
-    return {"seconds": seconds[1:]}
+        found.append(time.perf_counter() - start)
+    return found[1:]
 
 
 def save(request):
