@@ -18,7 +18,7 @@ MXNET_REQUIREMENTS := benchmarks/parity/mxnet_side/requirements.txt
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: all help setup-env install demo run test test-long lint bench parity constraints clean
+.PHONY: all help setup-env install demo run test test-long lint fuzz audit bench parity constraints clean
 
 all: install help
 
@@ -60,6 +60,13 @@ test: lint ## Everything that .ci/run checks
 
 test-long: install ## The tests that take minutes
 	$(BIN)/pytest -m long
+
+fuzz: install ## Ten thousand requests and more made from the OpenAPI document; minutes
+	$(BIN)/python -m tests.security.fuzz
+
+audit: install ## Known vulnerabilities of the packages in constraints.txt; needs the network
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[audit]'
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 bench: install ## Measurements; results under benchmarks/results
 	$(BIN)/python -m benchmarks
