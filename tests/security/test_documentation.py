@@ -1,0 +1,19 @@
+"""docs/security.md names the test of each promise; a test that is renamed or gone leaves no promise without one."""
+
+import re
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+DOCUMENT = TESTS.parent / "docs" / "security.md"
+
+
+def test_every_test_that_holds_a_promise_is_there() -> None:
+    named = set(re.findall(r"`([a-z_]+/[a-z_]+\.py)`", DOCUMENT.read_text()))
+    assert len(named) > 15
+    assert sorted(name for name in named if not (TESTS / name).is_file()) == []
+
+
+def test_every_test_of_this_folder_holds_a_promise() -> None:
+    named = set(re.findall(r"`security/([a-z_]+\.py)`", DOCUMENT.read_text()))
+    here = {path.name for path in Path(__file__).parent.glob("test_*.py")} - {Path(__file__).name}
+    assert sorted(here - named) == []
