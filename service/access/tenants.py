@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from service.access.names import check_name
+from service.access.names import check_tenant_name
 from service.access.operator import act_as_operator
 from service.access.quotas import Quotas
 from service.access.tables import tenant
@@ -36,7 +36,7 @@ def new_tenant_id() -> int:
 
 async def create_tenant(connection: AsyncConnection, name: str, quotas: Quotas = UNLIMITED) -> int:
     """Add a tenant, as the operator. Conflict where the name is taken."""
-    check_name(name)
+    check_tenant_name(name)
     tenant_id = new_tenant_id()
     await act_as_operator(connection)
     try:

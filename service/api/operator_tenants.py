@@ -18,7 +18,7 @@ from service.access.tenants import (
     read_tenant,
 )
 from service.access.usage import Usage, read_usage
-from service.api.shapes import WHOLE, Cursor, Limit, List, RequestModel, ShortName, page_of
+from service.api.shapes import WHOLE, Cursor, Limit, List, RequestModel, TenantNaming, page_of
 from service.database.tenancy import tenant_session
 from service.errors import Conflict
 from service.gallery.pages import Cursor as Cursors
@@ -74,7 +74,7 @@ class NewTenant(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "acme"}]})
 
-    name: ShortName
+    name: TenantNaming
     quotas: QuotasChange = Field(default_factory=QuotasChange)
 
 

@@ -58,8 +58,10 @@ Name = Annotated[str, Field(json_schema_extra=_format("name", MAXIMUM_NAME_LENGT
 """What a person is called: not blank, no control characters."""
 GalleryNaming = Annotated[str, Field(json_schema_extra=_format("gallery-name", MAXIMUM_GALLERY_NAME_LENGTH))]
 """What a gallery is called: a name without a slash, and not . or .."""
+TenantNaming = Annotated[str, Field(json_schema_extra=_format("tenant-name", MAXIMUM_PRINTABLE_LENGTH))]
+"""What a tenant is called: printable characters, not all of them blank, no slash, and not . or ..."""
 ShortName = Annotated[str, Field(json_schema_extra=_format("printable-name", MAXIMUM_PRINTABLE_LENGTH))]
-"""What a tenant or a key is called: printable characters, not all of them blank."""
+"""What a key is called: printable characters, not all of them blank."""
 
 
 class RequestModel(BaseModel):

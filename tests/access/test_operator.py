@@ -55,6 +55,13 @@ async def test_two_tenants_have_two_names(database: Database) -> None:
             await create_tenant(connection, "taken-name")
 
 
+@pytest.mark.parametrize("name", ["", " ", "a/b", "..", "a\nb", "x" * 201])
+async def test_a_tenant_has_a_name_that_can_stand_in_an_address(database: Database, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="name"):
+        async with operator_transaction(database.engine) as connection:
+            await create_tenant(connection, name)
+
+
 async def test_a_tenant_reads_its_quotas_and_cannot_change_them(database: Database) -> None:
     async with operator_transaction(database.engine) as connection:
         number = await create_tenant(connection, "quota-reader")

@@ -36,10 +36,12 @@ def _is_name(text: str) -> bool:
 
 _CHARACTERS = strategies.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])
 _NAMES = strategies.text(_CHARACTERS, min_size=1, max_size=200).filter(_is_name)
+_PLACES = _NAMES.filter(lambda name: "/" not in name and name not in {".", ".."})
 _PICTURES = [draw_people(["Ada"]), draw_people(["Ada", "Grace"]), draw_nobody(), draw_people(["Ada"])[:-50]]
 
 schemathesis.openapi.format("name", _NAMES)
-schemathesis.openapi.format("gallery-name", _NAMES.filter(lambda name: "/" not in name and name not in {".", ".."}))
+schemathesis.openapi.format("gallery-name", _PLACES)
+schemathesis.openapi.format("tenant-name", _PLACES.filter(str.isprintable))
 schemathesis.openapi.format("printable-name", _NAMES.filter(str.isprintable))
 
 
