@@ -1,5 +1,7 @@
 """The foundation: extension, roles, tenants, keys, galleries, people, faces, jobs; row-level security on all."""
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
 from procrastinate.schema import SchemaManager
@@ -29,138 +31,15 @@ RIGHTS = {"tenant": "SELECT", "api_key": "SELECT, INSERT, UPDATE"}
 """What the service may do with a table where that is less than everything."""
 POLICY = "tenant_id = NULLIF(current_setting('app.tenant', true), '')::integer"
 
-SPEND = """
-CREATE FUNCTION spend(of_tenant integer, of_key bigint, of_class text, per_minute integer, amount integer)
-RETURNS double precision LANGUAGE plpgsql AS $$
--- Takes `amount` from an allowance that refills evenly within a minute. Null: granted; else how many seconds to wait.
-DECLARE
-    moment timestamptz := clock_timestamp();
-    price interval := interval '1 minute' * (least(amount, per_minute)::double precision / per_minute);
-    full_again timestamptz;
-BEGIN
-    INSERT INTO rate_limit AS allowance (tenant_id, key_id, cost_class, full_at)
-    VALUES (of_tenant, of_key, of_class, moment + price)
-    ON CONFLICT (tenant_id, key_id, cost_class) DO UPDATE
-        SET full_at = greatest(allowance.full_at, moment) + price
-        WHERE greatest(allowance.full_at, moment) + price <= moment + interval '1 minute'
-    RETURNING full_at INTO full_again;
-    IF FOUND THEN
-        RETURN NULL;
-    END IF;
-    SELECT full_at INTO full_again FROM rate_limit
-    WHERE tenant_id = of_tenant AND key_id = of_key AND cost_class = of_class;
-    RETURN extract(epoch FROM full_again + price - interval '1 minute' - moment);
-END $$"""
-CHARGE = """
-CREATE FUNCTION charge(of_tenant integer, of_key bigint, of_class text, amount integer)
-RETURNS double precision LANGUAGE plpgsql AS $$
--- Counts against the key's own rate (key 0 has none), then against its tenant's (kept as key 0).
--- Null: granted; else how many seconds to wait.
-DECLARE
-    limits record;
-    wait double precision;
-BEGIN
-    PERFORM set_config('app.tenant', of_tenant::text, true);
-    SELECT CASE of_class WHEN 'inference' THEN k.inferences_per_minute ELSE k.requests_per_minute END AS of_key,
-           CASE of_class WHEN 'inference' THEN t.inferences_per_minute ELSE t.requests_per_minute END AS of_tenant
-    INTO limits FROM tenant t LEFT JOIN api_key k ON k.tenant_id = t.tenant_id AND k.id = charge.of_key
-    WHERE t.tenant_id = charge.of_tenant;
-    IF limits.of_key IS NOT NULL THEN
-        wait := spend(of_tenant, of_key, of_class, limits.of_key, amount);
-    END IF;
-    IF wait IS NULL AND limits.of_tenant IS NOT NULL THEN
-        wait := spend(of_tenant, 0, of_class, limits.of_tenant, amount);
-    END IF;
-    RETURN wait;
-END $$"""
-ADMIT = """
-CREATE FUNCTION admit(of_tenant integer, presented bytea, of_class text, amount integer)
-RETURNS TABLE (key_id bigint, digest bytea, scopes text[], galleries text[], requests_per_minute integer,
-               inferences_per_minute integer, wait_seconds double precision) LANGUAGE plpgsql AS $$
--- The live key behind a digest, if there is one, and how long it has to wait for its next request.
-DECLARE
-    live record;
-BEGIN
-    PERFORM set_config('app.tenant', of_tenant::text, true);
-    SELECT k.* INTO live FROM api_key k
-    WHERE k.tenant_id = of_tenant AND k.digest = presented AND k.revoked_at IS NULL
-      AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp());
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    IF live.last_used_at IS NULL OR live.last_used_at < now() - interval '1 minute' THEN
-        PERFORM set_config('synchronous_commit', 'off', true);
-        UPDATE api_key k SET last_used_at = now() WHERE k.tenant_id = of_tenant AND k.id = live.id;
-    END IF;
-    RETURN QUERY SELECT live.id, live.digest, live.scopes, live.galleries, live.requests_per_minute,
-                        live.inferences_per_minute, charge(of_tenant, live.id, of_class, amount);
-END $$"""
-ADMIT_OPERATOR = """
-CREATE FUNCTION admit_operator(presented bytea) RETURNS TABLE (key_id bigint, digest bytea) LANGUAGE plpgsql AS $$
--- The live operator's key behind a digest, if there is one; the policy shows this one row and no other.
-DECLARE
-    live record;
-BEGIN
-    PERFORM set_config('app.operator_digest', encode(presented, 'hex'), true);
-    SELECT k.* INTO live FROM operator_key k
-    WHERE k.digest = presented AND k.revoked_at IS NULL
-      AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp());
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    IF live.last_used_at IS NULL OR live.last_used_at < now() - interval '1 minute' THEN
-        UPDATE operator_key k SET last_used_at = now() WHERE k.id = live.id;
-    END IF;
-    RETURN QUERY SELECT live.id, live.digest;
-END $$"""
-STORED_BYTES = """
-CREATE FUNCTION stored_bytes(of_tenant integer) RETURNS bigint LANGUAGE sql STABLE AS $$
--- References with their halfvec (2 bytes a number) and code (1 bit), templates, names and metadata, waiting imports.
-SELECT coalesce(sum(s.bytes + s.faces * (g.dimension * 17 / 8) + s.templates * (g.dimension / 8)), 0)::bigint
-     + (SELECT coalesce(sum(octet_length(content)), 0)::bigint FROM job_input WHERE tenant_id = of_tenant)
-FROM gallery_size s JOIN gallery g ON g.tenant_id = s.tenant_id AND g.id = s.gallery_id
-WHERE s.tenant_id = of_tenant
-$$"""
-EXCEEDED_QUOTA = """
-CREATE FUNCTION exceeded_quota(of_tenant integer, made_gallery boolean, grown integer[], ahead integer)
-RETURNS text LANGUAGE plpgsql AS $$
--- The quota that a transaction exceeds which is about to commit (ahead 0), or that one more face would exceed (1).
-DECLARE
-    quota record;
-BEGIN
-    SELECT maximum_galleries AS galleries, maximum_faces_per_gallery AS faces, maximum_stored_bytes AS bytes
-    INTO quota FROM tenant WHERE tenant_id = of_tenant;
-    IF coalesce(quota.galleries, quota.faces, quota.bytes) IS NULL THEN
-        RETURN NULL;
-    END IF;
-    IF ahead = 0 THEN
-        -- Held to the commit, so the next one of this tenant counts what this one stored.
-        PERFORM pg_advisory_xact_lock(407713202, of_tenant);
-    END IF;
-    IF made_gallery AND quota.galleries
-        < (SELECT count(*) FROM gallery WHERE tenant_id = of_tenant AND expires_at IS NULL) THEN
-        RETURN 'maximum_galleries';
-    END IF;
-    IF EXISTS (
-        SELECT FROM gallery_size WHERE tenant_id = of_tenant AND gallery_id = ANY (grown)
-        GROUP BY gallery_id HAVING sum(faces) + ahead > quota.faces OR sum(people) > quota.faces
-    ) THEN
-        RETURN 'maximum_faces_per_gallery';
-    END IF;
-    IF quota.bytes IS NOT NULL AND stored_bytes(of_tenant) + ahead > quota.bytes THEN
-        RETURN 'maximum_stored_bytes';
-    END IF;
-    RETURN NULL;
-END $$"""
 FUNCTIONS = {
-    "spend(integer, bigint, text, integer, integer)": SPEND,
-    "charge(integer, bigint, text, integer)": CHARGE,
-    "admit(integer, bytea, text, integer)": ADMIT,
-    "admit_operator(bytea)": ADMIT_OPERATOR,
-    "stored_bytes(integer)": STORED_BYTES,
-    "exceeded_quota(integer, boolean, integer[], integer)": EXCEEDED_QUOTA,
+    "spend": "integer, bigint, text, integer, integer",
+    "charge": "integer, bigint, text, integer",
+    "admit": "integer, bytea, text, integer",
+    "admit_operator": "bytea",
+    "stored_bytes": "integer",
+    "exceeded_quota": "integer, boolean, integer[], integer",
 }
-"""Each runs as its caller, the service role, under the policies."""
+"""Texts lie in `0001_functions/`. Each runs as its caller, the service role, under the policies."""
 
 
 def upgrade() -> None:
@@ -295,10 +174,11 @@ def key_moments() -> list[sa.Column[object]]:
 
 
 def create_functions() -> None:
-    for name, statement in FUNCTIONS.items():
-        op.execute(statement)
-        op.execute(f"REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC")
-        op.execute(f"GRANT EXECUTE ON FUNCTION {name} TO {SERVICE_ROLE}")
+    folder = Path(__file__).with_name("0001_functions")
+    for name, arguments in FUNCTIONS.items():
+        op.get_bind().exec_driver_sql((folder / f"{name}.sql").read_text().replace("%", "%%"))
+        op.execute(f"REVOKE EXECUTE ON FUNCTION {name}({arguments}) FROM PUBLIC")
+        op.execute(f"GRANT EXECUTE ON FUNCTION {name}({arguments}) TO {SERVICE_ROLE}")
 
 
 def belongs_to(
