@@ -56,7 +56,7 @@ lint: install ## Style, types and the directions of imports
 	$(BIN)/lint-imports
 
 test: lint ## Everything that .ci/run checks
-	$(BIN)/pytest -m 'not long'
+	$(BIN)/pytest -m 'not long' -n 2 --dist loadfile
 
 test-long: install ## The tests that take minutes
 	$(BIN)/pytest -m long
