@@ -11,6 +11,8 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
+from service.errors import DatabaseUnavailable
+
 TENANT_POLICY = "tenant_id = NULLIF(current_setting('app.tenant', true), '')::integer"
 """What every policy asks. After a transaction the setting is '' and not NULL, hence NULLIF."""
 
@@ -22,13 +24,18 @@ _BEGIN = """
 """
 
 
+# While it stands in a session's info, `rows_of` sends the tenant together with its statement.
+_TRAVELS_ALONG = "tenant_travels_along"
+
+
 class TenantBound(Session):
     """The synchronous half of a tenant's session; listeners are attached to it alone."""
 
 
 @event.listens_for(TenantBound, "after_begin")
 def _speak_for_tenant(session: Session, _: SessionTransaction, connection: Connection) -> None:
-    connection.exec_driver_sql(_BEGIN, (str(session.info["tenant_id"]),))
+    if _TRAVELS_ALONG not in session.info:
+        connection.exec_driver_sql(_BEGIN, (str(session.info["tenant_id"]),))
 
 
 def tenant_session(bind: AsyncEngine | AsyncConnection, tenant_id: int) -> AsyncSession:
@@ -47,3 +54,27 @@ async def driver_of(session: AsyncSession) -> psycopg.AsyncConnection[Any]:
     pooled = await (await session.connection()).get_raw_connection()
     driver: psycopg.AsyncConnection[Any] = pooled.driver_connection  # type: ignore[assignment]
     return driver
+
+
+async def rows_of(session: AsyncSession, query: str, values: dict[str, Any]) -> list[Any]:
+    """The rows of one statement in psycopg's words (`%(name)s`), by the shortest way: as tuples, nothing in between.
+
+    As the first of its transaction it travels with BEGIN and the tenant in one round trip instead of three.
+    """
+    try:
+        if session.in_transaction():
+            return await _fetch(await driver_of(session), query, values)
+        session.info[_TRAVELS_ALONG] = True
+        try:
+            driver = await driver_of(session)
+        finally:
+            del session.info[_TRAVELS_ALONG]
+        async with driver.pipeline():
+            await driver.execute(_BEGIN, (str(tenant_of(session)),))
+            return await _fetch(driver, query, values)
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise DatabaseUnavailable("try again in a moment") from error
+
+
+async def _fetch(driver: psycopg.AsyncConnection[Any], query: str, values: dict[str, Any]) -> list[Any]:
+    return await (await driver.execute(query, values)).fetchall()

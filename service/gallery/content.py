@@ -5,7 +5,7 @@ import re
 import unicodedata
 from typing import Any
 
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, UnstorableJson
 
 MAXIMUM_NAME_LENGTH = 500
 MAXIMUM_GALLERY_NAME_LENGTH = 200
@@ -44,18 +44,18 @@ def check_metadata(metadata: Any) -> dict[str, Any]:
 
 
 def check_json(value: Any, what: str) -> Any:
-    """The value itself; InvalidRequest where it is not JSON that PostgreSQL keeps, or larger than 16 KiB."""
+    """The value itself; UnstorableJson where it is not JSON that PostgreSQL keeps, or larger than 16 KiB."""
     try:
         encoded = json.dumps(value, allow_nan=False, ensure_ascii=False)
         size = len(encoded.encode())
     except (TypeError, ValueError, RecursionError):
-        raise InvalidRequest(f"{what}: it cannot be written as JSON") from None
+        raise UnstorableJson(f"{what}: it cannot be written as JSON") from None
     if _is_deeper_than(value, MAXIMUM_JSON_DEPTH):
-        raise InvalidRequest(f"{what}: nested more than {MAXIMUM_JSON_DEPTH} deep")
+        raise UnstorableJson(f"{what}: nested more than {MAXIMUM_JSON_DEPTH} deep")
     if _NUL.search(encoded):
-        raise InvalidRequest(f"{what}: the character U+0000 cannot be stored")
+        raise UnstorableJson(f"{what}: the character U+0000 cannot be stored")
     if size > MAXIMUM_METADATA_BYTES:
-        raise InvalidRequest(f"{what}: {size} bytes where {MAXIMUM_METADATA_BYTES} are the most")
+        raise UnstorableJson(f"{what}: {size} bytes where {MAXIMUM_METADATA_BYTES} are the most")
     return value
 
 

@@ -1,17 +1,18 @@
 """Galleries of a tenant: making, finding, listing, changing, deleting. Each is bound to one embedding space."""
 
 import math
+from collections import namedtuple
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.growth import grew
-from service.database.tenancy import tenant_of
+from service.database.tenancy import rows_of, tenant_of
 from service.embedding import EmbeddingSpace
 from service.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from service.gallery import tables
@@ -54,18 +55,18 @@ class Gallery:
             raise Forbidden(f"gallery {self.name!r} is for verification (1:1) only: nobody is identified in it")
 
 
-# As text: every request looks its gallery up, and building the statement took longer than the answer.
-_FIND = text(f"""
-    SELECT {", ".join(f"gallery.{column.name}" for column in tables.gallery.c)}, counted.people, counted.faces,
-        counted.templates
+# In psycopg's own words: every request looks its gallery up, and building the statement took longer than the answer.
+_COUNTS = ("people", "faces", "templates")
+_Found = namedtuple("_Found", [*(column.name for column in tables.gallery.c), *_COUNTS])  # type: ignore[misc]
+_FIND = f"""
+    SELECT {", ".join(f"gallery.{column.name}" for column in tables.gallery.c)},
+        {", ".join(f"counted.{name}" for name in _COUNTS)}
     FROM gallery CROSS JOIN LATERAL (
-        SELECT coalesce(sum(people), 0) AS people, coalesce(sum(faces), 0) AS faces,
-            coalesce(sum(templates), 0) AS templates
-        FROM gallery_size
-        WHERE gallery_size.tenant_id = :tenant AND gallery_size.gallery_id = gallery.id
+        SELECT {", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in _COUNTS)} FROM gallery_size
+        WHERE gallery_size.tenant_id = %(tenant)s AND gallery_size.gallery_id = gallery.id
     ) AS counted
-    WHERE gallery.tenant_id = :tenant AND gallery.name = :name AND gallery.expires_at IS NULL
-""")  # noqa: S608 - names of our own columns
+    WHERE gallery.tenant_id = %(tenant)s AND gallery.name = %(name)s AND gallery.expires_at IS NULL
+"""  # noqa: S608 - names of our own columns
 
 
 async def create_gallery(
@@ -95,10 +96,15 @@ async def create_gallery(
 
 async def find_gallery(session: AsyncSession, name: str) -> Gallery:
     """The gallery of that name; NotFound where the tenant has none."""
-    row = (await session.execute(_FIND, {"tenant": tenant_of(session), "name": name})).one_or_none()
-    if row is None:
+    rows = await rows_of(session, _FIND, {"tenant": tenant_of(session), "name": name}) if _may_exist(name) else []
+    if not rows:
         raise NotFound(f"there is no gallery named {name!r}")
-    return gallery_of(row)
+    return gallery_of(_Found(*rows[0]))
+
+
+def _may_exist(name: str) -> bool:
+    """False for what PostgreSQL cannot even be asked for: a NUL, a lone surrogate."""
+    return "\0" not in name and name.encode(errors="ignore").decode() == name
 
 
 async def list_galleries(
@@ -179,14 +185,14 @@ def space_columns(space: EmbeddingSpace) -> dict[str, Any]:
 def with_counts(wanted: ColumnElement[bool], tenant_id: int) -> Select[Any]:
     """The tenant's galleries for which `wanted` holds, each with what it holds now."""
     size = tables.gallery_size.c
-    sums = [func.coalesce(func.sum(size[name]), 0).label(name) for name in ("people", "faces", "templates")]
+    sums = [func.coalesce(func.sum(size[name]), 0).label(name) for name in _COUNTS]
     counted = (
         select(*sums).where(size.tenant_id == tenant_id, size.gallery_id == tables.gallery.c.id).lateral("counted")
     )
     return select(tables.gallery, counted).where(tables.gallery.c.tenant_id == tenant_id, wanted)
 
 
-def gallery_of(row: Row[Any], *, is_new: bool = False) -> Gallery:
+def gallery_of(row: Any, *, is_new: bool = False) -> Gallery:
     """The gallery in a row of `with_counts`, or in the row that was inserted."""
     space = EmbeddingSpace(
         row.embedding_space, row.embedding_space_digest, row.dimension, row.metric, _short(row.default_threshold)

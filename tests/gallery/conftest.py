@@ -32,10 +32,10 @@ def _crowds() -> dict[str, tuple[Crowd, EmbeddingSpace, Path, bool]]:
     off_center = replace(plain, embeddings=(unit(plain.embeddings) * 0.3 + 0.1).astype(np.float32))
     return {
         "small": (crowd_of(40, 5), space_of(), Path.ALL, False),
-        "middle": (crowd_of(700, 5), space_of(), Path.PEOPLE, False),
+        "middle": (crowd_of(700, 5), space_of(), Path.PEOPLE, True),
         "large": (crowd_of(6500, 1), space_of(), Path.PEOPLE, True),
-        "differing": (differing_crowd(600), space_of(), Path.PEOPLE, False),
-        "many references": (crowd_of(30, 300, closeness=0.85), space_of(), Path.FACES, False),
+        "differing": (differing_crowd(600), space_of(), Path.PEOPLE, True),
+        "many references": (crowd_of(30, 300, closeness=0.85), space_of(), Path.FACES, True),
         "256 dimensions": (crowd_of(1000, 3, 256), space_of(256), Path.PEOPLE, True),
         "128 dimensions": (crowd_of(300, 5, 128), space_of(128), Path.ALL, True),
         "euclidean": (off_center, space_of(128, "euclidean"), Path.ALL, False),

@@ -121,3 +121,9 @@ async def test_counts_follow_what_is_added_and_removed(session: AsyncSession) ->
     await delete_person(session, gallery, extra.id)
     found = await find_gallery(session, gallery.name)
     assert (found.people, found.faces) == (20, 60)
+
+
+@pytest.mark.parametrize("name", ["", "never made", "a\0b", "\ud800", "x" * 100_000, "scratch/of/somebody"])
+async def test_a_gallery_of_a_name_that_none_can_have_is_not_there(session: AsyncSession, name: str) -> None:
+    with pytest.raises(NotFound):
+        await find_gallery(session, name)

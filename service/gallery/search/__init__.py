@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psycopg
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.tenancy import driver_of
+from service.database.tenancy import rows_of
 from service.embedding import Embedding, check_embedding
-from service.errors import DatabaseUnavailable, EmbeddingSpaceMismatch, InvalidRequest
+from service.errors import EmbeddingSpaceMismatch, InvalidRequest
 from service.gallery.codes import face_codes, has_codes, template_codes
 from service.gallery.content import check_metadata
 from service.gallery.galleries import Gallery
 from service.gallery.people import Person
 from service.gallery.search import audit
-from service.gallery.search.candidates import Candidate, Row, candidates_of
+from service.gallery.search.candidates import Candidate, candidates_of
 from service.gallery.search.paths import Path, Plan, choose, exact
 from service.gallery.search.statements import ONE_PERSON, Form, statement
 from service.gallery.storing import comparable
@@ -106,7 +105,7 @@ async def best_reference(session: AsyncSession, gallery: Gallery, person: Person
         "person": person.number,
         "vectors": half_vector(vector),
     }
-    rows = await _rows(session, ONE_PERSON[gallery.space.metric], values)
+    rows = await rows_of(session, ONE_PERSON[gallery.space.metric], values)
     return next(iter(candidates_of(rows, 1, gallery.space.metric)[0]), None)
 
 
@@ -134,7 +133,7 @@ class _Question:
             has_many_probes=len(matrix) > 1,
             is_mean=self._mean_of > 1,
         )
-        rows = await _rows(self._session, statement(form), await self._parameters(matrix, plan))
+        rows = await rows_of(self._session, statement(form), await self._parameters(matrix, plan))
         return candidates_of(rows, len(matrix), space.metric)
 
     async def complete(self, matrix: npt.NDArray[np.float32], plan: Plan, found: list[list[Candidate]]) -> None:
@@ -180,16 +179,6 @@ class _Question:
             "metadata": None if self._metadata is None else json.dumps(self._metadata),
             "mean_of": self._mean_of,
         }
-
-
-async def _rows(session: AsyncSession, query: str, values: dict[str, Any]) -> list[Row]:
-    """Straight through psycopg, in the session's transaction: what lies between costs as much as a small search."""
-    driver = await driver_of(session)
-    try:
-        cursor = await driver.execute(query, values)
-        return await cursor.fetchall()
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise DatabaseUnavailable("try again in a moment") from error
 
 
 def _check(probes: int, limit: int, mean_of: int) -> None:

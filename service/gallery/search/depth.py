@@ -39,8 +39,18 @@ def farthest(codes: Codes, threshold: float) -> int:
 @lru_cache(maxsize=1024)
 def strangers_within(codes: Codes, distance: int) -> float:
     """The share of unrelated people whose code is that near, were embeddings spread evenly in all dimensions."""
-    spread = _variance(codes, 0.0) + 1.0 / (pi**2 * codes.dimension)
-    return _STANDARD.cdf((distance / codes.bits - 0.5) / sqrt(spread))
+    return _STANDARD.cdf((distance / codes.bits - 0.5) / _spread_of_strangers(codes))
+
+
+@lru_cache(maxsize=1024)
+def distance_within_which(codes: Codes, share: float) -> int:
+    """The distance within which that share of unrelated people is."""
+    return ceil(codes.bits * (0.5 + _STANDARD.inv_cdf(share) * _spread_of_strangers(codes)))
+
+
+def _spread_of_strangers(codes: Codes) -> float:
+    """Their cosines have a variance of 1 / dimension, and codes add their own."""
+    return sqrt(_variance(codes, 0.0) + 1.0 / (pi**2 * codes.dimension))
 
 
 def _quantile(codes: Codes, cosine: float, missed: float) -> float:

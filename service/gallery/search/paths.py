@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 from service.gallery.codes import FACE_BITS, TEMPLATE_BITS, has_codes
 from service.gallery.galleries import Gallery
-from service.gallery.search.depth import Codes, farthest, strangers_within
+from service.gallery.search.depth import Codes, distance_within_which, farthest, strangers_within
 from service.gallery.templates import CLOSE
 
 
@@ -33,24 +33,26 @@ class Plan:
     """One way through one gallery.
 
     `farthest` leaves out what is farther from the probe (bits; for ALL a distance as the space's metric gives it);
-    None leaves nothing out. `depth` is the most that is compared exactly after that.
+    None leaves nothing out. `depth` is the most that is compared exactly after that, `expected` what will be.
     """
 
     path: Path
     depth: int = 0
     farthest: float | None = None
+    expected: float = 0.0
 
 
-_MICROSECONDS_A_FACE = {Path.ALL: 0.34, Path.FACES: 0.14}
-_MICROSECONDS_A_TEMPLATE = 0.075
-_MICROSECONDS_UNBOUNDED = 0.05  # sorting, for everything that no bound leaves out
-_MICROSECONDS_A_PERSON_RERANKED = 1.5
-_MICROSECONDS_A_FACE_RERANKED = 0.5
-_ENOUGH = 40
-"""A bound is worth it, and safe for the length of the list, where so many strangers are expected within it."""
-_LEAST_DEPTH = 32
-_SPREAD = 4
+_FIXED = {Path.ALL: 0.0, Path.FACES: 150.0, Path.PEOPLE: 130.0}
+_READ = {Path.ALL: 0.33, Path.FACES: 0.115, Path.PEOPLE: 0.085}
+"""A face read and compared, its code, a template's code."""
+_SORTED = 0.05
+"""More for everything that no bound leaves out."""
+_RERANKED = 1.5
+_COMPARED = 0.5
+_LEAST_DEPTH = 8
+_SPREAD = 2
 """Embeddings of less variety than isotropic ones crowd together: they are given so many times the depth."""
+_MOST_LISTED = 0.3
 _INLINE_SHARE = 0.01
 
 
@@ -82,15 +84,25 @@ def _coded(path: Path, gallery: Gallery, size: int, limit: int) -> Plan:
     if path is Path.PEOPLE:
         codes = Codes(gallery.space.dimension, TEMPLATE_BITS, CLOSE)
     bound = farthest(codes, gallery.threshold)
+    if _listed(limit) > size * _MOST_LISTED:
+        return Plan(path, size, expected=size)
+    # In a small gallery a little farther than mates are: strangers fill the list, and a short one is asked for again.
+    bound = max(bound, distance_within_which(codes, _listed(limit) / size))
     strangers = size * strangers_within(codes, bound)
-    depth = _LEAST_DEPTH + _SPREAD * (limit + ceil(strangers + sqrt(strangers)))
-    return Plan(path, depth, bound if strangers >= max(_ENOUGH, 4 * limit) else None)
+    # So many may be nearer than the farthest mate, but for a few in 100,000 probes.
+    depth = _LEAST_DEPTH + _SPREAD * (limit + ceil(strangers + 4 * sqrt(strangers)))
+    return Plan(path, depth, bound, strangers)
+
+
+def _listed(limit: int) -> int:
+    """How many strangers are to be expected within a bound, so that hardly ever fewer than `limit` are."""
+    return 3 * limit + 5
 
 
 def _inline(gallery: Gallery, limit: int) -> Plan:
     """Everything is compared; what is farther than nearly all strangers need not be sorted and grouped."""
-    share = max(_INLINE_SHARE, 4 * max(limit, _ENOUGH) / max(1, gallery.faces))
-    if gallery.space.metric == "euclidean" or share > 0.5:
+    share = max(_INLINE_SHARE, 4 * _listed(limit) / max(1, gallery.faces))
+    if gallery.space.metric == "euclidean" or share > _MOST_LISTED:
         return Plan(Path.ALL)
     strangers = -NormalDist().inv_cdf(share) / sqrt(gallery.space.dimension)
     return Plan(Path.ALL, farthest=-min(strangers, gallery.threshold))
@@ -99,11 +111,8 @@ def _inline(gallery: Gallery, limit: int) -> Plan:
 def price(plan: Plan, gallery: Gallery) -> float:
     """About how many microseconds the server takes for one probe, beside what every statement takes."""
     if plan.path is Path.ALL:
-        return gallery.faces * _MICROSECONDS_A_FACE[Path.ALL]
+        return gallery.faces * _READ[Path.ALL]
     read = gallery.templates if plan.path is Path.PEOPLE else gallery.faces
-    price = _MICROSECONDS_A_TEMPLATE if plan.path is Path.PEOPLE else _MICROSECONDS_A_FACE[Path.FACES]
-    if plan.farthest is None:
-        price += _MICROSECONDS_UNBOUNDED
-    compared = min(plan.depth / (_SPREAD if plan.farthest is not None else 1), read)
-    faces = compared * gallery.faces / max(1, gallery.templates) if plan.path is Path.PEOPLE else compared
-    return read * price + compared * _MICROSECONDS_A_PERSON_RERANKED + faces * _MICROSECONDS_A_FACE_RERANKED
+    compared = plan.expected * (gallery.faces / max(1, gallery.templates) if plan.path is Path.PEOPLE else 1.0)
+    reading = read * (_READ[plan.path] + (_SORTED if plan.farthest is None else 0.0))
+    return _FIXED[plan.path] + reading + plan.expected * _RERANKED + compared * _COMPARED
