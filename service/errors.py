@@ -95,6 +95,12 @@ class ExpiresInThePast(InvalidRequest):
     slug = "expires-in-the-past"
 
 
+class UnstorableJson(InvalidRequest):
+    """This JSON cannot be kept."""
+
+    slug = "unstorable-json"
+
+
 class EmbeddingSpaceMismatch(Conflict):
     """Embeddings of two embedding spaces are never compared."""
 

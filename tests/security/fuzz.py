@@ -26,6 +26,8 @@ from tests.support.server import ROOT_FOLDER, ServerProcess
 HERE = Path(__file__).parent
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 LEAST_CASES = 10_000
+LEAST_ROUNDS = 2
+STATEFUL_SECONDS = "60"
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,11 @@ def main() -> int:
     with served() as process:
         key = json.loads(process.command("operator", "keys", "create", "--json"))["key"]
         process.start()
-        total, round_number = 0, 0
-        while total < asked.cases:
-            outcome = fuzz(process, key, "--seed", str(asked.seed + round_number), "--max-examples", "150")
-            total, round_number = total + outcome.cases, round_number + 1
+        # First what follows from what was made and removed, then every operation by itself until there are enough.
+        options, total, round_number = ("--phases", "stateful", "--max-time", STATEFUL_SECONDS), 0, 0
+        while total < asked.cases or round_number < LEAST_ROUNDS:
+            outcome = fuzz(process, key, "--seed", str(asked.seed + round_number), *options)
+            options, total, round_number = ("--max-examples", "150"), total + outcome.cases, round_number + 1
             print(outcome.report)
             print(f"{total} cases over {outcome.operations} operations, {round_number} rounds")
             if not outcome.passed:

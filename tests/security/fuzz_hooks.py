@@ -26,6 +26,7 @@ MEANING = {
     "duplicate-picture",
     "unsupported-media-type",
     "payload-too-large",
+    "unstorable-json",
 }
 """Problems of what a request means; a request that its schema allows is never refused for its form."""
 
