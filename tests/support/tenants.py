@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import text
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.access.admission import admit
@@ -15,12 +15,13 @@ from service.access.quotas import Quotas
 from service.access.tenant_keys import create_key
 from service.access.tenants import create_tenant
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.identifiers import new_identifier, to_text
+from service.database.tenancy import tenant_of, tenant_session
 from service.embedding import external_space
 from service.gallery.faces import NewFace, add_faces
 from service.gallery.galleries import create_gallery
 from service.gallery.people import create_person
-from service.jobs.jobs import create_job
+from service.jobs.tables import job, job_input
 
 GALLERY = "staff"
 PERSON = "Ada"
@@ -54,10 +55,10 @@ async def fill_tenant(database: Database, quotas: Quotas = RATES) -> FilledTenan
         number = await create_tenant(connection, name, quotas)
     async with tenant_session(database.engine, number) as session:
         summary, key = await create_key(session, "first")
-        person, face, job = await _fill(session, name)
+        person, face, job_id = await _fill(session, name)
         await session.commit()
     await admit(database.engine, key)
-    return FilledTenant(number, name, key, summary.id, person, face, job)
+    return FilledTenant(number, name, key, summary.id, person, face, job_id)
 
 
 async def _fill(session: AsyncSession, name: str) -> tuple[str, str, str]:
@@ -66,8 +67,13 @@ async def _fill(session: AsyncSession, name: str) -> tuple[str, str, str]:
     gallery = await create_gallery(session, GALLERY, space)
     person = await create_person(session, gallery, PERSON, metadata={"tenant": name})
     faces = await add_faces(session, gallery, person, [NewFace(embedding_of(name), source=name)])
-    job = await create_job(session, "nothing", {"gallery": GALLERY})
-    await session.execute(
-        text("INSERT INTO job_input (tenant_id, job_id, position, content) SELECT tenant_id, id, 0, '\\x00' FROM job")
-    )
-    return person.id, faces[0].id, job.id
+    return person.id, faces[0].id, await _finished_job(session)
+
+
+async def _finished_job(session: AsyncSession) -> str:
+    """A job that no worker takes up, with an input as if it still waited."""
+    key = {"tenant_id": tenant_of(session), "id": new_identifier()}
+    await session.execute(insert(job).values(**key, kind="nothing", arguments={"gallery": GALLERY}, status="failed"))
+    piece = {"tenant_id": key["tenant_id"], "job_id": key["id"], "position": 0, "content": b"x"}
+    await session.execute(insert(job_input).values(piece))
+    return to_text(key["id"])
