@@ -19,7 +19,7 @@ from service.embedding import external_space
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
 from service.gallery.loading import ReferenceRow, add_references, finish_load
 from service.gallery.search import search_by
-from service.gallery.search.paths import Plan, choose, plans, price
+from service.gallery.search.paths import Plan, choose, plans, price, shape_of
 
 SHAPES = [(100, 5), (300, 5), (1_000, 1), (1_000, 5), (3_000, 5), (10_000, 1), (10_000, 5), (10_000, 200), (50_000, 5)]
 """Faces, and references a person."""
@@ -43,8 +43,8 @@ async def _measure(folder: Path) -> list[dict[str, Any]]:
         tenant = await make_tenant(database)
         for faces, references in SHAPES:
             gallery = await _load(database, tenant, faces, references)
-            chosen = choose(gallery, LIMIT)
-            for plan in plans(gallery, LIMIT):
+            chosen = choose(shape_of(gallery), LIMIT)
+            for plan in plans(shape_of(gallery), LIMIT):
                 milliseconds = await _time(database, gallery, plan)
                 rows.append(_row(gallery, references, plan, milliseconds, chosen))
                 print(rows[-1], flush=True)
@@ -59,7 +59,7 @@ def _row(gallery: Gallery, references: int, plan: Plan, milliseconds: float, cho
         "bound": plan.farthest,
         "depth": plan.depth,
         "p50 ms": milliseconds,
-        "price ms": price(plan, gallery) / 1000,
+        "price ms": price(plan, shape_of(gallery)) / 1000,
         "chosen": "x" if plan == chosen else "",
     }
 

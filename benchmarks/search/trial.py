@@ -81,16 +81,13 @@ def measure(name: str, workload: Workload, folder: Path) -> dict[str, Any]:
 
 def _ask(engine: Peer, workload: Workload) -> dict[str, Any]:
     probes = workload.probes
-    started = time.perf_counter()
-    for place in range(LEAST_PROBES):
-        engine.search(probes.embeddings[place])
-    each = (time.perf_counter() - started) / LEAST_PROBES
+    first = engine.ask(probes.embeddings[:LEAST_PROBES])
+    each = sum(answer.seconds for answer in first) / LEAST_PROBES
     asked = int(min(len(probes.mates), max(LEAST_PROBES, BUDGET_SECONDS / each)))
-    seconds, people, similarities = np.empty(asked), np.empty(asked, np.int64), np.empty(asked)
-    for place in range(asked):
-        began = time.perf_counter()
-        people[place], similarities[place] = engine.search(probes.embeddings[place])
-        seconds[place] = time.perf_counter() - began
+    answers = engine.ask(probes.embeddings[:asked])
+    people = np.array([answer.person for answer in answers])
+    similarities = np.array([answer.similarity for answer in answers])
+    seconds = np.array([answer.seconds for answer in answers])
     return {
         "probes": asked,
         "p50_ms": 1e3 * float(np.percentile(seconds, 50)),

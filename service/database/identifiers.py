@@ -14,6 +14,9 @@ LENGTH = 13
 EPOCH_MILLISECONDS = 1_577_836_800_000
 COUNTER_BITS = 22
 
+# Two characters at a time: a list of candidates is full of identifiers.
+_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
+
 _lock = threading.Lock()
 _last = 0
 
@@ -35,7 +38,8 @@ def made_at(identifier: int) -> datetime:
 
 def to_text(identifier: int) -> str:
     """The 13 characters that stand for an identifier outside."""
-    return "".join(ALPHABET[(identifier >> shift) & 31] for shift in range(5 * (LENGTH - 1), -1, -5))
+    pairs = "".join([_PAIRS[(identifier >> shift) & 1023] for shift in range(50, -1, -10)])
+    return ALPHABET[(identifier >> 60) & 31] + pairs
 
 
 def from_text(text: str) -> int | None:

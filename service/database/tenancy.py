@@ -24,8 +24,8 @@ _BEGIN = """
 """
 
 
-# While it stands in a session's info, `rows_of` sends the tenant together with its statement.
-_TRAVELS_ALONG = "tenant_travels_along"
+# While it stands in a session's info, `rows_of` sets the tenant itself.
+_IS_SET_BY_ROWS_OF = "tenant_is_set_by_rows_of"
 
 
 class TenantBound(Session):
@@ -34,7 +34,7 @@ class TenantBound(Session):
 
 @event.listens_for(TenantBound, "after_begin")
 def _speak_for_tenant(session: Session, _: SessionTransaction, connection: Connection) -> None:
-    if _TRAVELS_ALONG not in session.info:
+    if _IS_SET_BY_ROWS_OF not in session.info:
         connection.exec_driver_sql(_BEGIN, (str(session.info["tenant_id"]),))
 
 
@@ -51,30 +51,33 @@ def tenant_of(session: AsyncSession) -> int:
 
 async def driver_of(session: AsyncSession) -> psycopg.AsyncConnection[Any]:
     """psycopg's own connection, in the session's transaction: for statements where a tenth of a millisecond counts."""
-    pooled = await (await session.connection()).get_raw_connection()
-    driver: psycopg.AsyncConnection[Any] = pooled.driver_connection  # type: ignore[assignment]
+    connection = (await session.connection()).sync_connection
+    assert connection is not None  # noqa: S101 - it was opened a line before
+    driver: psycopg.AsyncConnection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
     return driver
 
 
 async def rows_of(session: AsyncSession, query: str, values: dict[str, Any]) -> list[Any]:
     """The rows of one statement in psycopg's words (`%(name)s`), by the shortest way: as tuples, nothing in between.
 
-    As the first of its transaction it travels with BEGIN and the tenant in one round trip instead of three.
+    The tenant goes the same way before it where it is the first of its transaction. (A pipeline of the two saves a
+    round trip and takes longer all the same: psycopg wakes up ten times in one.)
     """
+    begins = not session.in_transaction()
+    driver = await _driver_before_the_tenant(session) if begins else await driver_of(session)
     try:
-        if session.in_transaction():
-            return await _fetch(await driver_of(session), query, values)
-        session.info[_TRAVELS_ALONG] = True
-        try:
-            driver = await driver_of(session)
-        finally:
-            del session.info[_TRAVELS_ALONG]
-        async with driver.pipeline():
+        if begins:
             await driver.execute(_BEGIN, (str(tenant_of(session)),))
-            return await _fetch(driver, query, values)
+        return await (await driver.execute(query, values)).fetchall()
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        if driver.closed:
+            await session.invalidate()  # there is nothing to be rolled back, and no one else may get this connection
         raise DatabaseUnavailable("try again in a moment") from error
 
 
-async def _fetch(driver: psycopg.AsyncConnection[Any], query: str, values: dict[str, Any]) -> list[Any]:
-    return await (await driver.execute(query, values)).fetchall()
+async def _driver_before_the_tenant(session: AsyncSession) -> psycopg.AsyncConnection[Any]:
+    session.info[_IS_SET_BY_ROWS_OF] = True
+    try:
+        return await driver_of(session)
+    finally:
+        del session.info[_IS_SET_BY_ROWS_OF]

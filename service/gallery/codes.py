@@ -44,14 +44,15 @@ def template_codes(embeddings: _Matrix) -> Codes:
 def _codes(embeddings: _Matrix, bits: int) -> Codes:
     count, dimension = embeddings.shape
     signs, left, right = _hyperplanes(dimension, bits)
-    flipped = embeddings[:, np.newaxis, :] * signs[:, :dimension]
-    padded = np.zeros((count, *signs.shape), dtype=np.float32)
-    padded[:, :, :dimension] = flipped
+    sets, width = signs.shape
+    padded = embeddings
+    if dimension < width:
+        padded = np.zeros((count, width), dtype=np.float32)
+        padded[:, :dimension] = embeddings
+    flipped = (padded[:, np.newaxis, :] * signs).reshape(count, sets, len(left), len(right))
     # A Hadamard matrix is the Kronecker product of two smaller ones: two small products in place of a large one.
-    mixed = left @ padded.reshape(count, len(signs), len(left), len(right)) @ right
-    return np.packbits(
-        mixed.reshape(count, len(signs), -1)[:, :, : bits // len(signs)].reshape(count, bits) > 0, axis=1
-    )
+    sides = (left @ flipped @ right).reshape(count, sets, width)[:, :, : bits // sets] > 0
+    return np.packbits(sides.reshape(count, bits), axis=1)
 
 
 @lru_cache(maxsize=64)

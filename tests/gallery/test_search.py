@@ -14,7 +14,7 @@ from service.gallery.galleries import create_gallery, find_gallery
 from service.gallery.loading import ReferenceRow, add_references
 from service.gallery.people import create_person, delete_person, list_people
 from service.gallery.search import search, search_galleries
-from service.gallery.search.paths import choose
+from service.gallery.search.paths import choose, shape_of
 from tests.gallery.conftest import Case
 from tests.support.galleries import Matrix, crowd_of, gallery_of, near, space_of
 
@@ -42,7 +42,7 @@ def probes_near(case: Case, cosine: float, count: int = 40) -> list[Matrix]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_way_is_chosen_by_size_and_space(crowds: dict[str, Case], name: str) -> None:
-    plan = choose(crowds[name].gallery, 5)
+    plan = choose(shape_of(crowds[name].gallery), 5)
     assert (plan.path, plan.farthest is not None) == (crowds[name].path, crowds[name].is_bounded)
 
 

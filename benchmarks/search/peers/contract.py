@@ -2,12 +2,22 @@
 
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.search.crowds import Matrix
 from benchmarks.search.workload import Workload
 
 CANDIDATES = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The nearest person's number and similarity, and how long that took."""
+
+    person: int
+    similarity: float
+    seconds: float
 
 
 class Peer:
@@ -24,6 +34,15 @@ class Peer:
     def search(self, probe: Matrix) -> tuple[int, float]:
         """The nearest person's number and similarity."""
         raise NotImplementedError
+
+    def ask(self, probes: Matrix) -> list[Answer]:
+        """One search after the other, each with the seconds it took."""
+        answers = []
+        for probe in probes:
+            began = time.perf_counter()
+            person, similarity = self.search(probe)
+            answers.append(Answer(person, similarity, time.perf_counter() - began))
+        return answers
 
     def insert(self, embedding: Matrix, person: int) -> None:
         """Enroll one more face of a new person."""

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from benchmarks.search.crowds import Matrix
-from benchmarks.search.peers.contract import CANDIDATES, Peer
+from benchmarks.search.peers.contract import CANDIDATES, Answer, Peer
 from benchmarks.search.server import memory_of, open_migrated
 from benchmarks.search.workload import Workload
 from service.access.tenants import create_tenant
@@ -70,10 +70,24 @@ class OverSql(Peer):
         await finish_load(self._database.engine)
 
     def _enter(self) -> None:
-        self._gallery = self._loop.run_until_complete(_find(self._database, self._tenant))
+        self._session = tenant_session(self._database.engine, self._tenant)
+        self._gallery = self._loop.run_until_complete(_find(self._session))
 
     def search(self, probe: Matrix) -> tuple[int, float]:
-        return self._loop.run_until_complete(search_once(self._database, self._tenant, self._gallery, probe))
+        return self._loop.run_until_complete(search_once(self._session, self._gallery, probe))
+
+    def ask(self, probes: Matrix) -> list[Answer]:
+        """As a program does that lives in an event loop, as the server does."""
+
+        async def one_after_the_other() -> list[Answer]:
+            answers = []
+            for probe in probes:
+                began = time.perf_counter()
+                person, similarity = await search_once(self._session, self._gallery, probe)
+                answers.append(Answer(person, similarity, time.perf_counter() - began))
+            return answers
+
+        return self._loop.run_until_complete(one_after_the_other())
 
     def insert(self, embedding: Matrix, person: int) -> None:
         async def enroll() -> None:
@@ -85,11 +99,16 @@ class OverSql(Peer):
         self._loop.run_until_complete(enroll())
 
     def reopen(self) -> None:
-        self._loop.run_until_complete(self._database.close())
+        self._leave()
         self._database = open_migrated(self._folder)
+        self._enter()
+
+    def _leave(self) -> None:
+        self._loop.run_until_complete(self._session.close())
+        self._loop.run_until_complete(self._database.close())
 
     def close(self) -> None:
-        self._loop.run_until_complete(self._database.close())
+        self._leave()
         self._loop.close()
 
     def bytes_on_disk(self) -> dict[str, int]:
@@ -103,11 +122,10 @@ class OverSql(Peer):
         return rate_of_processes(_sql_client, arguments, clients, seconds)
 
 
-async def search_once(database: Database, tenant: int, gallery: Gallery, probe: Matrix) -> tuple[int, float]:
-    """One search in one transaction; the best person's number and similarity."""
-    async with tenant_session(database.engine, tenant) as session:
-        (candidates,) = await search(session, gallery, [probe], CANDIDATES)
-        await session.commit()
+async def search_once(session: AsyncSession, gallery: Gallery, probe: Matrix) -> tuple[int, float]:
+    """One search in a transaction of its own; the best person's number and similarity."""
+    (candidates,) = await search(session, gallery, [probe], CANDIDATES)
+    await session.commit()
     return int(candidates[0].name), candidates[0].similarity
 
 
@@ -146,15 +164,15 @@ class Turn:
     clients: int
     seconds: float
 
-    def count(self, ask: Callable[[int], object]) -> int:
-        """How often `ask` was called with the numbers that are this client's."""
+    def start(self) -> float:
+        """Waits for the others; when to stop."""
         assert _barrier is not None
         _barrier.wait()
-        end, count = time.perf_counter() + self.seconds, 0
-        while time.perf_counter() < end:
-            ask(self.number + count * self.clients)
-            count += 1
-        return count
+        return time.perf_counter() + self.seconds
+
+    def place(self, count: int) -> int:
+        """Which probe is this client's after so many."""
+        return self.number + count * self.clients
 
 
 _barrier: Barrier | None = None
@@ -168,21 +186,28 @@ def _share(barrier: Barrier) -> None:
 def _sql_client(turn: Turn, folder: str, tenant: int, probes: Matrix) -> int:
     loop = asyncio.new_event_loop()
     database = open_migrated(Path(folder))
-    gallery = loop.run_until_complete(_find(database, tenant))
+    session = tenant_session(database.engine, tenant)
+    gallery = loop.run_until_complete(_find(session))
 
-    def ask(place: int) -> None:
-        loop.run_until_complete(search_once(database, tenant, gallery, probes[place % len(probes)]))
+    async def ask_on() -> int:
+        for place in range(10):
+            await search_once(session, gallery, probes[place])
+        end, count = turn.start(), 0
+        while time.perf_counter() < end:
+            await search_once(session, gallery, probes[turn.place(count) % len(probes)])
+            count += 1
+        return count
 
-    for place in range(10):
-        ask(place)
-    count = turn.count(ask)
+    count = loop.run_until_complete(ask_on())
+    loop.run_until_complete(session.close())
     loop.run_until_complete(database.close())
     return count
 
 
-async def _find(database: Database, tenant: int) -> Gallery:
-    async with tenant_session(database.engine, tenant) as session:
-        return await find_gallery(session, GALLERY)
+async def _find(session: AsyncSession) -> Gallery:
+    gallery = await find_gallery(session, GALLERY)
+    await session.commit()
+    return gallery
 
 
 async def make_tenant(database: Database) -> int:
@@ -198,8 +223,8 @@ class OverHttp(OverSql):
 
     note = "POST /v1/galleries/../recognize with an embedding"
 
-    def _enter(self) -> None:
-        super()._enter()
+    def build(self, workload: Workload, folder: Path) -> None:
+        super().build(workload, folder)
         self._key = self._loop.run_until_complete(_make_key(self._database, self._tenant))
         self._start()
 
@@ -211,6 +236,9 @@ class OverHttp(OverSql):
         program = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--port", str(self._port)]
         self._server = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL)
         self._connection = _connected(self._port)
+
+    def ask(self, probes: Matrix) -> list[Answer]:
+        return Peer.ask(self, probes)
 
     def search(self, probe: Matrix) -> tuple[int, float]:
         return _ask(self._connection, self._key, _body(probe))
@@ -272,9 +300,10 @@ def _http_client(turn: Turn, port: int, key: str, probes: Matrix) -> int:
     bodies = [_body(probe) for probe in probes]
     connection = _connected(port)
 
-    def ask(place: int) -> None:
-        _ask(connection, key, bodies[place % len(bodies)])
-
-    for place in range(10):
-        ask(place)
-    return turn.count(ask)
+    for body in bodies[:10]:
+        _ask(connection, key, body)
+    end, count = turn.start(), 0
+    while time.perf_counter() < end:
+        _ask(connection, key, bodies[turn.place(count) % len(bodies)])
+        count += 1
+    return count

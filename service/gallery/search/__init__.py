@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.tenancy import rows_of
-from service.embedding import Embedding, check_embedding
+from service.embedding import Embedding, EmbeddingSpace, check_embedding
 from service.errors import EmbeddingSpaceMismatch, InvalidRequest
 from service.gallery.codes import face_codes, has_codes, template_codes
 from service.gallery.content import check_metadata
@@ -20,7 +21,7 @@ from service.gallery.galleries import Gallery
 from service.gallery.people import Person
 from service.gallery.search import audit
 from service.gallery.search.candidates import Candidate, candidates_of
-from service.gallery.search.paths import Path, Plan, choose, exact
+from service.gallery.search.paths import Path, Plan, choose, exact, shape_of
 from service.gallery.search.statements import ONE_PERSON, Form, statement
 from service.gallery.storing import comparable
 from service.gallery.wire import bit_string, bit_strings, half_vector, half_vector_type, half_vectors
@@ -58,9 +59,9 @@ async def search(
     wanted = None if metadata is None else check_metadata(dict(metadata))
     if not probes:
         return []
-    matrix = np.stack([comparable(check_embedding(probe, gallery.space), gallery.space) for probe in probes])
+    matrix = _matrix(probes, gallery.space)
     question = _Question(session, gallery, limit, wanted, mean_of)
-    plan = choose(gallery, limit, is_filtered=wanted is not None, mean_of=mean_of)
+    plan = choose(shape_of(gallery), limit, is_filtered=wanted is not None, mean_of=mean_of)
     found = await question.ask(matrix, plan)
     await question.complete(matrix, plan, found)
     await question.audit(matrix, plan, found)
@@ -71,7 +72,7 @@ async def search_by(
     session: AsyncSession, gallery: Gallery, plan: Plan, probes: Sequence[Embedding], limit: int = 5
 ) -> list[list[Candidate]]:
     """The same, going a given way and no other: for measuring and testing the ways against each other."""
-    matrix = np.stack([comparable(check_embedding(probe, gallery.space), gallery.space) for probe in probes])
+    matrix = _matrix(probes, gallery.space)
     return await _Question(session, gallery, limit, None, 1).ask(matrix, plan)
 
 
@@ -179,6 +180,19 @@ class _Question:
             "metadata": None if self._metadata is None else json.dumps(self._metadata),
             "mean_of": self._mean_of,
         }
+
+
+def _matrix(probes: Sequence[Embedding], space: EmbeddingSpace) -> npt.NDArray[np.float32]:
+    """The probes as they are compared, checked; those of an ordinary length by a shorter way."""
+    rows = []
+    for probe in probes:
+        is_plain = isinstance(probe, np.ndarray) and probe.dtype == np.float32 and probe.shape == (space.dimension,)
+        square = float(np.dot(probe, probe)) if is_plain and space.metric == "cosine" else 0.0
+        if 1e-6 < square < 1e6:  # finite, not zero, and no number lost in squaring
+            rows.append(probe * np.float32(1.0 / sqrt(square)))
+        else:
+            rows.append(comparable(check_embedding(probe, space), space))
+    return np.stack(rows) if len(rows) > 1 else rows[0][np.newaxis]
 
 
 def _check(probes: int, limit: int, mean_of: int) -> None:

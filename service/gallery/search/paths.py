@@ -6,9 +6,11 @@ they need to be right to a factor of two, since near the crossings both ways cos
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from math import ceil, sqrt
 from statistics import NormalDist
 
+from service.embedding import Metric
 from service.gallery.codes import FACE_BITS, TEMPLATE_BITS, has_codes
 from service.gallery.galleries import Gallery
 from service.gallery.search.depth import Codes, distance_within_which, farthest, strangers_within
@@ -56,22 +58,42 @@ _MOST_LISTED = 0.3
 _INLINE_SHARE = 0.01
 
 
-def choose(gallery: Gallery, limit: int, *, is_filtered: bool = False, mean_of: int = 1) -> Plan:
+@dataclass(frozen=True)
+class Shape:
+    """What the choice depends on."""
+
+    faces: int
+    templates: int
+    threshold: float
+    dimension: int
+    metric: Metric
+    has_codes: bool
+
+
+def shape_of(gallery: Gallery) -> Shape:
+    """The shape of a gallery as it was looked up."""
+    space = gallery.space
+    sizes = (gallery.faces, gallery.templates, gallery.threshold)
+    return Shape(*sizes, space.dimension, space.metric, has_codes(space))
+
+
+@lru_cache(maxsize=1024)
+def choose(shape: Shape, limit: int, *, is_filtered: bool = False, mean_of: int = 1) -> Plan:
     """The cheapest plan for one probe and `limit` candidates."""
-    if not has_codes(gallery.space):
-        return Plan(Path.CHOSEN) if is_filtered or mean_of > 1 else _inline(gallery, limit)
-    people = _coded(Path.PEOPLE, gallery, gallery.templates, limit)
+    if not shape.has_codes:
+        return Plan(Path.CHOSEN) if is_filtered or mean_of > 1 else _inline(shape, limit)
+    people = _coded(Path.PEOPLE, shape, shape.templates, limit)
     if is_filtered:
         return people if people.farthest is not None else Plan(Path.CHOSEN)
     if mean_of > 1:
         return people
-    return min(plans(gallery, limit), key=lambda plan: price(plan, gallery))
+    return min(plans(shape, limit), key=lambda plan: price(plan, shape))
 
 
-def plans(gallery: Gallery, limit: int) -> list[Plan]:
+def plans(shape: Shape, limit: int) -> list[Plan]:
     """Every way that a search without filter or mean may go where there are codes."""
-    people = _coded(Path.PEOPLE, gallery, gallery.templates, limit)
-    return [Plan(Path.ALL), people, _coded(Path.FACES, gallery, gallery.faces, limit)]
+    people = _coded(Path.PEOPLE, shape, shape.templates, limit)
+    return [Plan(Path.ALL), people, _coded(Path.FACES, shape, shape.faces, limit)]
 
 
 def exact(*, is_filtered: bool = False, mean_of: int = 1) -> Plan:
@@ -79,11 +101,11 @@ def exact(*, is_filtered: bool = False, mean_of: int = 1) -> Plan:
     return Plan(Path.CHOSEN) if is_filtered or mean_of > 1 else Plan(Path.ALL)
 
 
-def _coded(path: Path, gallery: Gallery, size: int, limit: int) -> Plan:
-    codes = Codes(gallery.space.dimension, FACE_BITS)
+def _coded(path: Path, shape: Shape, size: int, limit: int) -> Plan:
+    codes = Codes(shape.dimension, FACE_BITS)
     if path is Path.PEOPLE:
-        codes = Codes(gallery.space.dimension, TEMPLATE_BITS, CLOSE)
-    bound = farthest(codes, gallery.threshold)
+        codes = Codes(shape.dimension, TEMPLATE_BITS, CLOSE)
+    bound = farthest(codes, shape.threshold)
     if _listed(limit) > size * _MOST_LISTED:
         return Plan(path, size, expected=size)
     # In a small gallery a little farther than mates are: strangers fill the list, and a short one is asked for again.
@@ -99,20 +121,20 @@ def _listed(limit: int) -> int:
     return 3 * limit + 5
 
 
-def _inline(gallery: Gallery, limit: int) -> Plan:
+def _inline(shape: Shape, limit: int) -> Plan:
     """Everything is compared; what is farther than nearly all strangers need not be sorted and grouped."""
-    share = max(_INLINE_SHARE, 4 * _listed(limit) / max(1, gallery.faces))
-    if gallery.space.metric == "euclidean" or share > _MOST_LISTED:
+    share = max(_INLINE_SHARE, 4 * _listed(limit) / max(1, shape.faces))
+    if shape.metric == "euclidean" or share > _MOST_LISTED:
         return Plan(Path.ALL)
-    strangers = -NormalDist().inv_cdf(share) / sqrt(gallery.space.dimension)
-    return Plan(Path.ALL, farthest=-min(strangers, gallery.threshold))
+    strangers = -NormalDist().inv_cdf(share) / sqrt(shape.dimension)
+    return Plan(Path.ALL, farthest=-min(strangers, shape.threshold))
 
 
-def price(plan: Plan, gallery: Gallery) -> float:
+def price(plan: Plan, shape: Shape) -> float:
     """About how many microseconds the server takes for one probe, beside what every statement takes."""
     if plan.path is Path.ALL:
-        return gallery.faces * _READ[Path.ALL]
-    read = gallery.templates if plan.path is Path.PEOPLE else gallery.faces
-    compared = plan.expected * (gallery.faces / max(1, gallery.templates) if plan.path is Path.PEOPLE else 1.0)
+        return shape.faces * _READ[Path.ALL]
+    read = shape.templates if plan.path is Path.PEOPLE else shape.faces
+    compared = plan.expected * (shape.faces / max(1, shape.templates) if plan.path is Path.PEOPLE else 1.0)
     reading = read * (_READ[plan.path] + (_SORTED if plan.farthest is None else 0.0))
     return _FIXED[plan.path] + reading + plan.expected * _RERANKED + compared * _COMPARED

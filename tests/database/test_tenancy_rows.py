@@ -1,0 +1,85 @@
+"""Statements by the shortest way keep to their tenant too: first of a transaction, later in one, aborted, failed."""
+
+import asyncio
+import random
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.database.connection import Database, open_pool
+from service.database.tenancy import rows_of, tenant_session
+from service.errors import DatabaseUnavailable
+from tests.conftest import new_tenant
+
+TENANTS = 20
+REQUESTS = 400
+MINE = "SELECT tenant_id, current_setting('app.tenant') FROM gallery"
+
+
+@pytest.fixture
+async def tenants(database: Database) -> list[int]:
+    """Tenants with a gallery each."""
+    numbers = [await new_tenant(database) for _ in range(TENANTS)]
+    for number in numbers:
+        async with tenant_session(database.engine, number) as session:
+            columns = "tenant_id, name, embedding_space, embedding_space_digest, dimension, metric, default_threshold"
+            values = {"tenant": number}
+            await rows_of(
+                session,
+                f"INSERT INTO gallery ({columns}) VALUES (%(tenant)s, 'a', 'x', 'x', 2, 'cosine', 0) RETURNING id",
+                values,
+            )
+            await session.commit()
+    return numbers
+
+
+async def request(engine: AsyncEngine, tenant: int, seed: int) -> None:
+    """One request: it ends well, fails, is cut off in the middle, or goes on after its transaction ended."""
+    choice = random.Random(seed)  # noqa: S311 - when, not what
+    async with tenant_session(engine, tenant) as session:
+        for _ in range(choice.randint(1, 3)):
+            if choice.random() < 0.3:
+                await session.execute(text("SELECT 1"))
+            assert await rows_of(session, MINE, {}) == [(tenant, str(tenant))]
+            if choice.random() < 0.5:
+                await (session.commit() if choice.random() < 0.5 else session.rollback())
+        if choice.random() < 0.3:
+            async with asyncio.timeout(choice.uniform(0.0, 0.02)):
+                await rows_of(session, "SELECT pg_sleep(0.05)", {})
+        if choice.random() < 0.2:
+            await rows_of(session, "SELECT 1 / %(zero)s", {"zero": 0})
+
+
+async def test_rows_by_the_shortest_way_are_only_ones_own(database: Database, tenants: list[int]) -> None:
+    engine = open_pool(database.logins.service, 3)
+    work = [request(engine, tenants[number % TENANTS], number) for number in range(REQUESTS)]
+    results = await asyncio.gather(*work, return_exceptions=True)
+    assert [error for error in results if isinstance(error, AssertionError)] == []
+    assert 10 < sum(error is None for error in results) < REQUESTS
+    for tenant in tenants:  # and every connection is as good as new
+        async with tenant_session(engine, tenant) as session:
+            assert await rows_of(session, MINE, {}) == [(tenant, str(tenant))]
+    await engine.dispose()
+
+
+async def test_after_a_transaction_nothing_is_left_of_its_tenant(database: Database, tenants: list[int]) -> None:
+    engine = open_pool(database.logins.service, 1)
+    async with tenant_session(engine, tenants[0]) as session:
+        assert len(await rows_of(session, MINE, {})) == 1
+        await session.commit()
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT current_setting('app.tenant', true)")) == ""
+        assert await connection.scalar(text("SELECT count(*) FROM gallery")) == 0
+        assert await connection.scalar(text("SHOW enable_seqscan")) == "on"
+    await engine.dispose()
+
+
+async def test_a_lost_connection_is_an_unavailable_database(database: Database, tenants: list[int]) -> None:
+    engine = open_pool(database.logins.service, 1)
+    with pytest.raises(DatabaseUnavailable):
+        async with tenant_session(engine, tenants[0]) as session:
+            await rows_of(session, "SELECT pg_terminate_backend(pg_backend_pid())", {})
+    async with tenant_session(engine, tenants[0]) as session:
+        assert len(await rows_of(session, MINE, {})) == 1
+    await engine.dispose()
