@@ -198,6 +198,7 @@ async def _running(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(migrate, database.logins)
         encoders = await asyncio.to_thread(open_encoders, settings)
         try:
+            await asyncio.to_thread(encoders.load)  # the first request need not wait, and readiness tells the truth
             app.state.service = Service(settings, database, encoders)
             async with _worker(settings, database, encoders):
                 yield
