@@ -10,10 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.shapes import Cursor, FoundFace, Limit, List, page_of
 from service.errors import (
     Conflict,
+    DatabaseUnavailable,
     EmbeddingSpaceMismatch,
     EncoderUnavailable,
     InvalidRequest,
     NoFaceFound,
+    Overloaded,
     PayloadTooLarge,
     ServiceError,
     UnreadableImage,
@@ -113,6 +115,8 @@ class EnrollmentShape(BaseModel):
         UnreadableImage,
         NoFaceFound,
         EncoderUnavailable,
+        Overloaded,
+        DatabaseUnavailable,
     )
     | leads_to(
         "faces_erase",

@@ -8,8 +8,10 @@ from pydantic import BaseModel, ConfigDict
 from service.api.shapes import EncoderName, FoundFace, found
 from service.embedding import EmbeddingSpace
 from service.errors import (
+    DatabaseUnavailable,
     EncoderUnavailable,
     InvalidRequest,
+    Overloaded,
     PayloadTooLarge,
     UnreadableImage,
     UnsupportedImageFormat,
@@ -23,7 +25,15 @@ from service.identity.spaces import resolve_space
 
 router = keyed_router("/v1", "pictures")
 
-_PROBLEMS = problems(PayloadTooLarge, UnsupportedMediaType, UnsupportedImageFormat, UnreadableImage, EncoderUnavailable)
+_PROBLEMS = problems(
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    UnsupportedImageFormat,
+    UnreadableImage,
+    EncoderUnavailable,
+    Overloaded,
+    DatabaseUnavailable,
+)
 _FACE: dict[str, Any] = {
     "box": {"left": 10.0, "top": 12.5, "right": 90.0, "bottom": 110.0},
     "detection_score": 0.98,

@@ -7,10 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.shapes import BoxShape, Candidates, EncoderName, FoundFace, Threshold
 from service.errors import (
+    DatabaseUnavailable,
     EmbeddingSpaceMismatch,
     EncoderUnavailable,
     InvalidRequest,
     NoFaceFound,
+    Overloaded,
     PayloadTooLarge,
     UnreadableImage,
     UnsupportedImageFormat,
@@ -37,6 +39,8 @@ _PICTURE_PROBLEMS = problems(
     UnsupportedImageFormat,
     UnreadableImage,
     EncoderUnavailable,
+    Overloaded,
+    DatabaseUnavailable,
 )
 _ADA: dict[str, Any] = {"person": {"id": "0c4qyk3d9m2w8", "name": "Ada"}, "similarity": 0.83}
 _BOX: dict[str, Any] = {"left": 10.0, "top": 12.5, "right": 90.0, "bottom": 110.0}

@@ -20,6 +20,7 @@ from service.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     PayloadTooLarge,
     ServiceError,
     TooManyRequests,
@@ -61,7 +62,7 @@ def problem(error: ServiceError, request_id: str, headers: Mapping[str, str] | N
     extra = dict(headers or {})
     if isinstance(error, Unauthenticated):
         extra["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooManyRequests):
+    if isinstance(error, TooManyRequests | Overloaded):
         extra["Retry-After"] = str(error.retry_after_seconds)
     elif error.status == 503:
         extra["Retry-After"] = str(RETRY_AFTER_SECONDS)

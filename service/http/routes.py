@@ -18,6 +18,7 @@ from service.errors import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    Overloaded,
     PayloadTooLarge,
     RequestTimedOut,
     TooManyRequests,
@@ -27,6 +28,7 @@ from service.errors import (
 from service.http.bodies import MAXIMUM_JSON_BYTES, as_plain, is_json, is_multipart, read_body
 from service.http.callers import caller_with, check_scope, key_in
 from service.http.documentation import SECURITY, problems
+from service.http.leaving import answer_unless_left
 from service.http.service import service_of
 
 OF_JSON_BODIES = problems(UnsupportedMediaType, PayloadTooLarge, RequestTimedOut)
@@ -56,7 +58,10 @@ class KeyedRoute(APIRoute):
         if not self.needed_scope:
             raise TypeError(f"{endpoint.__qualname__} does not say which scope it needs")
         self.runs_model: bool = getattr(endpoint, _RUNS_MODEL)
-        usual = problems(Unauthenticated, Forbidden, NotFound, InvalidRequest, TooManyRequests, DatabaseUnavailable)
+        usual = problems(
+            *(Unauthenticated, Forbidden, NotFound, InvalidRequest, TooManyRequests, DatabaseUnavailable),
+            *([Overloaded] if self.runs_model else []),
+        )
         options["responses"] = {**usual, **(options.get("responses") or {})}
         extra = {"security": SECURITY, "x-needed-scope": self.needed_scope}
         options["openapi_extra"] = {**extra, **(options.get("openapi_extra") or {})}
@@ -69,11 +74,15 @@ class KeyedRoute(APIRoute):
         answer = super().get_route_handler()
 
         async def answer_caller(request: Request) -> Response:
-            cost_class: CostClass = "inference" if self.runs_model and is_multipart(request) else "request"
+            has_pictures = self.runs_model and is_multipart(request)
+            cost_class: CostClass = "inference" if has_pictures else "request"
             caller = await caller_with(service_of(request), key_in(request.headers), cost_class)
             request.state.caller = caller
             request.scope["tenant_id"], request.scope["key"] = caller.tenant_id, to_text(caller.key_id)
             check_scope(caller, self.needed_scope)
+            if has_pictures:
+                service_of(request).encoders.check_load()
+                return await answer_unless_left(request, answer)
             return await answer(await StrictRequest.of(request) if self.body_field is not None else request)
 
         return answer_caller

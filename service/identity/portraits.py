@@ -89,7 +89,7 @@ async def encode_portraits(
 async def _encode(encoders: Encoders, space: EmbeddingSpace, path: Path, image: str) -> Embedding | Failure:
     try:
         data = await asyncio.to_thread(path.read_bytes)
-        faces = await encoders.encode(space, data, maximum_faces=1)
+        faces = await encoders.encode(space, data, maximum_faces=1, bulk=True)
     except (UnreadableImage, UnsupportedImageFormat, ImageTooLarge) as error:
         return Failure(image, error.slug)
     except OSError:
