@@ -23,7 +23,7 @@ COMMANDS = {
     "tenants": ("service.cli.tenants:application", "Create, list and erase tenants; set their quotas."),
     "keys": ("service.cli.keys:application", "Create, list, rotate and revoke a tenant's API keys."),
     "operator": ("service.cli.operator:application", "The platform operator's own keys."),
-    "models": ("service.cli.models:application", "Convert model files of the MXNet generation."),
+    "models": ("service.cli.models:application", "List, install, verify and convert model files."),
     "legacy": (
         "service.cli.legacy:application",
         "The legacy recognizer's programs, flag for flag.",

@@ -6,16 +6,90 @@ from typing import Annotated
 import typer
 
 from service.cli.exits import ExitCode
-from service.cli.output import Json, remark, write_json, write_table
+from service.cli.output import Json, progress, remark, write_json, write_line, write_table
+from service.cli.workplace import read_settings
 from service.encoder.mxnet.conversion import ConversionReport, ConvertedModel, convert_folder
-from service.errors import NotFound
+from service.encoder.pack_catalog import LICENSE_NOTICE, catalog_pack
+from service.encoder.pack_install import install_pack
+from service.encoder.pack_library import VerifiedPack, list_packs, verify_pack
+from service.errors import Forbidden, NotFound
 
-application = typer.Typer(help="Convert model files of the MXNet generation.")
+application = typer.Typer(help="List, install, verify and convert model files.")
 
 
 @application.callback()
 def _models() -> None:
-    """Convert model files of the MXNet generation."""
+    """List, install, verify and convert model files."""
+
+
+@application.command("list")
+def list_all(*, as_json: Json = False) -> None:
+    """List InsightFace packs that are installed or could be."""
+    packs = list_packs(read_settings().data_dir)
+    if as_json:
+        write_json(
+            [
+                {
+                    "name": pack.name,
+                    "state": pack.state,
+                    "description": pack.description,
+                    "license": pack.license,
+                    "folder": None if pack.folder is None else str(pack.folder),
+                    "detail": pack.detail,
+                }
+                for pack in packs
+            ]
+        )
+        return
+    rows = [(pack.name, pack.state, pack.license, pack.detail or pack.description) for pack in packs]
+    write_table(["pack", "state", "license", "what it is"], rows, "")
+
+
+@application.command()
+def install(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A pack of the list, or a name for --file.")],
+    *,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="PACK.zip", help="Install from this file, without a network.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--everything", help="Keep networks that are not needed too.")] = False,
+    accepted: Annotated[bool, typer.Option("--yes", help="Accept the license without being asked.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Install an InsightFace pack into DATA_DIR/models, and verify it.
+
+    The license is shown and has to be accepted. Use the pack with ENCODER=insightface:NAME.
+    """
+    if file is None:
+        pack = catalog_pack(name)
+        remark(f"{pack.name}: {pack.description}, from {pack.url}")
+    remark(LICENSE_NOTICE)
+    if not (accepted or _agrees()):
+        raise Forbidden("the license was not accepted; nothing was installed")
+    with progress() as bar:
+        task = bar.add_task("downloading", total=None)
+        installed = install_pack(
+            name,
+            read_settings().data_dir,
+            accept_license=True,
+            archive=file,
+            everything=everything,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    _tell(installed, as_json)
+
+
+@application.command()
+def verify(
+    name: Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="An installed pack, or a pack's folder.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Compare a pack's files with the digests that are known of it.
+
+    Exit code 1: a file is not what it should be.
+    """
+    _tell(verify_pack(name, read_settings().data_dir), as_json)
 
 
 @application.command()
@@ -42,6 +116,37 @@ def convert(
             remark(f"not converted {failed.folder}: {failed.reason}")
     if report.failed:
         raise typer.Exit(ExitCode.PARTLY)
+
+
+def _agrees() -> bool:
+    """Ask; where nobody can answer, that is a no."""
+    try:
+        return typer.confirm("Do you accept this license?", err=True)
+    except typer.Abort:
+        return False
+
+
+def _tell(pack: VerifiedPack, as_json: bool) -> None:
+    if as_json:
+        files = [
+            {"name": file.name, "sha256": file.digest, "expected": file.expected, "is_intact": file.is_intact}
+            for file in pack.files
+        ]
+        shown = {"name": pack.name, "folder": str(pack.folder), "license": pack.license}
+        write_json(shown | {"is_intact": pack.is_intact, "files": files})
+    else:
+        write_line(f"{pack.name} in {pack.folder}, license: {pack.license}")
+        states = [
+            (
+                file.name,
+                file.digest,
+                "no digest known" if file.expected is None else "intact" if file.is_intact else "CHANGED",
+            )
+            for file in pack.files
+        ]
+        write_table(["file", "SHA-256", "state"], states, "")
+    if not pack.is_intact:
+        raise typer.Exit(ExitCode.NO)
 
 
 def _as_json(report: ConversionReport) -> dict[str, object]:

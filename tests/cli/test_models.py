@@ -1,6 +1,8 @@
-"""`models convert`: what was converted, what was not and why."""
+"""`models`: packs listed, installed from a file and verified; what was converted, what was not and why."""
 
+import io
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,59 @@ def test_where_nothing_can_be_converted_nothing_is_written(bare_command: Command
     assert done.code == 7
     assert "missing" in done.err
     assert [path.name for path in models.iterdir() if path.name.endswith("-onnx")] == []
+
+
+NETWORKS = ("scrfd_2.5g_bnkps.onnx", "mobilefacenet.onnx")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A pack as InsightFace publishes them, of two small networks."""
+    path = tmp_path / "mine.zip"
+    with zipfile.ZipFile(path, "w") as zipped:
+        for name in NETWORKS:
+            zipped.write(data_path("models", "scrfd2.5g-mobilefacenet128", name), f"mine/{name}")
+    return path
+
+
+@pytest.fixture
+def own_folder(bare_command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A DATA_DIR of the test's own; `bare_command` set the run's."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def test_a_pack_is_installed_from_a_file_and_verified(bare_command: Command, own_folder: Path, archive: Path) -> None:
+    installed = bare_command("models", "install", "mine", "--file", archive, "--yes", "--json")
+    assert installed.json["is_intact"]
+    assert "non-commercial" in installed.err
+    assert {file["name"] for file in installed.json["files"]} == set(NETWORKS)
+    listed = bare_command("models", "list", "--json").json
+    states = {pack["name"]: pack["state"] for pack in listed}
+    assert (states["mine"], states["buffalo_l"]) == ("installed", "not installed")
+    assert "mobilefacenet.onnx" in bare_command("models", "verify", "mine").out
+
+
+def test_a_changed_network_is_found_out(bare_command: Command, own_folder: Path, archive: Path) -> None:
+    bare_command("models", "install", "mine", "--file", archive, "--yes")
+    network = own_folder / "models" / "mine" / "mobilefacenet.onnx"
+    network.write_bytes(network.read_bytes() + b"x")
+    done = bare_command("models", "verify", "mine", "--json")
+    assert (done.code, done.json["is_intact"]) == (1, False)
+    assert [file["name"] for file in done.json["files"] if not file["is_intact"]] == ["mobilefacenet.onnx"]
+
+
+def test_without_a_yes_nothing_is_installed(
+    bare_command: Command, own_folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    done = bare_command("models", "install", "mine", "--file", archive)
+    assert done.code == 4
+    assert "not accepted" in done.err
+    assert not (own_folder / "models").exists()
+
+
+def test_an_unknown_pack_names_those_there_are(bare_command: Command, own_folder: Path) -> None:
+    done = bare_command("models", "install", "nothing", "--yes")
+    assert done.code == 5
+    assert "buffalo_l" in done.err
