@@ -14,7 +14,6 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import event
 
-from service.database import tenancy
 from service.database.connection import Database
 from service.encoder.fake_pictures import draw_people
 from tests.api.operations import Operation, keyed, orderly
@@ -60,11 +59,11 @@ def without_filters(application: FastAPI, monkeypatch: pytest.MonkeyPatch) -> It
     def take_out(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:
         return without_filter(statement), parameters
 
-    async def fetch(driver: psycopg.AsyncConnection[Any], query: str, values: dict[str, Any]) -> list[Any]:
-        return await fetch_as_it_is(driver, without_filter(query), values)
+    async def execute(driver: psycopg.AsyncConnection[Any], query: str, *arguments: Any, **named: Any) -> Any:
+        return await execute_as_it_is(driver, without_filter(query), *arguments, **named)
 
-    fetch_as_it_is = tenancy._fetch
-    monkeypatch.setattr(tenancy, "_fetch", fetch)
+    execute_as_it_is = psycopg.AsyncConnection.execute
+    monkeypatch.setattr(psycopg.AsyncConnection, "execute", execute)  # the short way, past SQLAlchemy
     event.listen(engine, "before_cursor_execute", take_out, retval=True)
     yield rewritten
     event.remove(engine, "before_cursor_execute", take_out)
