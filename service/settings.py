@@ -45,6 +45,13 @@ class Settings(BaseSettings):
         default="off", description="Living face or picture of one (insightface with its liveness addon only)."
     )
     liveness_threshold: float = Field(default=0.8, ge=0, le=1, description="Liveness score of a living face.")
+    enrollment_review: Literal["off", "standard", "strict"] = Field(
+        default="off",
+        description="Quality asked of new references; strict also wants them nearest to their own person.",
+    )
+    recognition_review: Literal["off", "standard", "strict"] = Field(
+        default="off", description="Quality asked of faces that are recognized or verified."
+    )
     attributes: Literal["off", "age-gender"] = Field(
         default="off", description="Guess age and gender (insightface packs that can); guesses mislead, so off."
     )

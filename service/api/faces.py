@@ -34,6 +34,7 @@ from service.http.service import RunningService
 from service.http.sessions import RequestSession
 from service.http.uploads import pictures_of, takes_pictures
 from service.identity.enroll import DUPLICATE_PICTURE, Enrollment, Rejection, enroll_embedding, enroll_pictures
+from service.identity.review import NEARER_TO_ANOTHER, Review
 
 router = keyed_router("/v1/galleries/{gallery}/people/{person}/faces", "faces")
 
@@ -146,7 +147,10 @@ async def add(
     """
     if takes_pictures(request):
         pictures = await pictures_of(request, MAXIMUM_PICTURES)
-        enrollment = await enroll_pictures(session, service.encoders, gallery, person, pictures, several=several)
+        review = Review.of(service.settings)
+        enrollment = await enroll_pictures(
+            session, service.encoders, gallery, person, pictures, several=several, review=review
+        )
     else:
         reference = await read_json(request, NewReference)
         enrollment = await enroll_embedding(session, gallery, person, reference.embedding, reference.source)
@@ -182,7 +186,7 @@ def _answer(enrollment: Enrollment) -> EnrollmentShape:
 
 def _nothing_enrolled(first: Rejection, rejected: list[RejectionShape]) -> ServiceError:
     """The first picture's problem, with what became of all of them."""
-    other = Conflict if first.reason == DUPLICATE_PICTURE else InvalidRequest
+    other = Conflict if first.reason in (DUPLICATE_PICTURE, NEARER_TO_ANOTHER) else InvalidRequest
     kind = next((kind for kind in _kinds(ServiceError) if kind.slug == first.reason), other)
     error = kind(f"{first.image}: {first.detail}", rejected=[one.model_dump() for one in rejected])
     error.slug = first.reason

@@ -28,6 +28,7 @@ from service.http.service import RunningService
 from service.http.sessions import RequestSession
 from service.http.uploads import picture_of, pictures_of, takes_pictures
 from service.identity.recognize import Recognition, RecognizedFace, recognize_embeddings, recognize_picture
+from service.identity.review import Review
 from service.identity.verify import Verification, compare_pictures, verify_embedding, verify_picture
 
 router = keyed_router("/v1", "recognition")
@@ -107,6 +108,11 @@ class RecognizedShape(BaseModel):
     decision: Literal["match", "no_match"]
     match: MatchShape | None
     candidates: list[CandidateShape] = Field(description="People by similarity, best first, whatever the threshold.")
+    reason: str | None = Field(
+        default=None,
+        exclude_if=lambda reason: reason is None,
+        description="Where the operator's review kept the face from being looked for: why.",
+    )
 
     @classmethod
     def of(cls, recognized: RecognizedFace) -> "RecognizedShape":
@@ -120,6 +126,7 @@ class RecognizedShape(BaseModel):
             decision=decision.outcome,
             match=None if decision.match is None else MatchShape(**_match(decision.match)),
             candidates=[CandidateShape(**_match(one), face=one.face_id) for one in decision.candidates],
+            reason=recognized.objection and recognized.objection.reason,
         )
 
 
@@ -183,7 +190,13 @@ async def recognize(
     if takes_pictures(request):
         picture = await picture_of(request)
         recognition = await recognize_picture(
-            session, service.encoders, gallery, picture, limit=candidates, threshold=threshold
+            session,
+            service.encoders,
+            gallery,
+            picture,
+            limit=candidates,
+            threshold=threshold,
+            review=Review.of(service.settings),
         )
     else:
         probes = await read_probes(request, service.settings.maximum_request_bytes)
@@ -209,7 +222,10 @@ async def verify(
     """Verification (1:1): is this that person."""
     if takes_pictures(request):
         picture = await picture_of(request)
-        found = await verify_picture(session, service.encoders, gallery, person, picture, threshold=threshold)
+        review = Review.of(service.settings)
+        found = await verify_picture(
+            session, service.encoders, gallery, person, picture, threshold=threshold, review=review
+        )
     else:
         probe = await _one_probe(request)
         found = await verify_embedding(session, gallery, person, probe, threshold=threshold)

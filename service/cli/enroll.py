@@ -26,6 +26,7 @@ from service.errors import InvalidRequest
 from service.gallery import galleries
 from service.gallery.people import Person, create_person, delete_person, find_person_named
 from service.identity.enroll import DUPLICATE_PICTURE, Enrollment, Picture, Rejection, enroll_pictures
+from service.identity.review import Review
 
 PICTURES_AT_ONCE = 16
 """Read and enrolled in one transaction: memory stays bounded, and a run that breaks off keeps what was done."""
@@ -111,7 +112,14 @@ async def _enroll_batch(enrolling: Enrolling, outcome: Outcome, batch: Sequence[
     try:
         async with enrolling.workplace.session() as session:
             enrollment = await enroll_pictures(
-                session, enrolling.encoders, enrolling.gallery.name, person.id, pictures, several=enrolling.several
+                session,
+                enrolling.encoders,
+                enrolling.gallery.name,
+                person.id,
+                pictures,
+                several=enrolling.several,
+                review=Review.of(enrolling.workplace.settings),
+                bulk=True,
             )
             await session.commit()
     finally:

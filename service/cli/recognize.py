@@ -16,6 +16,7 @@ from service.encoder.encoders import Encoders
 from service.errors import InvalidRequest
 from service.gallery.galleries import find_gallery
 from service.identity.recognize import Recognition, RecognizedFace, recognize_embeddings, recognize_picture
+from service.identity.review import Review
 
 Threshold = Annotated[
     float | None, typer.Option("--threshold", min=0.0, max=1.0, help="Similarity from which faces match.")
@@ -53,8 +54,15 @@ async def recognize(
             space = (await find_gallery(session, gallery)).space
             await session.rollback()
             with encoders_for(workplace.settings, space) as encoders:
+                review = Review.of(workplace.settings)
                 recognition = await recognize_picture(
-                    session, encoders, gallery, data, limit=limit, threshold=threshold
+                    session,
+                    encoders,
+                    gallery,
+                    data,
+                    limit=limit,
+                    threshold=threshold,
+                    review=review,
                 )
                 if annotated is not None:
                     annotated.write_bytes(await annotated_picture(encoders, data, recognition))

@@ -21,6 +21,7 @@ from service.cli.workplace import (
     read_settings,
 )
 from service.gallery.galleries import find_gallery
+from service.identity.review import Review
 from service.identity.verify import Verification, compare_pictures, verify_picture
 
 
@@ -44,7 +45,10 @@ async def verify(
         claimed = await which_person(session, found, person)
         await session.rollback()
         with encoders_for(workplace.settings, found.space) as encoders:
-            verification = await verify_picture(session, encoders, gallery, claimed.id, data, threshold=threshold)
+            review = Review.of(workplace.settings)
+            verification = await verify_picture(
+                session, encoders, gallery, claimed.id, data, threshold=threshold, review=review
+            )
     _tell(verification, claimed.name, as_json)
 
 

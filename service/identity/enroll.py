@@ -14,13 +14,15 @@ import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.growth import check_room
-from service.embedding import EmbeddingSpace, check_embedding
+from service.embedding import Embedding, EmbeddingSpace, check_embedding
 from service.encoder.contract import DetectedFace, EncodedFace
 from service.encoder.encoders import Encoders
 from service.errors import ImageTooLarge, InvalidRequest, NoFaceFound, UnreadableImage, UnsupportedImageFormat
 from service.gallery.faces import Face, NewFace, add_faces, list_faces
 from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.people import Person, find_person, lock_people
+from service.gallery.search import best_reference, search
+from service.identity.review import NEARER_TO_ANOTHER, NO_REVIEW, Review
 from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 
 SEVERAL_FACES = "several-faces"
@@ -65,6 +67,17 @@ class _Encoded:
     face: EncodedFace
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """How pictures are made into embeddings."""
+
+    encoders: Encoders
+    space: EmbeddingSpace
+    several: Several
+    review: Review
+    bulk: bool
+
+
 async def enroll_pictures(
     session: AsyncSession,
     encoders: Encoders,
@@ -73,11 +86,13 @@ async def enroll_pictures(
     pictures: Sequence[Picture],
     *,
     several: Several = "reject",
+    review: Review = NO_REVIEW,
+    bulk: bool = False,
 ) -> Enrollment:
     """Add one reference a picture; the caller commits. What the session had not committed before is given up.
 
     A picture of several faces is rejected unless its largest is at least twice as large as the next, or `several`
-    is "largest".
+    is "largest". `review` may reject faces; `bulk` work waits behind the others.
     """
     if not pictures:
         raise InvalidRequest("no picture was sent")
@@ -85,10 +100,10 @@ async def enroll_pictures(
     known = await _enrolled_pictures(session, gallery, await find_person(session, gallery, person_id))
     await check_room(session, gallery.id)
     await session.rollback()  # the connection goes back while the model works
-    encoded, rejected = await _encode_all(encoders, gallery.space, pictures, known, several)
+    encoded, rejected = await _encode_all(_Reading(encoders, gallery.space, several, review, bulk), pictures, known)
     if not encoded:
         return Enrollment([], rejected)
-    return await _store(session, gallery, person_id, encoded, rejected)
+    return await _store(session, gallery, person_id, encoded, rejected, is_strict=review.enrollment == "strict")
 
 
 async def enroll_embedding(
@@ -106,7 +121,7 @@ async def enroll_embedding(
 
 
 async def _encode_all(
-    encoders: Encoders, space: EmbeddingSpace, pictures: Sequence[Picture], known: set[str], several: Several
+    reading: _Reading, pictures: Sequence[Picture], known: set[str]
 ) -> tuple[list[_Encoded], list[Rejection]]:
     """One picture after the other: each may take hundreds of megabytes while it is decoded."""
     encoded: list[_Encoded] = []
@@ -117,7 +132,7 @@ async def _encode_all(
         if digest in seen:
             rejected.append(_duplicate(picture))
             continue
-        face = await _encode(encoders, space, picture, several)
+        face = await _encode(reading, picture)
         if isinstance(face, Rejection):
             rejected.append(face)
             continue
@@ -126,17 +141,17 @@ async def _encode_all(
     return encoded, rejected
 
 
-async def _encode(
-    encoders: Encoders, space: EmbeddingSpace, picture: Picture, several: Several
-) -> EncodedFace | Rejection:
+async def _encode(reading: _Reading, picture: Picture) -> EncodedFace | Rejection:
     try:
-        faces = await encoders.encode(space, picture.data, maximum_faces=2)
+        faces = await reading.encoders.encode(reading.space, picture.data, maximum_faces=2, bulk=reading.bulk)
         if not faces:
             raise NoFaceFound("no face was found in the picture")
     except (NoFaceFound, UnreadableImage, UnsupportedImageFormat, ImageTooLarge) as error:
         return Rejection(picture.name, error.slug, error.detail or error.title)
-    if several == "reject" and not largest_is_meant([face.face for face in faces]):
+    if reading.several == "reject" and not largest_is_meant([face.face for face in faces]):
         return Rejection(picture.name, SEVERAL_FACES, "the picture shows several faces, none far larger than the rest")
+    if objection := reading.review.of_reference(faces[0].face):
+        return Rejection(picture.name, objection.reason, objection.detail)
     return faces[0]
 
 
@@ -146,7 +161,13 @@ def largest_is_meant(faces: Sequence[DetectedFace]) -> bool:
 
 
 async def _store(
-    session: AsyncSession, gallery: Gallery, person_id: str, encoded: list[_Encoded], rejected: list[Rejection]
+    session: AsyncSession,
+    gallery: Gallery,
+    person_id: str,
+    encoded: list[_Encoded],
+    rejected: list[Rejection],
+    *,
+    is_strict: bool,
 ) -> Enrollment:
     gallery = await find_same_gallery(session, gallery)
     person = await find_person(session, gallery, person_id)
@@ -154,8 +175,38 @@ async def _store(
     known = await _enrolled_pictures(session, gallery, person)
     fresh = [item for item in encoded if item.digest not in known]
     rejected += [_duplicate(item.picture) for item in encoded if item.digest in known]
+    if is_strict and not gallery.verification_only:
+        return await _store_distinct(session, gallery, person, fresh, rejected)
     added = await add_faces(session, gallery, person, [_new_face(item) for item in fresh]) if fresh else []
     return Enrollment(added, rejected)
+
+
+async def _store_distinct(
+    session: AsyncSession, gallery: Gallery, person: Person, fresh: list[_Encoded], rejected: list[Rejection]
+) -> Enrollment:
+    """One after the other, so that each is also compared with those before it."""
+    added: list[Face] = []
+    for item in fresh:
+        if await _is_nearer_to_another(session, gallery, person, item.face.embedding):
+            rejected.append(_nearer_to_another(item.picture))
+        else:
+            added += await add_faces(session, gallery, person, [_new_face(item)])
+    return Enrollment(added, rejected)
+
+
+async def _is_nearer_to_another(session: AsyncSession, gallery: Gallery, person: Person, embedding: Embedding) -> bool:
+    """A person without references is nearer to nobody: then somebody else must not match."""
+    (nearest,) = await search(session, gallery, [embedding], limit=2)
+    other = next((candidate for candidate in nearest if candidate.person_id != person.id), None)
+    own = await best_reference(session, gallery, person, embedding)
+    if other is None:
+        return False
+    return other.similarity >= (gallery.threshold if own is None else own.similarity)
+
+
+def _nearer_to_another(picture: Picture) -> Rejection:
+    """Nobody is named: who enrolls may not be allowed to know of the others."""
+    return Rejection(picture.name, NEARER_TO_ANOTHER, "the face is more like somebody else of the gallery")
 
 
 async def _enrolled_pictures(session: AsyncSession, gallery: Gallery, person: Person) -> set[str]:

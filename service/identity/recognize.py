@@ -14,6 +14,7 @@ from service.errors import InvalidRequest
 from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.search import search
 from service.identity.decision import Decision, check_threshold, decide
+from service.identity.review import NO_REVIEW, Objection, Review
 from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 
 MAXIMUM_CANDIDATES = 100
@@ -22,10 +23,14 @@ MAXIMUM_PROBES = 1000
 
 @dataclass(frozen=True)
 class RecognizedFace:
-    """One probe's decision; `face` is None for an embedding."""
+    """One probe's decision; `face` is None for an embedding.
+
+    Where the review objected, `objection` says why: nobody was looked for.
+    """
 
     face: DetectedFace | None
     decision: Decision
+    objection: Objection | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ async def recognize_picture(
     *,
     limit: int = 5,
     threshold: float | None = None,
+    review: Review = NO_REVIEW,
 ) -> Recognition:
     """Recognize every face of an image file; none where the picture shows no face.
 
@@ -58,8 +64,13 @@ async def recognize_picture(
     if not encoded:
         return Recognition([], threshold)
     gallery = await find_same_gallery(session, gallery)
-    decisions = await _decide_all(session, gallery, [face.embedding for face in encoded], limit, threshold)
-    faces = [RecognizedFace(face.face, decision) for face, decision in zip(encoded, decisions, strict=True)]
+    objections = [review.of_probe(face.face) for face in encoded]
+    probes = [face.embedding for face, objection in zip(encoded, objections, strict=True) if objection is None]
+    decisions = iter(await _decide_all(session, gallery, probes, limit, threshold))
+    faces = [
+        RecognizedFace(face.face, next(decisions) if objection is None else decide([], threshold), objection)
+        for face, objection in zip(encoded, objections, strict=True)
+    ]
     return Recognition(faces, threshold)
 
 

@@ -15,6 +15,7 @@ from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.people import find_person
 from service.gallery.search import Candidate, best_reference
 from service.identity.decision import check_threshold
+from service.identity.review import NO_REVIEW, Review
 from service.identity.spaces import find_gallery_for_pictures, find_same_gallery, resolve_space
 
 
@@ -37,16 +38,19 @@ async def verify_picture(
     data: bytes,
     *,
     threshold: float | None = None,
+    review: Review = NO_REVIEW,
 ) -> Verification:
     """Compare a picture's largest face with the person's references; NoFaceFound where it shows none.
 
-    What the session has not committed is given up.
+    What the session has not committed is given up. NotLive or InvalidRequest where `review` objects to the face.
     """
     gallery = await find_gallery_for_pictures(session, gallery_name)
     await find_person(session, gallery, person_id)
     threshold = check_threshold(threshold, gallery.threshold)
     await session.rollback()  # the connection goes back while the model works
     probe = await _largest_face(encoders, gallery.space, data)
+    if objection := review.of_probe(probe.face):
+        raise objection.as_error()
     gallery = await find_same_gallery(session, gallery)
     best = await _best_of(session, gallery, person_id, probe.embedding)
     return _verification(best, threshold, probe.face)

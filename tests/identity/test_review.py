@@ -1,0 +1,111 @@
+"""What the operator asks of faces: quality, living faces, references nearest to their own person."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.encoder.contract import Box, DetectedFace, QualityParts
+from service.encoder.encoders import Encoders
+from service.encoder.fake_pictures import draw_people
+from service.encoder.loading import open_encoders
+from service.errors import NotLive
+from service.gallery.galleries import Gallery
+from service.gallery.people import Person, create_person
+from service.identity.enroll import Picture, enroll_pictures
+from service.identity.recognize import recognize_picture
+from service.identity.review import NEARER_TO_ANOTHER, Review
+from service.identity.verify import verify_picture
+from service.settings import Settings
+
+STRICT = Review(enrollment="strict")
+LIVING = Review(enforces_liveness=True)
+
+
+@pytest.fixture
+async def ada(session: AsyncSession, gallery: Gallery) -> Person:
+    made = await create_person(session, gallery, "Ada")
+    await session.commit()
+    return made
+
+
+@pytest.fixture
+async def grace(session: AsyncSession, gallery: Gallery) -> Person:
+    made = await create_person(session, gallery, "Grace")
+    await session.commit()
+    return made
+
+
+@pytest.fixture
+def watchful(settings: Settings) -> Iterator[Encoders]:
+    """The fake encoder, judging whether faces are alive."""
+    opened = open_encoders(settings.model_copy(update={"liveness": "enforce"}))
+    yield opened
+    opened.close()
+
+
+def face_of(**parts: float) -> DetectedFace:
+    measured = {"size": 0.9, "sharpness": 0.9, "brightness": 0.9, "pose": 0.9, "detection": 0.9} | parts
+    return DetectedFace(Box(0, 0, 50, 50), 0.9, ((0.0, 0.0),) * 5, 0.9, QualityParts(**measured))
+
+
+def test_a_face_that_is_not_good_enough_is_refused_by_its_worst_fault() -> None:
+    blurred = face_of(sharpness=0.1, pose=0.29)
+    objection = Review(enrollment="standard").of_reference(blurred)
+    assert objection is not None
+    assert objection.reason == "face-blurred"
+    assert "face-turned-away" in objection.detail
+    assert Review(enrollment="standard").of_probe(blurred) is None
+    assert Review(recognition="standard").of_probe(blurred) is not None
+    assert Review().of_reference(blurred) is None
+
+
+def test_a_good_face_passes_every_review() -> None:
+    assert Review(enrollment="strict", recognition="strict").of_reference(face_of()) is None
+
+
+async def test_strictly_a_picture_of_somebody_else_is_no_reference(
+    session: AsyncSession, encoders: Encoders, ada: Person, grace: Person
+) -> None:
+    await enroll_pictures(session, encoders, "staff", ada.id, [Picture("a.jpg", draw_people(["Ada"]))], review=STRICT)
+    await session.commit()
+    again = Picture("b.jpg", draw_people(["Ada"], variation=1))
+    refused = await enroll_pictures(session, encoders, "staff", grace.id, [again], review=STRICT)
+    assert ([one.reason for one in refused.rejected], refused.faces) == ([NEARER_TO_ANOTHER], [])
+    assert "Ada" not in refused.rejected[0].detail
+    taken = await enroll_pictures(session, encoders, "staff", ada.id, [again], review=STRICT)
+    assert (len(taken.faces), taken.rejected) == (1, [])
+
+
+async def test_strictly_a_mixed_up_picture_among_right_ones_is_found_out(
+    session: AsyncSession, encoders: Encoders, ada: Person, grace: Person
+) -> None:
+    await enroll_pictures(session, encoders, "staff", ada.id, [Picture("a.jpg", draw_people(["Ada"]))], review=STRICT)
+    await session.commit()
+    pictures = [
+        Picture("1.jpg", draw_people(["Grace"])),
+        Picture("2.jpg", draw_people(["Ada"], variation=2)),
+        Picture("3.jpg", draw_people(["Grace"], variation=3)),
+    ]
+    enrollment = await enroll_pictures(session, encoders, "staff", grace.id, pictures, review=STRICT)
+    assert len(enrollment.faces) == 2
+    assert [(one.image, one.reason) for one in enrollment.rejected] == [("2.jpg", NEARER_TO_ANOTHER)]
+
+
+async def test_a_picture_of_a_picture_is_not_enrolled_recognized_or_verified(
+    session: AsyncSession, watchful: Encoders, ada: Person
+) -> None:
+    alive, printed = draw_people(["Ada"]), draw_people(["Ada"], printed=True)
+    refused = await enroll_pictures(
+        session, watchful, "staff", ada.id, [Picture("p.jpg", printed), Picture("a.jpg", alive)], review=LIVING
+    )
+    await session.commit()
+    assert [(one.image, one.reason) for one in refused.rejected] == [("p.jpg", "not-live")]
+    (face,) = (await recognize_picture(session, watchful, "staff", printed, review=LIVING)).faces
+    assert (face.decision.outcome, face.decision.candidates) == ("no_match", ())
+    assert face.objection is not None
+    assert face.objection.reason == "not-live"
+    with pytest.raises(NotLive):
+        await verify_picture(session, watchful, "staff", ada.id, printed, review=LIVING)
+    (living,) = (await recognize_picture(session, watchful, "staff", alive, review=LIVING)).faces
+    assert living.decision.outcome == "match"
