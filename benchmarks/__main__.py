@@ -6,7 +6,7 @@ Each is a program of its own too: `python -m benchmarks.search --help`.
 import subprocess
 import sys
 
-QUICK = ["hamming", "paths", "search"]
+QUICK = ["hamming", "paths", "search", "encoder"]
 
 
 def main() -> int:

@@ -1,0 +1,1 @@
+"""How much of the model's own speed is left when pictures are recognized over HTTP."""
