@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.app import create_app
+from service.errors import InvalidSettings
 from service.settings import Settings
 from tests.support.server import ServerProcess
 
@@ -113,3 +115,9 @@ def test_in_development_a_change_of_the_program_is_taken_up(program: Path, runni
     source = program / "service" / "app.py"
     source.write_text(source.read_text().replace(title, "Changed title"))
     assert title_at(running, title) == "Changed title"
+
+
+def test_the_dialect_is_no_way_around_the_gate_for_living_faces(settings: Settings) -> None:
+    with pytest.raises(InvalidSettings, match="LEGACY_API=off"):
+        create_app(settings.model_copy(update={"liveness": "enforce", "legacy_api": "key"}))
+    create_app(settings.model_copy(update={"liveness": "enforce", "legacy_api": "off"}))
