@@ -1,7 +1,6 @@
 """The asynchronous face of the room: spaces by name and digest, bytes or pixels in, faces out."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -102,12 +101,11 @@ async def test_the_event_loop_is_free_while_models_work() -> None:
     image = np.random.default_rng(1).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
     opened.load()
     work = asyncio.gather(*(opened.encode(space, image) for space in opened.spaces for _ in range(3)))
-    longest = 0.0
+    turns = 0
     while not work.done():
-        before = time.perf_counter()
         await asyncio.sleep(0.002)
-        longest = max(longest, time.perf_counter() - before)
-    assert longest < 0.1
+        turns += 1
+    assert turns > 30  # six pictures: a loop that models hold gets a turn or two a picture
     opened.close()
 
 
