@@ -111,8 +111,7 @@ async def test_a_cancelled_request_that_waits_is_never_worked_on(encoder: GatedE
     space = encoders.default
     tasks = [asyncio.create_task(encoders.encode(space, picture(200 + n))) for n in range(6)]
     await begun(encoders, 6)
-    while encoders.current_load().running < 2:
-        await asyncio.sleep(0.005)  # until both threads are at the gate
+    await until(lambda: encoders.current_load().running == 2)  # both threads are at the gate
     for task in tasks[2:]:
         task.cancel()
     await asyncio.gather(*tasks[2:], return_exceptions=True)
