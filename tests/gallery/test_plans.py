@@ -6,7 +6,7 @@ What is held is the shape: which index is read, in what order, with the whole ke
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,15 +34,14 @@ FORMS = {
     "faces, bounded": Form(Path.FACES, is_bounded=True),
     "people": Form(Path.PEOPLE),
     "people, bounded": Form(Path.PEOPLE, is_bounded=True),
+    "people, sieved": Form(Path.PEOPLE, is_bounded=True, is_sieved=True),
     "people, filtered": Form(Path.PEOPLE, is_bounded=True, is_filtered=True),
     "people, mean": Form(Path.PEOPLE, is_bounded=True, is_mean=True),
     "chosen": Form(Path.CHOSEN, is_filtered=True),
 }
 QUERIES = {name: statement(form) for name, form in FORMS.items()}
 QUERIES |= {
-    f"{name}, many probes": statement(
-        Form(form.path, form.metric, form.is_coded, form.is_bounded, has_many_probes=True)
-    )
+    f"{name}, many probes": statement(replace(form, has_many_probes=True))
     for name, form in FORMS.items()
     if not form.is_filtered and not form.is_mean
 }
@@ -103,16 +102,18 @@ async def at_hand(loaded: Loaded) -> AsyncIterator[AsyncSession]:
 def values_for(name: str, loaded: Loaded) -> dict[str, Any]:
     """Parameters as text, so that they can also stand in the statement itself."""
     vector = "[" + ",".join(map(str, np.linspace(-1, 1, 512))) + "]"
-    code = "01" * (256 if "faces" in name else 512)
+    code, face_code = "01" * 512, "01" * 256
     is_many = "many" in name
     return {
         "tenant": loaded.tenant_id,
         "gallery": loaded.gallery_id,
         "vectors": [vector] * 3 if is_many else vector,
         "codes": [code] * 3 if is_many else code,
+        "face_codes": [face_code] * 3 if is_many else face_code,
         "limit": 5,
         "depth": 60,
         "farthest": 480.0,
+        "sieve": 300.0,
         "metadata": '{"tags": ["vip"]}',
         "mean_of": 3,
         "person": 1,

@@ -9,11 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.embedding import similarity_from
 from service.errors import EmbeddingSpaceMismatch, InvalidEmbedding, InvalidRequest
+from service.gallery.codes import FACE_BITS
 from service.gallery.faces import NewFace, add_faces
 from service.gallery.galleries import create_gallery, find_gallery
 from service.gallery.loading import ReferenceRow, add_references
 from service.gallery.people import create_person, delete_person, list_people
-from service.gallery.search import search, search_galleries
+from service.gallery.search import search, search_by, search_galleries
+from service.gallery.search.depth import Codes, surely_within
 from service.gallery.search.paths import choose, shape_of
 from tests.gallery.conftest import Case
 from tests.support.galleries import Matrix, crowd_of, gallery_of, near, space_of
@@ -61,6 +63,21 @@ async def test_whom_brute_force_finds_at_the_threshold_search_finds(
         assert not matches or candidates[0].name == expected[0][0]
         assert similarities == sorted(similarities, reverse=True)
         assert len({candidate.person_id for candidate in candidates}) == 5
+
+
+@pytest.mark.parametrize("name", ["middle", "large", "differing", "256 dimensions"])
+async def test_the_sieve_of_large_galleries_loses_nobody(
+    crowded: AsyncSession, crowds: dict[str, Case], name: str
+) -> None:
+    """Galleries large enough for it take too long to load here, so it is asked for."""
+    case = crowds[name]
+    plan = choose(shape_of(case.gallery), 5)
+    plan = replace(plan, sieve=surely_within(Codes(case.gallery.space.dimension, FACE_BITS), 0.4))
+    for cosine in (0.8, 0.4):
+        probes = probes_near(case, cosine)
+        for probe, candidates in zip(probes, await search_by(crowded, case.gallery, plan, probes), strict=True):
+            person, similarity = case.crowd.best(probe)[0]
+            assert (candidates[0].name, candidates[0].similarity) == (person, pytest.approx(similarity, **EXACTLY))
 
 
 @pytest.mark.parametrize("name", ["small", "euclidean", "7 dimensions"])

@@ -24,7 +24,7 @@ from service.gallery.search.candidates import Candidate, candidates_of
 from service.gallery.search.paths import Path, Plan, choose, exact, shape_of
 from service.gallery.search.statements import ONE_PERSON, Form, statement
 from service.gallery.storing import comparable
-from service.gallery.wire import bit_string, bit_strings, half_vector, half_vector_type, half_vectors
+from service.gallery.wire import WireValue, bit_string, bit_strings, half_vector, half_vector_type, half_vectors
 
 __all__ = [
     "MAXIMUM_CANDIDATES",
@@ -130,6 +130,7 @@ class _Question:
             metric=space.metric,
             is_coded=has_codes(space),
             is_bounded=plan.farthest is not None,
+            is_sieved=plan.sieve is not None,
             is_filtered=self._metadata is not None,
             has_many_probes=len(matrix) > 1,
             is_mean=self._mean_of > 1,
@@ -161,22 +162,25 @@ class _Question:
         return exact(is_filtered=self._metadata is not None, mean_of=self._mean_of)
 
     async def _parameters(self, matrix: npt.NDArray[np.float32], plan: Plan) -> dict[str, Any]:
-        codes = _NO_CODES
-        if plan.path in {Path.FACES, Path.PEOPLE}:
-            codes = face_codes(matrix) if plan.path is Path.FACES else template_codes(matrix)
-        probes: dict[str, Any] = {
-            "vectors": half_vector(matrix[0]),
-            "codes": bit_string(codes[0]) if len(codes) else None,
-        }
+        of_people = template_codes(matrix) if plan.path is Path.PEOPLE else _NO_CODES
+        of_faces = face_codes(matrix) if plan.path is Path.FACES or plan.sieve is not None else _NO_CODES
+        codes: list[WireValue | None]
         if len(matrix) > 1:
             vectors = half_vectors(matrix, await half_vector_type(self._session))
-            probes = {"vectors": vectors, "codes": bit_strings(codes)}
-        return probes | {
+            codes = [bit_strings(of_people), bit_strings(of_faces)]
+        else:
+            vectors = half_vector(matrix[0])
+            codes = [bit_string(of[0]) if len(of) else None for of in (of_people, of_faces)]
+        return {
+            "vectors": vectors,
+            "codes": codes[0],
+            "face_codes": codes[1],
             "tenant": self._gallery.tenant_id,
             "gallery": self._gallery.id,
             "limit": self._limit,
             "depth": plan.depth,
             "farthest": None if plan.farthest is None else float(plan.farthest),
+            "sieve": None if plan.sieve is None else float(plan.sieve),
             "metadata": None if self._metadata is None else json.dumps(self._metadata),
             "mean_of": self._mean_of,
         }

@@ -16,6 +16,7 @@ MISSED_AT_THRESHOLD = 1e-4
 FAINT_COSINE = 0.35
 MISSED_AT_FAINT = 1e-3
 """Below the threshold too, down to this cosine, hardly a mate is left out."""
+MISSED_IN_A_SECOND_LOOK = 1e-5
 
 _STANDARD = NormalDist()
 
@@ -34,6 +35,12 @@ def farthest(codes: Codes, threshold: float) -> int:
     """The Hamming distance within which mates are found: at the threshold, and at FAINT_COSINE."""
     at_threshold = _quantile(codes, threshold, MISSED_AT_THRESHOLD)
     return ceil(codes.bits * max(at_threshold, _quantile(codes, FAINT_COSINE, MISSED_AT_FAINT)))
+
+
+@lru_cache(maxsize=1024)
+def surely_within(codes: Codes, threshold: float) -> int:
+    """The distance beyond which next to no mate is, at FAINT_COSINE and above: for a second look at the same people."""
+    return ceil(codes.bits * _quantile(codes, min(threshold, FAINT_COSINE), MISSED_IN_A_SECOND_LOOK))
 
 
 @lru_cache(maxsize=1024)

@@ -4,7 +4,7 @@ Every way gives the same people. The prices are microseconds on one core, measur
 they need to be right to a factor of two, since near the crossings both ways cost the same.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from math import ceil, sqrt
@@ -13,7 +13,7 @@ from statistics import NormalDist
 from service.embedding import Metric
 from service.gallery.codes import FACE_BITS, TEMPLATE_BITS, has_codes
 from service.gallery.galleries import Gallery
-from service.gallery.search.depth import Codes, distance_within_which, farthest, strangers_within
+from service.gallery.search.depth import Codes, distance_within_which, farthest, strangers_within, surely_within
 from service.gallery.templates import CLOSE
 
 
@@ -35,13 +35,15 @@ class Plan:
     """One way through one gallery.
 
     `farthest` leaves out what is farther from the probe (bits; for ALL a distance as the space's metric gives it);
-    None leaves nothing out. `depth` is the most that is compared exactly after that, `expected` what will be.
+    None leaves nothing out. `depth` is the most that is looked at after that, `expected` what will be. `sieve`: of the
+    people within `farthest`, only faces whose own code is within so many bits are compared exactly; None: all.
     """
 
     path: Path
     depth: int = 0
     farthest: float | None = None
     expected: float = 0.0
+    sieve: float | None = None
 
 
 _FIXED = {Path.ALL: 0.0, Path.FACES: 150.0, Path.PEOPLE: 130.0}
@@ -51,10 +53,12 @@ _SORTED = 0.05
 """More for everything that no bound leaves out."""
 _RERANKED = 1.5
 _COMPARED = 0.5
+_SIEVED = 0.2
 _LEAST_DEPTH = 8
 _SPREAD = 2
 """Embeddings of less variety than isotropic ones crowd together: they are given so many times the depth."""
 _MOST_LISTED = 0.3
+_WORTH_A_SIEVE = 200
 _INLINE_SHARE = 0.01
 
 
@@ -86,7 +90,7 @@ def choose(shape: Shape, limit: int, *, is_filtered: bool = False, mean_of: int 
     if is_filtered:
         return people if people.farthest is not None else Plan(Path.CHOSEN)
     if mean_of > 1:
-        return people
+        return replace(people, sieve=None)
     return min(plans(shape, limit), key=lambda plan: price(plan, shape))
 
 
@@ -113,7 +117,16 @@ def _coded(path: Path, shape: Shape, size: int, limit: int) -> Plan:
     strangers = size * strangers_within(codes, bound)
     # So many may be nearer than the farthest mate, but for a few in 100,000 probes.
     depth = _LEAST_DEPTH + _SPREAD * (limit + ceil(strangers + 4 * sqrt(strangers)))
-    return Plan(path, depth, bound, strangers)
+    sieve = _sieve(shape, strangers, limit) if path is Path.PEOPLE else None
+    return Plan(path, depth, bound, strangers, sieve)
+
+
+def _sieve(shape: Shape, people: float, limit: int) -> int | None:
+    """How near a face's own code has to be where so many people are expected; None where all may be compared."""
+    codes = Codes(shape.dimension, FACE_BITS)
+    bound = surely_within(codes, shape.threshold)
+    left = people * shape.faces / max(1, shape.templates) * strangers_within(codes, bound)
+    return bound if people >= _WORTH_A_SIEVE and left >= _listed(limit) else None
 
 
 def _listed(limit: int) -> int:
@@ -137,4 +150,5 @@ def price(plan: Plan, shape: Shape) -> float:
     read = shape.templates if plan.path is Path.PEOPLE else shape.faces
     compared = plan.expected * (shape.faces / max(1, shape.templates) if plan.path is Path.PEOPLE else 1.0)
     reading = read * (_READ[plan.path] + (_SORTED if plan.farthest is None else 0.0))
-    return _FIXED[plan.path] + reading + plan.expected * _RERANKED + compared * _COMPARED
+    comparing = compared * (_COMPARED if plan.sieve is None else _SIEVED)
+    return _FIXED[plan.path] + reading + plan.expected * _RERANKED + comparing

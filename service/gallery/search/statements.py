@@ -20,6 +20,7 @@ class Form:
     metric: Metric = "cosine"
     is_coded: bool = True
     is_bounded: bool = False
+    is_sieved: bool = False
     is_filtered: bool = False
     has_many_probes: bool = False
     is_mean: bool = False
@@ -27,9 +28,9 @@ class Form:
 
 _OPERATORS: dict[Metric, str] = {"cosine": "<#>", "euclidean": "<->"}
 _ONE_PROBE = """(SELECT CAST(1 AS bigint) AS ordinal, CAST(%(vectors)s AS halfvec) AS vector,
-        CAST(%(codes)s AS varbit) AS code) AS probe"""
-_MANY_PROBES = """unnest(CAST(%(vectors)s AS halfvec[]), CAST(%(codes)s AS varbit[]))
-        WITH ORDINALITY AS probe (vector, code, ordinal)"""
+        CAST(%(codes)s AS varbit) AS code, CAST(%(face_codes)s AS varbit) AS face_code) AS probe"""
+_MANY_PROBES = """unnest(CAST(%(vectors)s AS halfvec[]), CAST(%(codes)s AS varbit[]), CAST(%(face_codes)s AS varbit[]))
+        WITH ORDINALITY AS probe (vector, code, face_code, ordinal)"""
 _IN_GALLERY = "{table}.tenant_id = %(tenant)s AND {table}.gallery_id = %(gallery)s"
 _IS_WANTED = "person.metadata @> CAST(%(metadata)s AS jsonb)"
 
@@ -63,14 +64,12 @@ def _best(form: Form, measured: str) -> str:
     """The nearest people, each with the person's score."""
     if form.path is Path.ALL:
         return _best_of_all(form, measured)
-    if form.path is Path.FACES:
-        compared = f"""SELECT {measured} AS measured FROM face
-            WHERE {_in_gallery("face")} AND face.person_id = near.person_id AND face.id = near.id OFFSET 0"""
-        near = _near_faces(form)
-    else:
-        compared = f"""SELECT {measured} AS measured FROM face
-            WHERE {_in_gallery("face")} AND face.person_id = near.person_id OFFSET 0"""
-        near = _near_people(form) if form.path is Path.PEOPLE else _chosen_people(form)
+    near = {Path.FACES: _near_faces, Path.PEOPLE: _near_people, Path.CHOSEN: _chosen_people}[form.path](form)
+    one_face = "AND face.id = near.id" if form.path is Path.FACES or form.is_sieved else ""
+    compared = f"""SELECT {measured} AS measured FROM face
+        WHERE {_in_gallery("face")} AND face.person_id = near.person_id {one_face} OFFSET 0"""
+    if form.is_sieved:
+        near = _sieved(near)
     if form.is_mean:
         nearest = compared.replace("OFFSET 0", "ORDER BY 1 LIMIT %(mean_of)s")
         compared = f"SELECT avg(nearest.measured) AS measured FROM ({nearest}) AS nearest"
@@ -92,31 +91,40 @@ def _best_of_all(form: Form, measured: str) -> str:
 
 
 def _near_people(form: Form) -> str:
+    # Before anything is sorted: what is left out here costs half of what it would.
+    bound = "AND template.code <~> probe.code <= %(farthest)s" if form.is_bounded else ""
     return f"""
         SELECT DISTINCT nearest.person_id FROM (
             SELECT template.person_id FROM person_template AS template
-            WHERE {_in_gallery("template")} {_bound(form, "template")} {_filter(form, "template")}
+            WHERE {_in_gallery("template")} {bound} {_filter(form, "template")}
             ORDER BY template.code <~> probe.code LIMIT %(depth)s
         ) AS nearest
     """
 
 
+def _sieved(people: str) -> str:
+    """Faces of people that are near themselves: still the index alone, and one vector in thirty is fetched."""
+    return f"""
+        SELECT people.person_id, sieved.id FROM ({people}) AS people CROSS JOIN LATERAL (
+            SELECT face.id FROM face
+            WHERE {_in_gallery("face")} AND face.person_id = people.person_id
+                AND face.code <~> probe.face_code <= %(sieve)s OFFSET 0
+        ) AS sieved
+    """
+
+
 def _near_faces(form: Form) -> str:
+    bound = "AND face.code <~> probe.face_code <= %(farthest)s" if form.is_bounded else ""
     return f"""
         SELECT face.person_id, face.id FROM face
-        WHERE {_in_gallery("face")} AND face.code IS NOT NULL {_bound(form, "face")}
-        ORDER BY face.code <~> probe.code LIMIT %(depth)s
+        WHERE {_in_gallery("face")} AND face.code IS NOT NULL {bound}
+        ORDER BY face.code <~> probe.face_code LIMIT %(depth)s
     """
 
 
 def _chosen_people(form: Form) -> str:
     wanted = f"AND {_IS_WANTED}" if form.is_filtered else ""
     return f"SELECT person.id AS person_id FROM person WHERE {_in_gallery('person')} {wanted} OFFSET 0"
-
-
-def _bound(form: Form, table: str) -> str:
-    """Before anything is sorted: what is left out here costs half of what it would."""
-    return f"AND {table}.code <~> probe.code <= %(farthest)s" if form.is_bounded else ""
 
 
 def _filter(form: Form, table: str) -> str:
