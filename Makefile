@@ -68,7 +68,9 @@ audit: install ## Known vulnerabilities of the packages in constraints.txt; need
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[audit]'
 	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
-bench: install ## Measurements; results under benchmarks/results
+bench: install ## Measurements beside other engines; results under benchmarks/results
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]' || \
+	    echo "Not every engine to compare with could be installed (hnswlib needs a compiler); those missing are left out by name." >&2
 	$(BIN)/python -m benchmarks
 
 $(MXNET_INSTALLED): $(MXNET_REQUIREMENTS)
