@@ -7,9 +7,12 @@ connection is held while a model works. Row-level security does the rest; a sess
 from typing import Any
 
 import psycopg
+from psycopg import generators
+from psycopg.pq import ExecStatus, TransactionStatus
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.util import await_only
 
 from service.errors import DatabaseUnavailable
 
@@ -17,15 +20,11 @@ TENANT_POLICY = "tenant_id = NULLIF(current_setting('app.tenant', true), '')::in
 """What every policy asks. After a transaction the setting is '' and not NULL, hence NULLIF."""
 
 # Every statement reads by an index on the tenant, and has one plan whatever the planner knows of the tables: right
-# after a load it knows nothing. The same round trip sets the tenant.
-_BEGIN = """
-    SELECT set_config('app.tenant', %s, true), set_config('plan_cache_mode', 'force_generic_plan', true),
-        set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
-"""
-
-
-# While it stands in a session's info, `rows_of` sets the tenant itself.
-_IS_SET_BY_ROWS_OF = "tenant_is_set_by_rows_of"
+# after a load it knows nothing. All of it is one message to the server, where psycopg alone would send two.
+_SPEAK_FOR = (
+    "SET LOCAL app.tenant = '{tenant:d}'; SET LOCAL plan_cache_mode = force_generic_plan;"
+    " SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
+)
 
 
 class TenantBound(Session):
@@ -34,8 +33,26 @@ class TenantBound(Session):
 
 @event.listens_for(TenantBound, "after_begin")
 def _speak_for_tenant(session: Session, _: SessionTransaction, connection: Connection) -> None:
-    if _IS_SET_BY_ROWS_OF not in session.info:
-        connection.exec_driver_sql(_BEGIN, (str(session.info["tenant_id"]),))
+    driver = _driver_of(connection)
+    try:
+        await_only(_begin(driver, session.info["tenant_id"]))
+    except DatabaseUnavailable:
+        if driver.closed:
+            connection.invalidate()
+        raise
+
+
+async def _begin(driver: psycopg.AsyncConnection[Any], tenant_id: int) -> None:
+    begins = driver.pgconn.transaction_status == TransactionStatus.IDLE
+    message = ("BEGIN; " if begins else "") + _SPEAK_FOR.format(tenant=tenant_id)
+    try:
+        async with driver.lock:
+            driver.pgconn.send_query(message.encode())
+            results = await driver.wait(generators.execute(driver.pgconn))
+        if results[-1].status == ExecStatus.FATAL_ERROR:
+            raise psycopg.errors.error_from_result(results[-1])
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise DatabaseUnavailable("try again in a moment") from error
 
 
 def tenant_session(bind: AsyncEngine | AsyncConnection, tenant_id: int) -> AsyncSession:
@@ -53,21 +70,17 @@ async def driver_of(session: AsyncSession) -> psycopg.AsyncConnection[Any]:
     """psycopg's own connection, in the session's transaction: for statements where a tenth of a millisecond counts."""
     connection = (await session.connection()).sync_connection
     assert connection is not None  # noqa: S101 - it was opened a line before
-    driver: psycopg.AsyncConnection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
-    return driver
+    return _driver_of(connection)
 
 
 async def rows_of(session: AsyncSession, query: str, values: dict[str, Any]) -> list[Any]:
     """The rows of one statement in psycopg's words (`%(name)s`), by the shortest way: as tuples, nothing in between.
 
-    The tenant goes the same way before it where it is the first of its transaction. (A pipeline of the two saves a
-    round trip and takes longer all the same: psycopg wakes up ten times in one.)
+    (A pipeline with the tenant before it saves a round trip and takes longer all the same: psycopg wakes up ten times
+    in one.)
     """
-    begins = not session.in_transaction()
-    driver = await _driver_before_the_tenant(session) if begins else await driver_of(session)
+    driver = await driver_of(session)
     try:
-        if begins:
-            await driver.execute(_BEGIN, (str(tenant_of(session)),))
         return await (await driver.execute(query, values)).fetchall()
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         if driver.closed:
@@ -75,9 +88,6 @@ async def rows_of(session: AsyncSession, query: str, values: dict[str, Any]) -> 
         raise DatabaseUnavailable("try again in a moment") from error
 
 
-async def _driver_before_the_tenant(session: AsyncSession) -> psycopg.AsyncConnection[Any]:
-    session.info[_IS_SET_BY_ROWS_OF] = True
-    try:
-        return await driver_of(session)
-    finally:
-        del session.info[_IS_SET_BY_ROWS_OF]
+def _driver_of(connection: Connection) -> psycopg.AsyncConnection[Any]:
+    driver: psycopg.AsyncConnection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    return driver
