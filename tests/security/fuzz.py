@@ -27,7 +27,11 @@ HERE = Path(__file__).parent
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 LEAST_CASES = 10_000
 LEAST_ROUNDS = 2
-STATEFUL_SECONDS = "60"
+STATEFUL_SECONDS = "120"
+DIMENSIONS = 3
+"""Of the gallery of embeddings made elsewhere."""
+SPARE_FACES = 30
+"""Of each of its people, to be deleted."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,11 @@ def served() -> Iterator[ServerProcess]:
 def fuzz(process: ServerProcess, operator_key: str, *options: str) -> Outcome:
     """Run schemathesis with `options` as a fresh tenant of a started server."""
     with process.client(operator_key) as operator, tempfile.TemporaryDirectory() as folder:
-        key = operator.post("/v1/operator/tenants", json={"name": f"fuzz-{uuid.uuid4().hex[:8]}"}).json()["key"]
+        name = f"fuzz-{uuid.uuid4().hex[:8]}"
+        key = operator.post("/v1/operator/tenants", json={"name": name}).json()["key"]
         with process.client(key) as client:
-            fill(client, Path(folder))
+            kept = [name, _id_of(key, client, "/v1/keys"), _id_of(operator_key, operator, "/v1/operator/keys")]
+            kept += fill(client, Path(folder))
         done = subprocess.run(
             [
                 PROGRAM,
@@ -69,12 +75,17 @@ def fuzz(process: ServerProcess, operator_key: str, *options: str) -> Outcome:
             | {
                 "FUZZ_KEY": key,
                 "FUZZ_OPERATOR_KEY": operator_key,
+                "FUZZ_KEPT": " ".join(kept),
                 "SCHEMATHESIS_HOOKS": "tests.security.fuzz_hooks",
                 "PYTHONPATH": str(ROOT_FOLDER),
             },
             capture_output=True,
             text=True,
         )
+        with process.client(key) as client:
+            assert client.get("/v1/usage").status_code == 200, "the run lost its tenant or its key on the way"
+            assert len(client.get("/v1/galleries/staff/people").json()["items"]) >= 2, "the run lost its people"
+        assert operator.get("/v1/operator/keys").status_code == 200, "the run lost its operator's key on the way"
     return Outcome(
         passed=done.returncode == 0,
         cases=_number(r"(\d+) generated", done.stdout),
@@ -83,11 +94,11 @@ def fuzz(process: ServerProcess, operator_key: str, *options: str) -> Outcome:
     )
 
 
-def fill(client: httpx.Client, folder: Path) -> None:
-    """Galleries, people and faces to be found, and where schemathesis reads their names."""
+def fill(client: httpx.Client, folder: Path) -> list[str]:
+    """Galleries, people and faces to be found, and where schemathesis reads their names; those that shall stay."""
     shutil.copy(HERE / "fuzz.toml", folder)
     client.post("/v1/galleries", json={"name": "staff"})
-    client.post("/v1/galleries", json={"name": "numbers", "embedding_space": "external:fuzz:3"})
+    client.post("/v1/galleries", json={"name": "numbers", "embedding_space": f"external:fuzz:{DIMENSIONS}"})
     people, faces = [], []
     for gallery in ("staff", "numbers"):
         for name in ("Ada", "Grace", "Alan"):
@@ -97,8 +108,16 @@ def fill(client: httpx.Client, folder: Path) -> None:
             made = client.post(path, **picture if gallery == "staff" else {"json": {"embedding": [1, 2, len(name)]}})
             people.append(person)
             faces.append(made.json()["faces"][0]["id"])
+            for number in range(SPARE_FACES if gallery == "numbers" else 0):
+                client.post(path, json={"embedding": [number, 2, len(name)]})
     (folder / "people.txt").write_text("\n".join(f'"{person}"' for person in people))
     (folder / "faces.txt").write_text("\n".join(f'"{face}"' for face in faces))
+    return ["staff", "numbers", *people[:-1], *faces[:-1]]  # the last one may be changed and deleted
+
+
+def _id_of(key: str, client: httpx.Client, path: str) -> str:
+    found = client.get(path).json()["items"]
+    return next(str(one["id"]) for one in found if key.startswith(one["hint"].rstrip("…")))
 
 
 def _number(pattern: str, text: str) -> int:

@@ -1,15 +1,23 @@
-"""What schemathesis has to know of this service: names, pictures and dataset files, and when a refusal is in order."""
+"""What schemathesis has to know of this service: names, pictures and dataset files, and when a refusal is in order.
+
+Two checks of our own beside its: what a valid request may be refused for, and that what was deleted is gone.
+"""
 
 import json
+import os
 import unicodedata
+from itertools import cycle, islice
 from typing import Any
 from zlib import crc32
 
+import requests
 import schemathesis
 from hypothesis import strategies
 from schemathesis import Case, CheckContext, GenerationMode, Response
 
+from service.encoder.fake import FAKE_SPACE
 from service.encoder.fake_pictures import draw_nobody, draw_people
+from tests.security.fuzz import DIMENSIONS
 
 MEANING = {
     "invalid-cursor",
@@ -35,10 +43,17 @@ def _is_name(text: str) -> bool:
     return text.strip() != "" and not any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
 
 
+_MADE: dict[tuple[str, str], str] = {}
+"""Keys made in this run, by where they are kept and their id or their tenant's name."""
 _CHARACTERS = strategies.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])
 _NAMES = strategies.text(_CHARACTERS, min_size=1, max_size=200).filter(_is_name)
 _PLACES = _NAMES.filter(lambda name: "/" not in name and name not in {".", ".."})
-_PICTURES = [draw_people(["Ada"]), draw_people(["Ada", "Grace"]), draw_nobody(), draw_people(["Ada"])[:-50]]
+_KEPT = os.environ.get("FUZZ_KEPT", "").split()
+"""The tenant and the keys that the run acts with, and galleries, people and faces that it begins with."""
+_PICTURES = [
+    *(draw_people([name]) for name in ("Ada", "Grace", "Alan", "Edsger")),
+    *(draw_people(["Ada", "Grace"]), draw_nobody(), draw_people(["Ada"])[:-50]),
+]
 
 schemathesis.openapi.format("name", _NAMES)
 schemathesis.openapi.format("gallery-name", _PLACES)
@@ -52,13 +67,42 @@ def as_rows(_: schemathesis.SerializationContext, value: Any) -> dict[str, Any]:
     return {"data": value.encode(errors="replace") if isinstance(value, str) else json.dumps(value).encode()}
 
 
+@schemathesis.deserializer("application/x-ndjson")
+def rows(_: schemathesis.DeserializationContext, response: Response) -> list[Any]:
+    """What the lines of an export are."""
+    return [json.loads(line) for line in response.content.splitlines()]
+
+
 @schemathesis.hook
 def map_body(_: schemathesis.HookContext, body: Any) -> Any:
-    """Where bytes would be sent as pictures, send pictures: chosen by the bytes, so that a case can be repeated."""
-    if isinstance(body, dict) and isinstance(body.get("image"), list):
-        images = [_PICTURES[crc32(str(image).encode()) % len(_PICTURES)] for image in body["image"]]
-        return body | {"image": images}
+    """Where text would be sent as pictures, send pictures; repeat or cut an embedding to a length that galleries take.
+
+    Chosen by what was there, so that a case can be repeated, and only where it is as the schema says. A boolean in a
+    picture's place is what a negative case is about: a picture instead of it would be answered 200, and rightly.
+    """
+    images, embedding = (body.get("image"), body.get("embedding")) if isinstance(body, dict) else (None, None)
+    if isinstance(images, list) and all(isinstance(image, str) for image in images):
+        return body | {"image": [_PICTURES[_choice(image, len(_PICTURES))] for image in images]}
+    if isinstance(embedding, list) and all(type(number) in {int, float} for number in embedding):
+        lengths = (len(embedding), DIMENSIONS, FAKE_SPACE.dimension)
+        return body | {"embedding": list(islice(cycle(embedding), lengths[_choice(embedding, len(lengths))]))}
     return body
+
+
+@schemathesis.hook
+def before_call(_: schemathesis.HookContext, case: Case, __: dict[str, Any]) -> None:
+    """Send what does not end the run, and let schemathesis judge a form by what is sent of it.
+
+    Without the tenant and keys that the run acts with every later request would be answered 401 and test nothing, and
+    without the galleries and people that it begins with 404: whoever would change those, changes what is not there. In
+    a form a file is bytes: a number or an object in its place is sent as JSON, which is a file as good as any.
+    """
+    if case.method in {"DELETE", "PATCH"} or case.path.endswith("/rotate"):
+        for parameter, value in list(case.path_parameters.items())[-1:]:
+            if value in _KEPT:
+                case.path_parameters = case.path_parameters | {parameter: "nobody"}
+    if case.media_type == "multipart/form-data" and case.path.endswith("/import") and isinstance(case.body, dict):
+        case.body = {name: _as_file(value) for name, value in case.body.items()}
 
 
 @schemathesis.check
@@ -69,3 +113,41 @@ def refusal_is_about_meaning(_: CheckContext, response: Response, case: Case) ->
     if response.status_code in {413, 415, 422}:
         slug = response.json()["type"].rpartition(":")[2]
         assert slug in MEANING, f"what its schema allows was refused as {slug}: {response.json()['detail']}"
+
+
+@schemathesis.check
+def deleted_is_gone(_: CheckContext, response: Response, case: Case) -> None:
+    """What was deleted is not there to be deleted again. A key opens until it, or its tenant, is deleted.
+
+    Beside `use_after_free`, which knows only what can be read by its own address: keys and faces cannot.
+    """
+    place = case.path.partition("/{")[0]
+    if case.method == "POST" and response.status_code == 201 and "key" in (made := response.json()):
+        _MADE[place, made.get("id", made["name"])] = made["key"]
+        assert _answer_to(made["key"], response) != 401, "a key just made does not open"
+    if case.method != "DELETE" or response.status_code != 204:
+        return
+    name = str(list(case.path_parameters.values())[-1])
+    if (place, name) in _MADE:
+        assert _answer_to(_MADE[place, name], response) == 401, "a key opens that was deleted"
+    if not place.endswith("/keys"):  # a key that was revoked stays in the list and may be revoked again
+        again = requests.delete(str(response.request.url), headers=response.request.headers, timeout=30).status_code
+        assert again == 404, f"what was deleted is still there to be deleted: {again}"
+
+
+def _answer_to(key: str, response: Response) -> int:
+    start = str(response.request.url).partition("/v1/")[0]
+    path = "/v1/operator/keys" if key.startswith("fio_") else "/v1/usage"
+    return requests.get(start + path, headers={"X-API-Key": key}, timeout=30).status_code
+
+
+def _choice(value: Any, choices: int) -> int:
+    return crc32(repr(value).encode(errors="replace")) % choices
+
+
+def _as_file(value: Any) -> Any:
+    if isinstance(value, list):
+        if len(value) != 1:
+            return value  # not one file: that is for the service to refuse
+        (value,) = value
+    return value if isinstance(value, str) else json.dumps(value)
