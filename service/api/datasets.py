@@ -11,7 +11,7 @@ from service.errors import PayloadTooLarge
 from service.gallery.galleries import find_gallery
 from service.http.bodies import chunks, is_multipart
 from service.http.callers import GalleryName
-from service.http.documentation import problems
+from service.http.documentation import leads_to, problems
 from service.http.multipart import file_chunks
 from service.http.routes import keyed_router, needs
 from service.http.service import RunningService
@@ -62,7 +62,7 @@ class StartedJob(BaseModel):
 @router.post(
     "/import",
     status_code=202,
-    responses=problems(PayloadTooLarge),
+    responses=problems(PayloadTooLarge) | leads_to("jobs_show", answer=202, job="response.body#/job"),
     openapi_extra={
         "requestBody": {
             "required": True,

@@ -32,6 +32,7 @@ router = keyed_router("/v1/keys", "keys")
 SECOND = timedelta(seconds=1)
 Rate = Annotated[int, Field(ge=1, le=LARGEST_RATE), WHOLE] | None
 Scope = Annotated[str, Field(json_schema_extra={"enum": list(SCOPES)})]
+_LINKS = leads_to("keys_rotate", "keys_revoke", key="response.body#/id")
 _EXAMPLE: dict[str, Any] = {
     "id": "0c4qyk3d9m2w8",
     "name": "front door",
@@ -100,7 +101,7 @@ class MadeKey(KeyShape):
     key: str
 
 
-@router.post("", status_code=201, responses=leads_to("keys_rotate", "keys_revoke", key="response.body#/id"))
+@router.post("", status_code=201, responses=_LINKS)
 @needs("admin")
 async def create(new: NewKey, session: RequestSession, caller: CurrentCaller) -> MadeKey:
     """Make a key."""
@@ -118,7 +119,7 @@ async def list_all(session: RequestSession, caller: CurrentCaller) -> List[KeySh
     return List(items=[KeyShape.model_validate(key) for key in keys], next_cursor=None)
 
 
-@router.post("/{key}/rotate", status_code=201, responses=problems(Conflict))
+@router.post("/{key}/rotate", status_code=201, responses=problems(Conflict) | _LINKS)
 @needs("admin")
 async def rotate(key: str, session: RequestSession, caller: CurrentCaller, rotation: Rotation) -> MadeKey:
     """Make a key's successor, which may do the same; the old key ends after the grace, until then both are live."""

@@ -21,6 +21,7 @@ from service.http.operators import OperatorTransaction, operator_router
 
 router = operator_router("/v1/operator/keys", "operator-keys")
 
+_LINKS = leads_to("operator_keys_rotate", "operator_keys_revoke", key="response.body#/id")
 _EXAMPLE: dict[str, Any] = {
     "id": "0c4qyk3d9m2w8",
     "name": "billing",
@@ -63,11 +64,7 @@ class MadeOperatorKey(OperatorKeyShape):
     key: str
 
 
-@router.post(
-    "",
-    status_code=201,
-    responses=leads_to("operator_keys_rotate", "operator_keys_revoke", key="response.body#/id"),
-)
+@router.post("", status_code=201, responses=_LINKS)
 async def create(new: NewOperatorKey, connection: OperatorTransaction) -> MadeOperatorKey:
     """Make an operator's key."""
     return _made(*await create_operator_key(connection, new.name, new.expires_at))
@@ -80,7 +77,7 @@ async def list_all(connection: OperatorTransaction) -> List[OperatorKeyShape]:
     return List(items=[OperatorKeyShape.model_validate(key) for key in keys], next_cursor=None)
 
 
-@router.post("/{key}/rotate", status_code=201, responses=problems(Conflict))
+@router.post("/{key}/rotate", status_code=201, responses=problems(Conflict) | _LINKS)
 async def rotate(key: str, rotation: Rotation, connection: OperatorTransaction) -> MadeOperatorKey:
     """Make a key's successor; the old key ends after the grace, until then both are live."""
     return _made(*await rotate_operator_key(connection, key, timedelta(seconds=rotation.grace_seconds)))

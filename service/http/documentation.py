@@ -56,13 +56,13 @@ def problems(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def leads_to(*operations: str, **parameters: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that makes something: what can be done with it, and what in the answer names it.
+def leads_to(*operations: str, answer: int = 201, **parameters: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that makes something: what can be done with it, and what in the `answer` names it.
 
     `parameters` are runtime expressions of OpenAPI without their `$`, such as `person="response.body#/id"`.
     """
     named = {name: f"${expression}" for name, expression in parameters.items()}
-    return {201: {"links": {name: {"operationId": name, "parameters": named} for name in operations}}}
+    return {answer: {"links": {name: {"operationId": name, "parameters": named} for name in operations}}}
 
 
 def operation_id(route: APIRoute) -> str:
