@@ -12,6 +12,7 @@ from service.encoder.contract import DetectedFace, EncodedFace, Encoder, Image
 from service.encoder.images import ImageLimits
 from service.encoder.pipeline import Pipeline
 from service.encoder.processors import usable_processors
+from service.encoder.runs import RunCounter
 from service.encoder.stages import StageSeconds
 from service.errors import EmbeddingSpaceMismatch, EncoderUnavailable
 
@@ -24,11 +25,17 @@ class Encoders:
     """
 
     def __init__(
-        self, encoders: Sequence[Encoder], limits: ImageLimits, maximum_faces: int, threads: int | None = None
+        self,
+        encoders: Sequence[Encoder],
+        limits: ImageLimits,
+        maximum_faces: int,
+        threads: int | None = None,
+        runs: RunCounter | None = None,
     ) -> None:
+        """`runs`: the counter that the encoders' devices share, which is told of the pictures in hand."""
         self._encoders = tuple(encoders)
         self._maximum_faces = maximum_faces
-        self._pipeline = Pipeline(self._encoders, limits, threads or usable_processors())
+        self._pipeline = Pipeline(self._encoders, limits, threads or usable_processors(), runs or RunCounter())
 
     @property
     def spaces(self) -> tuple[EmbeddingSpace, ...]:

@@ -8,6 +8,7 @@ from service.encoder.encoders import Encoders
 from service.encoder.fake import FakeEncoder
 from service.encoder.images import ImageLimits
 from service.encoder.processors import usable_processors
+from service.encoder.runs import RunCounter
 from service.errors import InvalidSettings
 from service.settings import Settings
 
@@ -30,7 +31,7 @@ def open_encoders(settings: Settings) -> Encoders:
     threads = max(1, usable_processors() // settings.server_workers)  # processes of one server share the machine
     devices = _devices(settings, threads)
     encoders = [_load(name, settings, devices) for name in dict.fromkeys(names)]
-    return Encoders(encoders, limits, settings.maximum_faces, threads)
+    return Encoders(encoders, limits, settings.maximum_faces, threads, devices.processor.runs)
 
 
 def load_encoder(name: str, settings: Settings) -> Encoder:
@@ -46,7 +47,7 @@ class _Devices(NamedTuple):
 
 def _devices(settings: Settings, threads: int) -> _Devices:
     """Where networks run; all count their runs together, so that they share the threads."""
-    from service.encoder.sessions import Device, RunCounter
+    from service.encoder.sessions import Device
 
     runs, provider = RunCounter(), settings.inference_provider
     return _Devices(

@@ -5,18 +5,23 @@ Nothing of it runs on the event loop. Where the caller is cancelled, the steps n
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, TypeVar
 
+import cv2
+
+from service.embedding import Embedding
 from service.encoder.admission import Admission, Load, Ticket
-from service.encoder.batching import Batching
+from service.encoder.batching import Batching, Embedded
 from service.encoder.contract import DetectedFace, EncodedFace, Encoder, Image
 from service.encoder.images import ImageLimits
 from service.encoder.pictures import Picture, Reduced, enlarged
+from service.encoder.runs import RunCounter
 from service.encoder.stages import StageClock, StageSeconds
 from service.encoder.workers import Urgency, Workers
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -38,8 +43,10 @@ class _CutUp(NamedTuple):
 class Pipeline:
     """Threads, admission and batches, shared by all encoders of a process."""
 
-    def __init__(self, encoders: Sequence[Encoder], limits: ImageLimits, threads: int) -> None:
+    def __init__(self, encoders: Sequence[Encoder], limits: ImageLimits, threads: int, runs: RunCounter) -> None:
+        cv2.setNumThreads(1)  # pixels are worked on by the threads made here, which have the processors divided
         self._limits = limits
+        self._runs = runs
         self._workers = Workers(threads)
         self._admission = Admission(threads)
         self._batching = {id(encoder): Batching(encoder, self._workers) for encoder in encoders}
@@ -48,42 +55,36 @@ class Pipeline:
     async def decode(self, data: bytes, *, bulk: bool) -> Image:
         """The upright picture."""
 
-        def step(ticket: Ticket) -> Image:
+        def step(ticket: Ticket) -> Future[Image]:
             ticket.go_on()
             with self._clock.measured("decode"):
-                return Picture(data, self._limits).whole()
+                return _at_once(Picture(data, self._limits).whole())
 
-        return await self._through(bulk, lambda ticket: self._in_thread(ticket, step))
+        return await self._through(bulk, step)
 
     async def detect(self, encoder: Encoder, image: bytes | Image, *, bulk: bool) -> list[DetectedFace]:
         """Every face, largest first."""
 
-        def step(ticket: Ticket) -> list[DetectedFace]:
+        def step(ticket: Ticket) -> Future[list[DetectedFace]]:
             searched = self._searched(encoder, image, ticket)
             faces = encoder.inspect(searched.reduced.pixels, searched.faces)
-            return [enlarged(face, searched.reduced.factor) for face in faces]
+            return _at_once([enlarged(face, searched.reduced.factor) for face in faces])
 
-        return await self._through(bulk, lambda ticket: self._in_thread(ticket, step))
+        return await self._through(bulk, step)
 
     async def encode(
         self, encoder: Encoder, image: bytes | Image, maximum_faces: int, *, bulk: bool
     ) -> list[EncodedFace]:
         """The largest faces with their embeddings, largest first."""
 
-        def step(ticket: Ticket) -> _CutUp:
+        def step(ticket: Ticket) -> Future[list[EncodedFace]]:
             searched = self._searched(encoder, image, ticket)
             with self._clock.measured("align"):
-                return _cut_up(encoder, searched, maximum_faces)
+                faces, crops = _cut_up(encoder, searched, maximum_faces)
+            embedded = self._batching[id(encoder)].submit(crops, ticket)
+            return _with(embedded.done, lambda embeddings: self._finished(faces, embeddings, embedded))
 
-        async def steps(ticket: Ticket) -> list[EncodedFace]:
-            cut_up = await self._in_thread(ticket, step)
-            embedded = self._batching[id(encoder)].submit(cut_up.crops, ticket)
-            embeddings = await asyncio.wrap_future(embedded.done)
-            ticket.busy_seconds += embedded.seconds
-            self._clock.add(pictures=1, faces=len(embeddings), embed=embedded.seconds)
-            return [EncodedFace(*both) for both in zip(cut_up.faces, embeddings, strict=True)]
-
-        return await self._through(bulk, steps)
+        return await self._through(bulk, step)
 
     def check_load(self) -> None:
         """Overloaded where a picture would be refused now."""
@@ -101,34 +102,46 @@ class Pipeline:
         """Finish what was begun, then end the threads."""
         self._workers.close()
 
-    async def _through(self, bulk: bool, steps: Callable[[Ticket], Awaitable[T]]) -> T:
+    async def _through(self, bulk: bool, step: Callable[[Ticket], Future[T]]) -> T:
+        """What the future of `step` gives: a thread makes it, and others may settle it.
+
+        The event loop is woken once, when all is done.
+        """
         ticket = self._admission.enter(bulk=bulk)
         try:
-            return await steps(ticket)
+            with self._runs.picture():
+                return await asyncio.wrap_future(self._submitted(ticket, step))
         except asyncio.CancelledError:
             ticket.cancelled = True
             raise
         finally:
             self._admission.leave(ticket)
 
-    async def _in_thread(self, ticket: Ticket, step: Callable[[Ticket], T]) -> T:
-        future: Future[T] = Future()
+    def _submitted(self, ticket: Ticket, step: Callable[[Ticket], Future[T]]) -> Future[T]:
+        done: Future[T] = Future()
 
         def work() -> None:
-            if not future.set_running_or_notify_cancel():
+            if not done.set_running_or_notify_cancel():
                 return
             began = time.perf_counter()
             try:
                 self._admission.start(ticket)
                 result = step(ticket)
             except BaseException as error:  # it is raised where the result is awaited
-                future.set_exception(error)
+                done.set_exception(error)
             else:
                 ticket.busy_seconds += time.perf_counter() - began
-                future.set_result(result)
+                result.add_done_callback(lambda result: _settle(done, result.result))
 
         self._workers.submit(work, Urgency.BULK if ticket.bulk else Urgency.INTERACTIVE)
-        return await asyncio.wrap_future(future)
+        return done
+
+    def _finished(
+        self, faces: list[DetectedFace], embeddings: list[Embedding], embedded: Embedded
+    ) -> list[EncodedFace]:
+        embedded.ticket.busy_seconds += embedded.seconds
+        self._clock.add(pictures=1, faces=len(embeddings), embed=embedded.seconds)
+        return [EncodedFace(*both) for both in zip(faces, embeddings, strict=True)]
 
     def _searched(self, encoder: Encoder, image: bytes | Image, ticket: Ticket) -> _Searched:
         with self._clock.measured("decode"):
@@ -154,3 +167,25 @@ def _cut_up(encoder: Encoder, searched: _Searched, maximum_faces: int) -> _CutUp
 def _is_fine(face: DetectedFace, crop_side: int) -> bool:
     """Whether the crop would not be enlarged."""
     return min(face.box.right - face.box.left, face.box.bottom - face.box.top) >= crop_side
+
+
+def _settle(done: Future[T], result: Callable[[], T]) -> None:
+    """`done` gets what `result` returns or raises."""
+    try:
+        done.set_result(result())
+    except BaseException as error:  # it is raised where the result is awaited
+        done.set_exception(error)
+
+
+def _at_once(value: T) -> Future[T]:
+    """A future that is settled already."""
+    done: Future[T] = Future()
+    done.set_result(value)
+    return done
+
+
+def _with(future: Future[S], change: Callable[[S], T]) -> Future[T]:
+    """`change` of what `future` gives, as soon as it is there."""
+    done: Future[T] = Future()
+    future.add_done_callback(lambda future: _settle(done, lambda: change(future.result())))
+    return done

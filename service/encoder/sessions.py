@@ -1,6 +1,5 @@
 """ONNX Runtime sessions on the device that was asked for, or a clear refusal: never another device in silence."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from service.encoder.providers import Provider, chosen_provider, provider_options
+from service.encoder.runs import RunCounter
 from service.errors import InvalidModel, InvalidSettings
 
 _LARGEST_DOUBLED_BYTES = 64 * 2**20
@@ -32,30 +32,11 @@ class Session(Protocol):
         ...
 
 
-class RunCounter:
-    """How many runs of a process go on at this moment."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._runs = 0
-
-    def begin(self) -> bool:
-        """Count one more; True where it is the only one."""
-        with self._lock:
-            self._runs += 1
-            return self._runs == 1
-
-    def end(self) -> None:
-        """Count one less."""
-        with self._lock:
-            self._runs -= 1
-
-
 @dataclass(frozen=True)
 class Device:
     """Where a network runs: -1 the processor, 0..N a GPU; `setting` is named where that cannot be.
 
-    On a processor a run has one thread, or all `threads` while it is the only run that `runs` counts.
+    On a processor a run has one thread, or all `threads` while `runs` knows of nothing else to do.
     """
 
     number: int = -1

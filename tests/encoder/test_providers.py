@@ -7,7 +7,8 @@ from service.encoder.insightface_encoder import InsightfaceEncoder
 from service.encoder.loading import open_encoders
 from service.encoder.packs import read_pack
 from service.encoder.providers import Provider, chosen_provider, provider_options
-from service.encoder.sessions import Device, RunCounter
+from service.encoder.runs import RunCounter
+from service.encoder.sessions import Device
 from service.errors import InvalidSettings
 from service.settings import Settings
 from tests.encoder.conftest import cosine, pack_folder, photograph
@@ -85,3 +86,14 @@ def test_a_counter_knows_the_run_that_is_alone() -> None:
     counter.end()
     counter.end()
     assert counter.begin()
+
+
+def test_a_run_is_not_alone_while_another_picture_is_in_hand() -> None:
+    counter = RunCounter()
+    with counter.picture():
+        assert counter.begin()
+        counter.end()
+        with counter.picture():
+            assert not counter.begin()
+            counter.end()
+        assert counter.begin()
