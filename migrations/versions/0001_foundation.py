@@ -249,7 +249,8 @@ def create_person() -> None:
     names, ids = ["tenant_id", "gallery_id", "name"], ["tenant_id", "gallery_id", "external_id"]
     op.create_index("person_external_id_key", "person", ids, unique=True, postgresql_where=with_id)
     op.create_index("person_name_key", "person", names, unique=True, postgresql_where=without_id)
-    op.create_index("person_name_index", "person", names, postgresql_where=with_id)
+    # The gallery last: an index with two columns in common would be taken as gladly to look an external id up.
+    op.create_index("person_name_index", "person", ["tenant_id", "name", "gallery_id"], postgresql_where=with_id)
 
 
 def create_face() -> None:

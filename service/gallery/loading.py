@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.identifiers import new_identifier
+from service.database.tenancy import rows_of
 from service.errors import NotFound
 from service.gallery.content import check_metadata, check_name
 from service.gallery.galleries import Gallery
@@ -42,13 +43,20 @@ class BulkResult:
 Identity = tuple[str | None, str]
 """By what a row's person is known: an external id, or None and a name."""
 
-_FIND = text("""
-    SELECT id, name, external_id FROM person
-    WHERE tenant_id = :tenant AND gallery_id = :gallery AND external_id = ANY (CAST(:external_ids AS text[]))
+# One lookup in the index for each, held by OFFSET 0: with `name = ANY (...)` the planner, which knows nothing of
+# names, reads the whole gallery for every batch. Never prepared: a plan made while the table was empty would do so too.
+FIND_PEOPLE = """
+    SELECT person.* FROM unnest(CAST(%(external_ids)s AS text[])) AS wanted (external_id) CROSS JOIN LATERAL (
+        SELECT id, name, external_id FROM person
+        WHERE tenant_id = %(tenant)s AND gallery_id = %(gallery)s AND external_id = wanted.external_id OFFSET 0
+    ) AS person
     UNION ALL
-    SELECT id, name, external_id FROM person
-    WHERE tenant_id = :tenant AND gallery_id = :gallery AND name = ANY (CAST(:names AS text[])) AND external_id IS NULL
-""")
+    SELECT person.* FROM unnest(CAST(%(names)s AS text[])) AS wanted (name) CROSS JOIN LATERAL (
+        SELECT id, name, external_id FROM person
+        WHERE tenant_id = %(tenant)s AND gallery_id = %(gallery)s AND name = wanted.name AND external_id IS NULL
+        OFFSET 0
+    ) AS person
+"""
 _MAKE = text(f"""
     INSERT INTO person (tenant_id, gallery_id, id, name, external_id, metadata)
     SELECT :tenant, :gallery, id, name, external_id, CAST(metadata AS jsonb)
@@ -123,7 +131,7 @@ async def _find(session: AsyncSession, gallery: Gallery, wanted: dict[Identity, 
         "external_ids": [external_id for external_id, _ in wanted if external_id is not None],
         "names": [name for external_id, name in wanted if external_id is None],
     }
-    return _by_identity(await session.execute(_FIND, values))
+    return _by_identity(await rows_of(session, FIND_PEOPLE, values, prepare=False))
 
 
 async def _make(session: AsyncSession, gallery: Gallery, rows: Sequence[ReferenceRow]) -> dict[Identity, int]:
@@ -139,11 +147,11 @@ async def _make(session: AsyncSession, gallery: Gallery, rows: Sequence[Referenc
     }
     made = (await session.execute(_MAKE, values)).all()
     await count(session, gallery.id, Change(people=len(made), bytes=sum(row.bytes for row in made)))
-    return _by_identity(made)
+    return _by_identity([(row.id, row.name, row.external_id) for row in made])
 
 
-def _by_identity(rows: Any) -> dict[Identity, int]:
-    return {(row.external_id, "" if row.external_id is not None else row.name): row.id for row in rows}
+def _by_identity(rows: Sequence[tuple[int, str, str | None]]) -> dict[Identity, int]:
+    return {(external_id, "" if external_id is not None else name): number for number, name, external_id in rows}
 
 
 async def _hold(session: AsyncSession, gallery: Gallery, numbers: set[int]) -> None:

@@ -87,11 +87,12 @@ Index(
     unique=True,
     postgresql_where=person.c.external_id.is_(None),
 )
+# The gallery last: an index with two columns in common would be taken as gladly to look an external id up.
 Index(
     "person_name_index",
     person.c.tenant_id,
-    person.c.gallery_id,
     person.c.name,
+    person.c.gallery_id,
     postgresql_where=person.c.external_id.is_not(None),
 )
 

@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from service.database.connection import Database, Logins, connect, open_pool
 from service.database.migration import migrate
 from service.database.tenancy import driver_of, tenant_session
-from service.gallery.galleries import create_gallery
-from service.gallery.loading import finish_load
+from service.gallery.galleries import create_gallery, find_gallery
+from service.gallery.loading import FIND_PEOPLE, ReferenceRow, add_references, finish_load
 from service.gallery.search.paths import Path
 from service.gallery.search.statements import ONE_PERSON, Form, statement
 from tests.conftest import new_tenant
@@ -210,6 +210,19 @@ async def test_after_ten_uses_a_prepared_statement_has_the_same_plan(
     at_hand: AsyncSession, loaded: Loaded, name: str
 ) -> None:
     check_shape(name, await explained_after(at_hand, QUERIES[name], values_for(name, loaded), 10))
+
+
+@pytest.mark.parametrize("is_vacuumed", [False, True])
+async def test_a_load_looks_each_of_its_people_up_by_the_whole_key(loaded: Loaded, is_vacuumed: bool) -> None:
+    if is_vacuumed:
+        await finish_load(loaded.engine)
+    values = {"tenant": loaded.tenant_id, "gallery": loaded.gallery_id, "names": ["a"] * 9, "external_ids": ["b"] * 9}
+    async with tenant_session(loaded.engine, loaded.tenant_id) as session:
+        with_ids = [ReferenceRow(f"name {place}", f"id {place}", np.ones(512)) for place in range(1000)]
+        await add_references(session, await find_gallery(session, "crowd"), with_ids)
+        read = [node for node in nodes(await explained(session, FIND_PEOPLE, values)) if node.relation]
+    assert [node.index for node in read] == ["person_external_id_key", "person_name_key"]
+    assert all(" = wanted" in node.condition for node in read)
 
 
 async def test_a_finished_load_lets_searches_read_the_index_alone(loaded: Loaded) -> None:
