@@ -9,6 +9,7 @@ from typing import Any, get_args
 from benchmarks.machine import keep, machine, table
 from benchmarks.search.crowds import CLOSENESS, COSINES, INTRINSIC_DIMENSION, Kind
 from benchmarks.search.peers import PEERS
+from benchmarks.search.plot import draw
 from benchmarks.search.trial import CLIENTS, THRESHOLD, run_trial
 from benchmarks.search.workload import Case, prepare
 
@@ -29,7 +30,16 @@ def main() -> None:
                 results += [asdict(case) | row for row in rows]
                 print(f"\n{describe(case)}\n\n{report(rows)}\n", flush=True)
                 keep(asked.name, {"results": results})
-    print(f"kept in {keep(asked.name, {'results': results})}")
+    kept = keep(asked.name, {"results": results})
+    _draw(results, kept.with_suffix(".png"))
+    print(f"kept in {kept}")
+
+
+def _draw(results: list[dict[str, Any]], picture: Path) -> None:
+    try:
+        draw(results, picture)
+    except ImportError:
+        print("no plot without matplotlib: pip install -e '.[bench]'")
 
 
 def run_case(case: Case, peers: list[str], folder: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,44 @@
+"""The picture of a run: what one search takes over how many faces, and which engines lose mates on the way."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+LEAST_FOUND = 0.999
+"""The share of the exact search's mates below which an engine's line is broken."""
+
+
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """Median milliseconds over faces, both on logarithmic axes; one line an engine and case."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 6))
+    for name, rows in _lines(results).items():
+        faces, medians = [row["faces"] for row in rows], [row["p50_ms"] for row in rows]
+        loses = any(_loses_mates(row) for row in rows)
+        label = f"{name} (loses mates)" if loses else name
+        width = 2.5 if name.startswith("ours") else 1.0
+        axes.plot(faces, medians, "--" if loses else "-", marker="o", markersize=4, linewidth=width, label=label)
+    axes.set(xscale="log", yscale="log", xlabel="faces in the gallery", ylabel="ms a search (median, one client)")
+    axes.grid(visible=True, which="major", alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def _lines(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    lines: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    cases = {row["references"] for row in results}
+    for row in results:
+        if "error" not in row:
+            of_each = f", {row['references']} a person" if len(cases) > 1 else ""
+            lines[row["engine"] + of_each].append(row)
+    return {name: sorted(rows, key=lambda row: int(row["faces"])) for name, rows in lines.items()}
+
+
+def _loses_mates(row: dict[str, Any]) -> bool:
+    return any(found < LEAST_FOUND * expected for found, expected in row["found"].values())
