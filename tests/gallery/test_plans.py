@@ -35,6 +35,7 @@ FORMS = {
     "people": Form(Path.PEOPLE),
     "people, bounded": Form(Path.PEOPLE, is_bounded=True),
     "people, sieved": Form(Path.PEOPLE, is_bounded=True, is_sieved=True),
+    "people, each alone": Form(Path.PEOPLE, is_bounded=True, is_alone=True),
     "people, filtered": Form(Path.PEOPLE, is_bounded=True, is_filtered=True),
     "people, mean": Form(Path.PEOPLE, is_bounded=True, is_mean=True),
     "chosen": Form(Path.CHOSEN, is_filtered=True),
@@ -113,6 +114,7 @@ def values_for(name: str, loaded: Loaded) -> dict[str, Any]:
         "limit": 5,
         "depth": 60,
         "farthest": 480.0,
+        "farthest_alone": 470.0,
         "sieve": 300.0,
         "metadata": '{"tags": ["vip"]}',
         "mean_of": 3,
@@ -156,6 +158,7 @@ def check_shape(name: str, plan: dict[str, Any]) -> None:
         "all, euclidean": [("Index Only Scan", "face_inline_index")],
         "faces": [("Index Only Scan", "face_pkey")],
         "people": [("Index Only Scan", "person_template_pkey")],
+        "people, each alone": [("Index Scan", "gallery_size_pkey"), ("Index Only Scan", "person_template_pkey")],
         "chosen": [("Index Scan", "person_pkey")],
         "one person": [],
     }

@@ -208,6 +208,24 @@ async def test_a_gallery_held_from_before_finds_what_was_added_and_not_what_was_
         assert "new" not in {candidate.name for candidate in found}, name
 
 
+async def test_the_distance_for_lone_references_holds_only_while_all_are_alone(
+    crowded: AsyncSession, crowds: dict[str, Case]
+) -> None:
+    """Decided by the sizes at the moment of the search, not by those the gallery was looked up with."""
+    case = crowds["large"]
+    plan = choose(shape_of(case.gallery), 5)
+    assert plan.farthest is not None
+    assert plan.farthest_alone is not None
+    assert plan.farthest_alone < plan.farthest
+    plan = replace(plan, farthest_alone=300.0)  # nobody is so near
+    (probe,) = probes_near(case, 0.5, 1)
+    assert await search_by(crowded, case.gallery, plan, [probe]) == [[]]
+    person = await create_person(crowded, case.gallery, "of two references")
+    await add_faces(crowded, case.gallery, person, [NewFace(near(np.eye(512)[0], 0.9, seed)) for seed in (1, 2)])
+    ((found, *_),) = await search_by(crowded, case.gallery, plan, [probe], 1)
+    assert found.name == case.crowd.best(probe)[0][0]
+
+
 async def test_an_empty_gallery_that_grew_large_is_searched_all_the_same(
     crowded: AsyncSession, crowds: dict[str, Case]
 ) -> None:

@@ -37,6 +37,8 @@ class Plan:
     `farthest` leaves out what is farther from the probe (bits; for ALL a distance as the space's metric gives it);
     None leaves nothing out. `depth` is the most that is looked at after that, `expected` what will be. `sieve`: of the
     people within `farthest`, only faces whose own code is within so many bits are compared exactly; None: all.
+    `farthest_alone` takes the place of `farthest` as long as every template is a reference by itself, which the
+    statement looks up in the gallery's sizes as they are then.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class Plan:
     farthest: float | None = None
     expected: float = 0.0
     sieve: float | None = None
+    farthest_alone: float | None = None
 
 
 _FIXED = {Path.ALL: 0.0, Path.FACES: 150.0, Path.PEOPLE: 130.0}
@@ -117,8 +120,19 @@ def _coded(path: Path, shape: Shape, size: int, limit: int) -> Plan:
     strangers = size * strangers_within(codes, bound)
     # So many may be nearer than the farthest mate, but for a few in 100,000 probes.
     depth = _LEAST_DEPTH + _SPREAD * (limit + ceil(strangers + 4 * sqrt(strangers)))
-    sieve = _sieve(shape, strangers, limit) if path is Path.PEOPLE else None
-    return Plan(path, depth, bound, strangers, sieve)
+    if path is Path.FACES:
+        return Plan(path, depth, bound, strangers)
+    if shape.templates == shape.faces:
+        return _of_lone_references(Plan(path, depth, bound), shape, limit)
+    return Plan(path, depth, bound, strangers, _sieve(shape, strangers, limit))
+
+
+def _of_lone_references(plan: Plan, shape: Shape, limit: int) -> Plan:
+    """Where each template is a reference there is less room between mates and strangers to allow for."""
+    codes = Codes(shape.dimension, TEMPLATE_BITS)
+    listed = distance_within_which(codes, _listed(limit) / shape.templates)
+    bound = max(farthest(codes, shape.threshold), listed)
+    return replace(plan, farthest_alone=bound, expected=shape.templates * strangers_within(codes, bound))
 
 
 def _sieve(shape: Shape, people: float, limit: int) -> int | None:

@@ -21,6 +21,7 @@ class Form:
     is_coded: bool = True
     is_bounded: bool = False
     is_sieved: bool = False
+    is_alone: bool = False
     is_filtered: bool = False
     has_many_probes: bool = False
     is_mean: bool = False
@@ -32,6 +33,11 @@ _ONE_PROBE = """(SELECT CAST(1 AS bigint) AS ordinal, CAST(%(vectors)s AS halfve
 _MANY_PROBES = """unnest(CAST(%(vectors)s AS halfvec[]), CAST(%(codes)s AS varbit[]), CAST(%(face_codes)s AS varbit[]))
         WITH ORDINALITY AS probe (vector, code, face_code, ordinal)"""
 _IN_GALLERY = "{table}.tenant_id = %(tenant)s AND {table}.gallery_id = %(gallery)s"
+# The sizes of this very moment: a person who got a second reference since the gallery was looked up is not missed.
+_FARTHEST_OF_ALL = f"""
+    SELECT CASE WHEN sum(size.templates) = sum(size.faces) THEN CAST(%(farthest_alone)s AS double precision)
+        ELSE %(farthest)s END FROM gallery_size AS size WHERE {_IN_GALLERY.format(table="size")}
+"""
 _IS_WANTED = "person.metadata @> CAST(%(metadata)s AS jsonb)"
 
 
@@ -92,7 +98,8 @@ def _best_of_all(form: Form, measured: str) -> str:
 
 def _near_people(form: Form) -> str:
     # Before anything is sorted: what is left out here costs half of what it would.
-    bound = "AND template.code <~> probe.code <= %(farthest)s" if form.is_bounded else ""
+    farthest = f"({_FARTHEST_OF_ALL})" if form.is_alone else "%(farthest)s"
+    bound = f"AND template.code <~> probe.code <= {farthest}" if form.is_bounded else ""
     return f"""
         SELECT DISTINCT nearest.person_id FROM (
             SELECT template.person_id FROM person_template AS template
