@@ -6,7 +6,7 @@ Each is a program of its own too: `python -m benchmarks.search --help`.
 import subprocess
 import sys
 
-QUICK = ["hamming", "paths", "search", "encoder"]
+QUICK = ["hamming", "paths", "search", "encoder", "encoder.overload"]
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ctypes
 import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -138,6 +139,7 @@ async def _serve_alone(settings: Settings, config: uvicorn.Config, listening: so
     app = create_app(settings)
     config.app, config.factory, config.lifespan = app, False, "off"
     async with app.router.lifespan_context(app):
+        _favor_throughput()
         _say_serving(listening, settings)
         with _signals_that_only_stop():
             await uvicorn.Server(config).serve(sockets=[listening])
@@ -179,7 +181,22 @@ def _app_of_process(settings: Settings) -> FastAPI:
     parent = multiprocessing.parent_process()
     if parent is not None:
         _end_with(parent)
-    return create_app(settings)
+    app = create_app(settings)
+    _favor_throughput()
+    return app
+
+
+def _favor_throughput() -> None:
+    """Settings of the interpreter for a process whose threads run models beside an event loop.
+
+    The collector never looks again at what was made before the first request, and seldom at the rest: its passes
+    took 2 % of the processors while pictures came in. A thread that comes back from a network waits at most half a
+    millisecond for the interpreter, not five, while its processor has nothing else to do.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    sys.setswitchinterval(0.0005)
 
 
 def _end_with(parent: BaseProcess) -> None:

@@ -1,126 +1,130 @@
 """`python -m benchmarks.encoder`: recognize over HTTP against loops without a server, on the same pictures.
 
-Images a second with 1, 4 and 16 clients, CPU seconds a picture, and which share of them each stage takes.
+Every way is measured in every round, so that what else the machine does falls on all; medians are reported, and of
+shares the median of the rounds' shares. `python -m benchmarks.encoder.overload` and `.soak` are programs of their own.
 """
 
 import argparse
-import asyncio
-import os
-import tempfile
-import time
+import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import httpx
-
 from benchmarks.encoder import loops
-from benchmarks.machine import RESULTS, keep, table
-from tests.support.server import ServerProcess
+from benchmarks.encoder.client import Answers, drive, recognize_requests
+from benchmarks.encoder.pictures import PACK, PHOTOGRAPHS, crowds, photographs
+from benchmarks.encoder.plot import draw
+from benchmarks.encoder.served import GALLERY, served
+from benchmarks.encoder.stages import stage_seconds
+from benchmarks.encoder.wrapper_process import wrapper
+from benchmarks.machine import keep, table
 
-SHARED = Path(__file__).parents[3] / "shared"
 CLIENTS = (1, 4, 16)
+Way = Callable[[int], float]
+"""Images a second over all pictures, so many times."""
 
 
 def main() -> None:
-    """Measure, print a table, keep the figures and draw them."""
+    """Measure, print tables, keep the figures and draw them."""
     arguments = _arguments()
-    pictures = [path.read_bytes() for path in sorted(arguments.pictures.rglob("*.jpg"))]
-    seconds, pack = arguments.seconds, arguments.pack
-    figures: dict[str, Any] = {"pictures": len(pictures), "seconds": seconds, "images_a_second": {}}
-    rates = figures["images_a_second"]
-    rates["bare loop, 1 thread"] = loops.bare_loop(pack, pictures, seconds, 1)
-    rates["bare loop, a thread a core"] = loops.bare_loop(pack, pictures, seconds, loops.processors())
-    rates["FaceAnalysis in a loop"] = loops.face_analysis(pack, pictures, seconds)
-    rates["one face at a time"] = loops.one_face_at_a_time(pack, pictures, seconds)
-    stages = loops.stage_seconds(pack, pictures)
-    figures["thread_seconds_a_picture"] = stages
-    with tempfile.TemporaryDirectory(prefix="face-identity-bench-", ignore_cleanup_errors=True) as folder:
-        server = ServerProcess(Path(folder), ENCODER=f"insightface:{pack.resolve()}", LOGGER_LEVEL="WARNING")
-        try:
-            figures |= _over_http(server, pictures, seconds, rates)
-        finally:
-            server.close()
-    best = max(rate for name, rate in rates.items() if name.startswith("bare"))
-    print(table(["way", "images/s", "of the best bare loop"], [[n, r, f"{r / best:.0%}"] for n, r in rates.items()]))
-    print(table(["stage", "thread seconds a picture"], [[name, spent] for name, spent in stages.items()]))
+    with contextlib.ExitStack() as opened:
+        service = opened.enter_context(served(arguments.pack, arguments.pictures / "people"))
+        sets = {"photographs": photographs(arguments.pictures), "five faces and more": crowds(arguments.pictures)}
+        figures: dict[str, Any] = {"rounds": arguments.rounds, "start_to_ready_seconds": service.start_to_ready_seconds}
+        bare = loops.bare_loops(arguments.pack)
+        analyses = opened.enter_context(loops.face_analysis(arguments.pack))
+        other = opened.enter_context(wrapper(arguments.pack))
+        for name, pictures in sets.items():
+            asked = _Asked(service.server.url, recognize_requests(service.server.url, service.key, GALLERY, pictures))
+            asked_other = _Asked(other, recognize_requests(other, "-", GALLERY, pictures))
+            ways = _ways(bare, [loops.one_face_at_a_time(arguments.pack), *analyses], pictures, asked, asked_other)
+            passes = max(1, round(arguments.images / len(pictures)))
+            figures[name] = _rounds(ways, [loop.name for loop in bare], passes, arguments.rounds) | {
+                "pictures": len(pictures),
+                "images_a_measurement": passes * len(pictures),
+                "client_cpu_seconds_a_picture": asked.client_cpu_seconds_a_picture(),
+            }
+            _print(name, figures[name])
+        figures["cpu_seconds_a_picture"] = stage_seconds(service, arguments.pack, sets["photographs"])
+    print(table(["stage", "CPU seconds a picture"], [[*row] for row in figures["cpu_seconds_a_picture"].items()]))
+    print(f"from start to ready: {figures['start_to_ready_seconds']} s")
     keep("encoder", figures)
-    _draw(rates)
+    draw(figures)
 
 
-def _over_http(server: ServerProcess, pictures: list[bytes], seconds: float, rates: dict[str, float]) -> dict[str, Any]:
-    key = server.new_key()
-    began = time.perf_counter()
-    server.start()
-    ready = time.perf_counter() - began
-    with server.client(key) as client:
-        client.post("/v1/galleries", json={"name": "staff"}).raise_for_status()
-    process = server.number
-    statuses: dict[str, dict[int, int]] = {}
-    costs: dict[str, float] = {}
-    memory = [_resident_bytes(process)]
-    for clients in CLIENTS:
-        before = _processor_seconds(process)
-        answered, spent, seen = asyncio.run(_clients(server.url, key, pictures, seconds, clients))
-        name = f"HTTP, {clients} clients" if clients > 1 else "HTTP, 1 client"
-        rates[name], statuses[name] = answered / spent, seen
-        costs[name] = (_processor_seconds(process) - before) / max(1, answered)
-        memory.append(_resident_bytes(process))
+class _Asked:
+    """A server that is asked for recognitions; whoever answers anything but 200 is not measured."""
+
+    def __init__(self, url: str, requests: Sequence[bytes]) -> None:
+        self._url, self._requests = url, requests
+        self._all: list[Answers] = []
+
+    def by(self, clients: int) -> Way:
+        """A way to measure it."""
+
+        def measured(passes: int) -> float:
+            most = passes * len(self._requests)
+            answers = drive(self._url, self._requests, clients, lambda turn: turn < most)
+            assert answers.statuses() == {200: most}, answers.statuses()
+            self._all.append(answers)
+            return answers.rate()
+
+        return measured
+
+    def client_cpu_seconds_a_picture(self) -> float:
+        """What the client itself spent."""
+        return sum(one.client_cpu_seconds for one in self._all) / sum(len(one.all) for one in self._all)
+
+
+def _ways(
+    bare: Sequence[loops.Loop], others: Sequence[loops.Loop], pictures: Sequence[bytes], asked: _Asked, other: _Asked
+) -> dict[str, Way]:
+    def by_loop(loop: loops.Loop) -> Way:
+        return lambda passes: loop.rate(pictures, passes)
+
+    # What is compared most stands side by side in a round.
+    ways = {f"HTTP, {clients} client{'s' if clients > 1 else ''}": asked.by(clients) for clients in CLIENTS}
+    ways |= {loop.name: by_loop(loop) for loop in [*reversed(bare), *others]}
+    return ways | {f"FaceAnalysis behind FastAPI, {clients} clients": other.by(clients) for clients in (4,)}
+
+
+def _rounds(ways: dict[str, Way], bare: Sequence[str], passes: int, rounds: int) -> dict[str, Any]:
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        way(1)  # nothing is new to it afterwards
+    for _ in range(rounds):
+        for name, way in ways.items():
+            rates[name].append(way(passes))
+    best = [max(rates[name][turn] for name in bare) for turn in range(rounds)]
+    fair = rates["FaceAnalysis, its defaults (128 and 640)"]
     return {
-        "start_to_ready_seconds": round(ready, 2),
-        "statuses": statuses,
-        "server_cpu_seconds_a_picture": costs,
-        "resident_mib": [round(size / 2**20, 1) for size in memory],
+        "images_a_second": {name: median(seen) for name, seen in rates.items()},
+        "of_the_best_bare_loop": {name: _share(seen, best) for name, seen in rates.items()},
+        "of_face_analysis": {name: _share(seen, fair) for name, seen in rates.items()},
+        "every_round": rates,
     }
 
 
-def _processor_seconds(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _share(these: Sequence[float], those: Sequence[float]) -> float:
+    return median(one / other for one, other in zip(these, those, strict=True))
 
 
-def _resident_bytes(process: int) -> int:
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-async def _clients(
-    url: str, key: str, pictures: list[bytes], seconds: float, clients: int
-) -> tuple[int, float, dict[int, int]]:
-    """Answers with 200, seconds, and how often each status came."""
-    seen: dict[int, int] = {}
-    async with httpx.AsyncClient(base_url=url, headers={"X-API-Key": key}, timeout=60) as client:
-        began = time.perf_counter()
-
-        async def ask(first: int) -> None:
-            turn = first
-            while time.perf_counter() - began < seconds:
-                files = {"image": ("a.jpg", pictures[turn % len(pictures)], "image/jpeg")}
-                status = (await client.post("/v1/galleries/staff/recognize", files=files)).status_code
-                seen[status] = seen.get(status, 0) + 1
-                turn += 1
-
-        await asyncio.gather(*(ask(number) for number in range(clients)))
-        return seen.get(200, 0), time.perf_counter() - began, seen
-
-
-def _draw(rates: dict[str, float]) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(rates) + 1))
-    axes.barh(list(rates), list(rates.values()))
-    axes.invert_yaxis()
-    axes.set_xlabel("images a second")
-    figure.tight_layout()
-    figure.savefig(RESULTS / "encoder.png", dpi=100)
+def _print(name: str, measured: dict[str, Any]) -> None:
+    print(f"{name}: {measured['pictures']} pictures, {measured['images_a_measurement']} images a measurement")
+    rows = [
+        [way, rate, f"{measured['of_the_best_bare_loop'][way]:.0%}", measured["of_face_analysis"][way]]
+        for way, rate in measured["images_a_second"].items()
+    ]
+    print(table(["way", "images/s", "of the best bare loop", "times FaceAnalysis"], rows), flush=True)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
-    parser.add_argument("--pack", type=Path, default=SHARED / "models" / "scrfd2.5g-mobilefacenet128")
-    parser.add_argument("--pictures", type=Path, default=SHARED / "faces")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=102, help="of each measurement, about")
+    parser.add_argument("--pack", type=Path, default=PACK)
+    parser.add_argument("--pictures", type=Path, default=PHOTOGRAPHS)
     return parser.parse_args()
 
 

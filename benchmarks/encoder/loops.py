@@ -1,106 +1,120 @@
-"""The same pictures through the same networks without a server: bare, InsightFace's own way, one face at a time."""
+"""The same pictures through the same networks without a server: bare, InsightFace's own way, one face at a time.
 
-import asyncio
+Each way is a function of one picture; `passes` times all pictures is what is measured.
+"""
+
+import contextlib
 import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from service.encoder.encoders import Encoders
 from service.encoder.images import ImageLimits, decode_image
 from service.encoder.insightface_encoder import InsightfaceEncoder
 from service.encoder.packs import read_pack
+from service.encoder.sessions import Device
 
-_LIMITS = ImageLimits(bytes=64 * 2**20, pixels=100_000_000)
+LIMITS = ImageLimits(bytes=64 * 2**20, pixels=100_000_000)
+
+Work = Callable[[bytes], object]
 
 
-def bare_loop(pack: Path, pictures: list[bytes], seconds: float, threads: int) -> float:
-    """Images a second of decode, detect, align and one batch of embeddings, picture after picture."""
-    encoder = _encoder(pack)
+@dataclass(frozen=True)
+class Loop:
+    """A way through the networks, and by how many threads it is called."""
+
+    name: str
+    work: Work
+    threads: int = 1
+
+    def rate(self, pictures: Sequence[bytes], passes: int) -> float:
+        """Images a second over all pictures, `passes` times."""
+        turns, most = count(), passes * len(pictures)
+
+        def until_over(_: int) -> None:
+            while (turn := next(turns)) < most:
+                self.work(pictures[turn % len(pictures)])
+
+        began = time.perf_counter()
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(until_over, range(self.threads)))
+        return most / (time.perf_counter() - began)
+
+
+def bare_loops(pack: Path) -> list[Loop]:
+    """Decode, detect, align and one batch of embeddings, picture after picture: threads in the networks or around."""
+    cores = processors()
+    narrow, wide = open_encoder(pack), open_encoder(pack, cores)
+    return [
+        Loop("bare loop, 1 thread", _in_one_batch(narrow)),
+        Loop("bare loop, networks with a thread a core", _in_one_batch(wide)),
+        Loop("bare loop, a thread a core", _in_one_batch(narrow), cores),
+    ]
+
+
+def one_face_at_a_time(pack: Path) -> Loop:
+    """The same as the first, but each face by itself, as the legacy recognizer did."""
+    encoder = open_encoder(pack)
 
     def one(data: bytes) -> None:
-        image = decode_image(data, _LIMITS)
-        faces = encoder.detect(image)
-        if faces:
-            encoder.embed(encoder.align(image, faces))
-
-    return _rate(one, pictures, seconds, threads)
-
-
-def one_face_at_a_time(pack: Path, pictures: list[bytes], seconds: float) -> float:
-    """The same, but each face by itself, as the legacy recognizer did."""
-    encoder = _encoder(pack)
-
-    def one(data: bytes) -> None:
-        image = decode_image(data, _LIMITS)
+        image = decode_image(data, LIMITS)
         for face in encoder.detect(image):
             encoder.embed(encoder.align(image, [face]))
 
-    return _rate(one, pictures, seconds, 1)
+    return Loop("one face at a time, 1 thread", one)
 
 
-def stage_seconds(pack: Path, pictures: list[bytes]) -> dict[str, float]:
-    """Seconds that each stage of the service's own pipeline keeps threads for, a picture, one after the other."""
-    encoders = Encoders([_encoder(pack)], _LIMITS, maximum_faces=200)
+@contextlib.contextmanager
+def face_analysis(pack: Path) -> Iterator[list[Loop]]:
+    """insightface.app.FaceAnalysis as it comes, and with the networks of this service named and one detection size.
 
-    async def encode_all() -> None:
-        for data in pictures:
-            await encoders.encode(encoders.default, data)
+    Its sessions take a thread a core by default. The pack has no other networks, so `allowed_modules` changes nothing.
+    """
+    with tempfile.TemporaryDirectory() as root:
+        shutil.copytree(pack, Path(root) / "models" / "pack")
+        yield [
+            Loop("FaceAnalysis, its defaults (128 and 640)", _analysis(root)),
+            Loop("FaceAnalysis, detection at 640 only", _analysis(root, det_size=(640, 640))),
+            Loop("FaceAnalysis, its defaults, a thread a core", _analysis(root), processors()),
+        ]
 
-    asyncio.run(encode_all())
-    total = encoders.stages()
-    encoders.close()
-    stages = ("decode", "detect", "align", "embed")
-    return {stage: round(getattr(total, stage) / total.pictures, 5) for stage in stages}
 
-
-def face_analysis(pack: Path, pictures: list[bytes], seconds: float) -> float:
-    """InsightFace's FaceAnalysis in a loop, at its usual detection size."""
+def _analysis(root: str, **prepared: object) -> Work:
     from insightface.app import FaceAnalysis
 
     logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as root:
-        shutil.copytree(pack, Path(root) / "models" / "pack")
-        analysis = FaceAnalysis(name="pack", root=root, providers=["CPUExecutionProvider"])
-        analysis.prepare(ctx_id=-1, det_size=(640, 640))
-        return _rate(
-            lambda data: analysis.get(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)),
-            pictures,
-            seconds,
-            1,
-        )
+    analysis = FaceAnalysis(
+        name="pack", root=root, providers=["CPUExecutionProvider"], allowed_modules=["detection", "recognition"]
+    )
+    analysis.prepare(ctx_id=-1, **prepared)
+    return lambda data: analysis.get(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
 
 
-def _encoder(pack: Path) -> InsightfaceEncoder:
-    encoder = InsightfaceEncoder("insightface:pack", read_pack(pack))
-    encoder.load()
-    return encoder
-
-
-def _rate(work: Callable[[bytes], object], pictures: list[bytes], seconds: float, threads: int) -> float:
-    for data in pictures:
-        work(data)
-    began = time.perf_counter()
-
-    def until_over(first: int) -> int:
-        done = first
-        while time.perf_counter() - began < seconds:
-            work(pictures[done % len(pictures)])
-            done += 1
-        return done - first
-
-    with ThreadPoolExecutor(threads) as pool:
-        done = sum(pool.map(until_over, range(threads)))
-    return done / (time.perf_counter() - began)
+def open_encoder(pack: Path, threads: int = 1) -> InsightfaceEncoder:
+    """The service's encoder; its networks take `threads` while nothing else runs."""
+    device = Device(threads=threads)
+    return InsightfaceEncoder("insightface:pack", read_pack(pack), device, device)
 
 
 def processors() -> int:
     """Processors of this machine."""
     return os.cpu_count() or 1
+
+
+def _in_one_batch(encoder: InsightfaceEncoder) -> Work:
+    def one(data: bytes) -> None:
+        image = decode_image(data, LIMITS)
+        faces = encoder.detect(image)
+        if faces:
+            encoder.embed(encoder.align(image, faces))
+
+    return one

@@ -243,8 +243,11 @@ async def compare(
 ) -> VerificationShape:
     """Compare two pictures, without a gallery; nothing is stored."""
     first, second = await pictures_of(request, most=2, least=2)
+    review = Review.of(service.settings)
     return VerificationShape.of(
-        await compare_pictures(service.encoders, first.data, second.data, encoder=encoder, threshold=threshold)
+        await compare_pictures(
+            service.encoders, first.data, second.data, encoder=encoder, threshold=threshold, review=review
+        )
     )
 
 

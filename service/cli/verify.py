@@ -66,10 +66,11 @@ async def compare(
     Their largest faces count; nothing is stored. Exit code 0: yes, 1: no.
     """
     pictures = read_file(first), read_file(second)
-    with encoders_named(read_settings(), encoder) as encoders:
+    settings = read_settings()
+    with encoders_named(settings, encoder) as encoders:
         for path, data in zip((first, second), pictures, strict=True):
             await check_picture(encoders, path, data)
-        verification = await compare_pictures(encoders, *pictures, threshold=threshold)
+        verification = await compare_pictures(encoders, *pictures, threshold=threshold, review=Review.of(settings))
     _tell(verification, "the same person", as_json)
 
 

@@ -1,13 +1,15 @@
 """How many pictures may wait, and which are told to come back later.
 
 Clients that take turns never see a refusal: up to 12 pictures a thread are taken. Beyond that the server is strained:
-until two seconds pass without a refusal only as many wait as keep the answers fast, the others get 503 with
-Retry-After at once. Bulk work is never refused; it waits behind the others.
+until two seconds pass without a refusal only as many wait as are worked on, so that answers stay fast and clients
+who ask again at once end the strain where they are few. Others get 503 with Retry-After. Bulk work is never refused;
+it waits behind the others.
 """
 
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -19,6 +21,11 @@ PICTURES_A_THREAD = 12
 """Taken at a time, waiting or in work: 24 with 2 cores, so that 16 clients that take turns are never refused."""
 
 _STRAINED_SECONDS = 2.0
+_KEPT_SECONDS = 0.1
+"""How long a place is kept for a picture whose upload begins; longer ones take their chance, so that nobody who sends
+slowly keeps others out."""
+_LONGEST_WAIT = 1.25
+"""In pictures' times: who waited longer for a strained server is refused, so that no answer takes much over two."""
 _SMOOTHING = 0.1
 _FIRST_GUESS_SECONDS = 0.1
 
@@ -60,6 +67,7 @@ class Admission:
         self._running = 0
         self._waiting = 0
         self._waiting_bulk = 0
+        self._kept: deque[float] = deque()
         self._refused = 0
         self._last_refusal = -math.inf
         self._picture_seconds = _FIRST_GUESS_SECONDS
@@ -70,14 +78,20 @@ class Admission:
             if bulk:
                 self._waiting_bulk += 1
             else:
+                if self._kept:
+                    self._kept.popleft()  # whoever's it was: there is one picture less to come
                 self._check()
                 self._waiting += 1
             return Ticket(bulk, self._clock())
 
     def check(self) -> None:
-        """Overloaded where a picture would be refused now: cheaper than to read an upload for nothing."""
+        """Keep a place for a picture to come for a moment; Overloaded where there is none.
+
+        That is cheaper than to read an upload for nothing.
+        """
         with self._lock:
             self._check()
+            self._kept.append(self._clock() + _KEPT_SECONDS)
 
     def start(self, ticket: Ticket) -> None:
         """A thread takes the picture up. Overloaded where it has waited too long to be answered well."""
@@ -88,9 +102,9 @@ class Admission:
             self._leave_queue(ticket)
             ticket.state = "running"
             self._running += 1
-            too_late = now - ticket.entered > 2 * self._picture_seconds
+            too_late = now - ticket.entered > _LONGEST_WAIT * self._picture_seconds
             if too_late and self._is_strained(now) and not ticket.bulk:
-                raise self._refusal(now)
+                raise self._refusal()  # it says nothing of how many come now, so the strain may end all the same
 
     def leave(self, ticket: Ticket) -> None:
         """The picture is done, refused or given up."""
@@ -116,16 +130,18 @@ class Admission:
 
     def _check(self) -> None:
         now = self._clock()
-        most = max(1, self._threads // 2) if self._is_strained(now) else (PICTURES_A_THREAD - 1) * self._threads
+        while self._kept and self._kept[0] <= now:
+            self._kept.popleft()
+        most = self._threads if self._is_strained(now) else (PICTURES_A_THREAD - 1) * self._threads
         free = max(0, self._threads - self._running)
-        if self._waiting >= most + free:
-            raise self._refusal(now)
+        if self._waiting + len(self._kept) >= most + free:
+            self._last_refusal = now
+            raise self._refusal()
 
     def _is_strained(self, now: float) -> bool:
         return now - self._last_refusal < _STRAINED_SECONDS
 
-    def _refusal(self, now: float) -> Overloaded:
+    def _refusal(self) -> Overloaded:
         self._refused += 1
-        self._last_refusal = now
         seconds = max(1, math.ceil(self._waiting * self._picture_seconds / self._threads))
         return Overloaded(f"{self._running + self._waiting} pictures are in work", retry_after_seconds=seconds)

@@ -3,9 +3,11 @@
 It gives what insightface.app.FaceAnalysis gives (a test holds it), with control over devices, threads and batches.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,7 +55,7 @@ class InsightfaceEncoder:
             session, detection.mean, detection.std, is_square=not detector_device.is_processor
         )
         session = open_session(batched_model(load_onnx(recognition.path)), recognizer_device)
-        self._recognizer_device = recognizer_device
+        self._detector_device, self._recognizer_device = detector_device, recognizer_device
         self._recognizer = ArcfaceRecognizer(session, recognition.mean, recognition.std)
         dimension = self._recognizer.dimension
         self._space = EmbeddingSpace(name, _digest(pack), dimension, "cosine", default_threshold(dimension))
@@ -79,7 +81,22 @@ class InsightfaceEncoder:
         return PROCESSOR_BATCHES if self._recognizer_device.is_processor else GPU_BATCHES
 
     def load(self) -> None:
-        """They are loaded when it is made."""
+        """Run both networks once at their largest, alone and in every thread at a time.
+
+        They are loaded when it is made; but the memory that they work in grows with what comes, for thousands of
+        pictures, and from here on stays nearly where it is.
+        """
+        self._run_at_largest()
+        devices = {self._detector_device, self._recognizer_device}
+        threads = max(device.threads for device in devices)
+        if threads == 1:
+            return
+        with contextlib.ExitStack() as busy, ThreadPoolExecutor(threads) as pool:
+            for device in devices:
+                busy.enter_context(device.runs.picture())
+                busy.enter_context(device.runs.picture())  # two in hand: every run has one thread
+            for ran in [pool.submit(self._run_at_largest) for _ in range(threads)]:
+                ran.result()
 
     def detect(self, image: Image) -> list[DetectedFace]:
         """Every face in the picture, largest first."""
@@ -101,6 +118,12 @@ class InsightfaceEncoder:
     def close(self) -> None:
         """Let go of the sessions."""
         del self._detector, self._recognizer, self._extras
+
+    def _run_at_largest(self) -> None:
+        side = self._detector.largest_side
+        self._detector.detect(np.zeros((side, side, 3), dtype=np.uint8))
+        crop = np.zeros((self._recognizer.side, self._recognizer.side, 3), dtype=np.uint8)
+        self._recognizer.embed([crop] * self.batching.largest)
 
     def _inspected(self, image: Image, face: DetectedFace) -> DetectedFace:
         liveness, attributes = self._extras.liveness, self._extras.attributes

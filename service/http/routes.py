@@ -1,8 +1,11 @@
 """Routes behind a key: who calls and what the key may do is settled before anything of the body is read.
 
+An overloaded server refuses pictures even before that.
+
 A route says what it needs with `@needs("scope")`; one that does not say cannot be made.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -29,11 +32,12 @@ from service.http.bodies import MAXIMUM_JSON_BYTES, as_plain, is_json, is_multip
 from service.http.callers import caller_with, check_scope, key_in
 from service.http.documentation import SECURITY, problems
 from service.http.leaving import answer_unless_left
-from service.http.service import service_of
+from service.http.service import Service, service_of
 
 OF_JSON_BODIES = problems(UnsupportedMediaType, PayloadTooLarge, RequestTimedOut)
 """What every route may answer whose body is JSON."""
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+REFUSED_AFTER_SECONDS = 0.1
 _SCOPE = "needed_scope"
 _RUNS_MODEL = "runs_model"
 
@@ -76,16 +80,31 @@ class KeyedRoute(APIRoute):
         async def answer_caller(request: Request) -> Response:
             has_pictures = self.runs_model and is_multipart(request)
             cost_class: CostClass = "inference" if has_pictures else "request"
-            caller = await caller_with(service_of(request), key_in(request.headers), cost_class)
+            key = key_in(request.headers)
+            if has_pictures and key is not None:
+                await _check_load(service_of(request))
+            caller = await caller_with(service_of(request), key, cost_class)
             request.state.caller = caller
             request.scope["tenant_id"], request.scope["key"] = caller.tenant_id, to_text(caller.key_id)
             check_scope(caller, self.needed_scope)
             if has_pictures:
-                service_of(request).encoders.check_load()
                 return await answer_unless_left(request, answer)
             return await answer(await StrictRequest.of(request) if self.body_field is not None else request)
 
         return answer_caller
+
+
+async def _check_load(service: Service) -> None:
+    """Overloaded, a moment later, where pictures are refused now.
+
+    It comes before the key is looked up, which costs more than all the rest of a refusal; the moment keeps clients
+    that ask again at once from spending the processors on refusals.
+    """
+    try:
+        service.encoders.check_load()
+    except Overloaded:
+        await asyncio.sleep(REFUSED_AFTER_SECONDS)
+        raise
 
 
 def keyed_router(prefix: str, tag: str) -> APIRouter:

@@ -63,10 +63,12 @@ async def recognize_picture(
     encoded = await encoders.encode(gallery.space, data)
     if not encoded:
         return Recognition([], threshold)
-    gallery = await find_same_gallery(session, gallery)
     objections = [review.of_probe(face.face) for face in encoded]
     probes = [face.embedding for face, objection in zip(encoded, objections, strict=True) if objection is None]
-    decisions = iter(await _decide_all(session, gallery, probes, limit, threshold))
+    decided = await _decide_all(session, gallery, probes, limit, threshold)
+    if not any(decision.candidates for decision in decided):  # where somebody is found, the gallery is still there
+        await find_same_gallery(session, gallery)
+    decisions = iter(decided)
     faces = [
         RecognizedFace(face.face, next(decisions) if objection is None else decide([], threshold), objection)
         for face, objection in zip(encoded, objections, strict=True)

@@ -1,7 +1,7 @@
 """Verification (1:1): is this that person, and do two pictures show the same one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -72,15 +72,28 @@ async def verify_embedding(
 
 
 async def compare_pictures(
-    encoders: Encoders, first: bytes, second: bytes, *, encoder: str | None = None, threshold: float | None = None
+    encoders: Encoders,
+    first: bytes,
+    second: bytes,
+    *,
+    encoder: str | None = None,
+    threshold: float | None = None,
+    review: Review = NO_REVIEW,
 ) -> Verification:
-    """Compare the largest faces of two pictures; `face` is the second one's. NoFaceFound names the picture."""
+    """Compare the largest faces of two pictures; `face` is the second one's. NoFaceFound names the picture.
+
+    NotLive or InvalidRequest where `review` objects to a face; only the second has to be a living one, for the first
+    may be a document's.
+    """
     space = resolve_space(encoders, encoder)
     if space.is_external:
         raise EmbeddingSpaceMismatch(f"{space.name} has no encoder here: pictures cannot be compared with it")
     threshold = check_threshold(threshold, space.threshold)
     one = await _largest_face(encoders, space, first, "first ")
     other = await _largest_face(encoders, space, second, "second ")
+    of_any = replace(review, enforces_liveness=False)
+    if objection := of_any.of_probe(one.face) or review.of_probe(other.face):
+        raise objection.as_error()
     similarity = similarity_of(space, one.embedding, other.embedding)
     return Verification(similarity >= threshold, similarity, threshold, other.face, None)
 

@@ -65,11 +65,11 @@ def test_more_than_can_be_answered_in_time_are_refused_with_a_time(admission: Ad
     assert admission.load().refused == 2
 
 
-def test_a_strained_server_lets_only_one_wait_for_two_threads(admission: Admission, clock: Clock) -> None:
+def test_a_strained_server_lets_only_as_many_wait_as_are_worked_on(admission: Admission, clock: Clock) -> None:
     for ticket in strained(admission):
         clock.now += 0.001
         done(admission, ticket)
-    entered(admission, 3)  # two are taken up at once, one waits
+    entered(admission, 4)  # two are taken up at once, two wait
     with pytest.raises(Overloaded):
         admission.enter(bulk=False)
 
@@ -126,3 +126,33 @@ def test_the_time_to_come_back_grows_with_how_long_pictures_take(admission: Admi
         admission.check()
     assert refused.value.retry_after_seconds > 20
     assert admission.load().picture_seconds > 5
+
+
+def test_a_place_is_kept_for_a_picture_that_is_being_uploaded_but_not_for_long(
+    admission: Admission, clock: Clock
+) -> None:
+    for _ in range(2 * PICTURES_A_THREAD):
+        admission.check()
+    with pytest.raises(Overloaded):
+        admission.check()
+    clock.now += 2.2  # no place is kept any more, and the strain is over
+    admission.check()
+    entered(admission, 2 * PICTURES_A_THREAD)  # the first has the place that was kept
+    with pytest.raises(Overloaded):
+        admission.enter(bulk=False)
+
+
+def test_few_clients_that_ask_again_at_once_end_the_strain(admission: Admission, clock: Clock) -> None:
+    for ticket in strained(admission):
+        admission.leave(ticket)
+    working, waiting = entered(admission, 2), entered(admission, 2)
+    for ticket in working:
+        admission.start(ticket)
+    for _ in range(50):  # each of two threads takes 0.1 s a picture
+        clock.now += 0.05
+        working[0].busy_seconds = 0.1
+        admission.leave(working.pop(0))
+        waiting += entered(admission, 1)
+        admission.start(waiting[0])
+        working.append(waiting.pop(0))
+    entered(admission, 2 * PICTURES_A_THREAD - 4)

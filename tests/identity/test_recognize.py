@@ -20,7 +20,7 @@ from service.errors import (
     NotFound,
     UnsupportedImageFormat,
 )
-from service.gallery.galleries import Gallery, create_gallery, update_gallery
+from service.gallery.galleries import Gallery, create_gallery, delete_gallery, update_gallery
 from service.gallery.people import create_person
 from service.identity.enroll import Picture, enroll_pictures
 from service.identity.recognize import Recognition, recognize_embeddings, recognize_picture
@@ -187,3 +187,28 @@ async def test_no_connection_is_held_while_the_model_works(
     slow.may_end.set()
     assert await asyncio.wait_for(asyncio.gather(*requests), 20) == [["Ada"]] * 20
     await engine.dispose()
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+async def test_a_gallery_deleted_while_the_model_works_is_not_found(
+    database: Database, encoders: Encoders, gallery: Gallery, people: dict[str, str], made_anew: bool
+) -> None:
+    slow = SlowEncoders(encoders)
+    picture = draw_people(["Ada"], variation=1)
+
+    async def recognize() -> Recognition:
+        async with tenant_session(database.engine, gallery.tenant_id) as session:
+            return await recognize_picture(session, slow, "staff", picture)  # type: ignore[arg-type]
+
+    asked = asyncio.create_task(recognize())
+    async with asyncio.timeout(10):
+        while not slow.working:  # noqa: ASYNC110 - it is counted up by the task
+            await asyncio.sleep(0.005)
+    async with tenant_session(database.engine, gallery.tenant_id) as other:
+        await delete_gallery(other, gallery)
+        if made_anew:
+            await create_gallery(other, gallery.name, gallery.space)
+        await other.commit()
+    slow.may_end.set()
+    with pytest.raises(NotFound):
+        await asked

@@ -9,13 +9,13 @@ from service.encoder.contract import Box, DetectedFace, QualityParts
 from service.encoder.encoders import Encoders
 from service.encoder.fake_pictures import draw_people
 from service.encoder.loading import open_encoders
-from service.errors import NotLive
+from service.errors import InvalidRequest, NotLive
 from service.gallery.galleries import Gallery
 from service.gallery.people import Person, create_person
 from service.identity.enroll import Picture, enroll_pictures
 from service.identity.recognize import recognize_picture
 from service.identity.review import NEARER_TO_ANOTHER, Review
-from service.identity.verify import verify_picture
+from service.identity.verify import compare_pictures, verify_picture
 from service.settings import Settings
 
 STRICT = Review(enrollment="strict")
@@ -109,3 +109,17 @@ async def test_a_picture_of_a_picture_is_not_enrolled_recognized_or_verified(
         await verify_picture(session, watchful, "staff", ada.id, printed, review=LIVING)
     (living,) = (await recognize_picture(session, watchful, "staff", alive, review=LIVING)).faces
     assert living.decision.outcome == "match"
+
+
+async def test_comparing_pictures_asks_for_good_faces_and_for_a_living_second_one(watchful: Encoders) -> None:
+    alive, printed = draw_people(["Ada"]), draw_people(["Ada"], printed=True)
+    assert (await compare_pictures(watchful, printed, alive, review=LIVING)).verified  # a document's photograph
+    with pytest.raises(NotLive):
+        await compare_pictures(watchful, alive, printed, review=LIVING)
+    small = draw_people(["Ada"], size=(66, 66))
+    gate = Review(recognition="strict")
+    await compare_pictures(watchful, alive, alive, review=gate)
+    with pytest.raises(InvalidRequest, match="face-too-small"):
+        await compare_pictures(watchful, small, alive, review=gate)
+    with pytest.raises(InvalidRequest, match="face-too-small"):
+        await compare_pictures(watchful, alive, small, review=gate)
