@@ -24,7 +24,7 @@ _STRAINED_SECONDS = 2.0
 _KEPT_SECONDS = 0.1
 """How long a place is kept for a picture whose upload begins; longer ones take their chance, so that nobody who sends
 slowly keeps others out."""
-_LONGEST_WAIT = 1.25
+_LONGEST_WAIT = 1.0
 """In pictures' times: who waited longer for a strained server is refused, so that no answer takes much over two."""
 _SMOOTHING = 0.1
 _FIRST_GUESS_SECONDS = 0.1
