@@ -19,11 +19,15 @@ FACE_BITS = 512
 TEMPLATE_BITS = 1024
 """Templates are few, and twice the bits let ten times fewer people be reranked."""
 
-_SEED = b"face identity service: hyperplanes"
+# Each its own, so that a stranger whose template is near by chance is near by chance only once: with the same
+# hyperplanes two fifths of such a person's faces were near too, with others a fifth.
+_OF_FACES = b"face identity service: hyperplanes of faces"
+_OF_TEMPLATES = b"face identity service: hyperplanes"
 
 Codes = npt.NDArray[np.uint8]
 """Packed bits, shape (count, bits / 8)."""
 _Matrix = npt.NDArray[np.float32]
+_Rows = npt.NDArray[np.intp]
 
 
 def has_codes(space: EmbeddingSpace) -> bool:
@@ -33,17 +37,17 @@ def has_codes(space: EmbeddingSpace) -> bool:
 
 def face_codes(embeddings: _Matrix) -> Codes:
     """One code an embedding, from shape (count, dimension)."""
-    return _codes(embeddings, FACE_BITS)
+    return _codes(embeddings, FACE_BITS, _OF_FACES)
 
 
 def template_codes(embeddings: _Matrix) -> Codes:
     """One code a template (or a probe to be compared with templates), from shape (count, dimension)."""
-    return _codes(embeddings, TEMPLATE_BITS)
+    return _codes(embeddings, TEMPLATE_BITS, _OF_TEMPLATES)
 
 
-def _codes(embeddings: _Matrix, bits: int) -> Codes:
+def _codes(embeddings: _Matrix, bits: int, seed: bytes) -> Codes:
     count, dimension = embeddings.shape
-    signs, left, right = _hyperplanes(dimension, bits)
+    signs, left, right, rows = _hyperplanes(dimension, bits, seed)
     sets, width = signs.shape
     padded = embeddings
     if dimension < width:
@@ -51,19 +55,26 @@ def _codes(embeddings: _Matrix, bits: int) -> Codes:
         padded[:, :dimension] = embeddings
     flipped = (padded[:, np.newaxis, :] * signs).reshape(count, sets, len(left), len(right))
     # A Hadamard matrix is the Kronecker product of two smaller ones: two small products in place of a large one.
-    sides = (left @ flipped @ right).reshape(count, sets, width)[:, :, : bits // sets] > 0
+    sides = (left @ flipped @ right).reshape(count, sets, width)[:, :, rows] > 0
     return np.packbits(sides.reshape(count, bits), axis=1)
 
 
 @lru_cache(maxsize=64)
-def _hyperplanes(dimension: int, bits: int) -> tuple[_Matrix, _Matrix, _Matrix]:
-    """Signs, shape (sets, width), and two Hadamard matrices whose sizes multiply to `width`, a power of two."""
+def _hyperplanes(dimension: int, bits: int, seed: bytes) -> tuple[_Matrix, _Matrix, _Matrix, _Rows]:
+    """Signs, shape (sets, width), two Hadamard matrices whose sizes multiply to `width`, a power of two; which rows.
+
+    Where not all rows are needed, some from everywhere: the first half of them would see the sums of two numbers only.
+    """
     exponent = max(1, (dimension - 1).bit_length())
     width = 1 << exponent
     sets = max(1, bits // width)
-    flips = np.frombuffer(hashlib.shake_256(_SEED).digest(sets * width // 8 or 1), dtype=np.uint8)
+    flips = np.frombuffer(hashlib.shake_256(seed).digest(sets * width // 8 or 1), dtype=np.uint8)
     signs = 1.0 - 2.0 * np.unpackbits(flips)[: sets * width].reshape(sets, width).astype(np.float32)
-    return signs, _hadamard(exponent // 2), _hadamard(exponent - exponent // 2)
+    rows: _Rows = np.arange(width)
+    if bits // sets < width:
+        order = np.frombuffer(hashlib.shake_256(seed + b", rows").digest(4 * width), dtype="<u4")
+        rows = np.sort(np.argsort(order, kind="stable")[: bits // sets])
+    return signs, _hadamard(exponent // 2), _hadamard(exponent - exponent // 2), rows
 
 
 def _hadamard(exponent: int) -> _Matrix:
