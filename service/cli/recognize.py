@@ -70,10 +70,11 @@ async def recognize(
 
 
 async def annotated_picture(encoders: Encoders, data: bytes, recognition: Recognition) -> bytes:
-    """The picture as JPEG, each face in a box that says who it is."""
+    """The picture as JPEG, each face in a box that says who it is: green, or amber where it is nobody."""
     faces = [recognized for recognized in recognition.faces if recognized.face is not None]
     boxes = [(recognized.face.box, label_of(recognized)) for recognized in faces if recognized.face is not None]
-    return annotate(await encoders.decode(data), boxes)
+    unmatched = {place for place, recognized in enumerate(faces) if recognized.decision.match is None}
+    return annotate(await encoders.decode(data), boxes, unmatched=unmatched)
 
 
 def label_of(recognized: RecognizedFace) -> str:

@@ -1,7 +1,7 @@
 """Boxes, labels and landmarks drawn onto a picture, for people to look at; any script that the font has is readable."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
@@ -9,6 +9,7 @@ from PIL import ImageDraw, ImageFont
 from service.encoder.contract import Box, Image
 
 _GREEN = (0, 200, 60)
+_AMBER = (255, 170, 0)
 _RED = (230, 30, 30)
 _BLACK = (0, 0, 0)
 _FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf", "NotoSans-Regular.ttf", "arial.ttf")
@@ -18,15 +19,20 @@ def annotate(
     image: Image,
     boxes: Sequence[tuple[Box, str]],
     landmarks: Sequence[tuple[tuple[float, float], ...]] = (),
+    unmatched: Container[int] = (),
 ) -> bytes:
-    """A JPEG of the picture with a green box and label a face, and a red dot a landmark."""
+    """A JPEG of the picture with a box and label a face, and a red dot a landmark.
+
+    Boxes are green, those at the places in `unmatched` (counted from 0) amber.
+    """
     picture = Pillow.fromarray(image)
     draw = ImageDraw.Draw(picture)
     line = max(2, round(max(picture.size) / 400))
     font = _font(max(14, round(max(picture.size) / 50)))
-    for box, label in boxes:
-        draw.rectangle((box.left, box.top, max(box.left, box.right), max(box.top, box.bottom)), None, _GREEN, line)
-        _label(draw, font, box, label)
+    for place, (box, label) in enumerate(boxes):
+        color = _AMBER if place in unmatched else _GREEN
+        draw.rectangle((box.left, box.top, max(box.left, box.right), max(box.top, box.bottom)), None, color, line)
+        _label(draw, font, box, label, color)
     for x, y in (point for points in landmarks for point in points):
         draw.ellipse((x - line, y - line, x + line, y + line), fill=_RED)
     file = io.BytesIO()
@@ -34,15 +40,17 @@ def annotate(
     return file.getvalue()
 
 
-def _label(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, box: Box, label: str) -> None:
-    """Black on green, above the box where there is room, else inside it; line breaks in a name are spaces."""
+def _label(
+    draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, box: Box, label: str, color: tuple[int, int, int]
+) -> None:
+    """Black on the box's color, above the box where there is room, else inside it; line breaks in a name are spaces."""
     text = " ".join(label.split())
     if not text:
         return
     _, _, width, height = draw.textbbox((0, 0), text, font=font)
     left = max(0.0, min(box.left, draw.im.size[0] - width - 4))
     top = box.top - height - 4 if box.top >= height + 4 else box.top
-    draw.rectangle((left, top, left + width + 4, top + height + 4), fill=_GREEN)
+    draw.rectangle((left, top, left + width + 4, top + height + 4), fill=color)
     draw.text((left + 2, top + 2), text, fill=_BLACK, font=font)
 
 

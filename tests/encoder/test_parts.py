@@ -52,6 +52,16 @@ def test_boxes_and_labels_are_drawn_in_green() -> None:
     assert not green[150:, 210:].any()
 
 
+def test_a_box_of_nobody_known_is_drawn_in_amber() -> None:
+    image = np.zeros((200, 300, 3), dtype=np.uint8)
+    boxes = [(Box(10, 50, 90, 150), "Ada"), (Box(200, 50, 290, 150), "no match")]
+    drawn = np.asarray(Pillow.open(io.BytesIO(annotate(image, boxes, unmatched={1}))).convert("RGB")).astype(int)
+    known, unknown = drawn[60:140, 9:13].max(axis=1), drawn[60:140, 199:203].max(axis=1)
+    assert (known[:, 1] > 150).all()
+    assert (known[:, 0] < 80).all()
+    assert (unknown[:, :2] > 120).all()
+
+
 def test_boxes_outside_the_picture_can_be_drawn() -> None:
     image = np.zeros((50, 50, 3), dtype=np.uint8)
     assert annotate(image, [(Box(-20, -20, 90, 90), "A" * 500), (Box(10, 10, 10, 10), "")])
