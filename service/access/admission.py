@@ -8,17 +8,16 @@ import hmac
 import math
 from dataclasses import dataclass, field
 
-from sqlalchemy import TextClause, text
-from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.access.keys import read_key, read_operator_key
 from service.access.quotas import CostClass, RateLimits
+from service.database.tenancy import row_at_once
 from service.errors import TooManyRequests, Unauthenticated
 
-_ADMIT = text("SELECT * FROM admit(:tenant, :digest, :cost_class, 1)")
-_ADMIT_OPERATOR = text("SELECT * FROM admit_operator(:digest)")
-_CHARGE = text("SELECT charge(:tenant, :key, :cost_class, :amount) AS wait_seconds")
+_ADMIT = "SELECT * FROM admit(%(tenant)s, %(digest)s, %(cost_class)s, 1)"
+_ADMIT_OPERATOR = "SELECT * FROM admit_operator(%(digest)s)"
+_CHARGE = "SELECT charge(%(tenant)s, %(key)s, %(cost_class)s, %(amount)s) AS wait_seconds"
 _REFUSAL = "this API key is not known, has expired or was revoked"
 
 
@@ -47,7 +46,8 @@ async def admit(engine: AsyncEngine, key: str, cost_class: CostClass = "request"
     presented = read_key(key)
     if presented is None:
         raise Unauthenticated("this is not an API key of this service")
-    row = await _ask(engine, _ADMIT, tenant=presented.tenant_id, digest=presented.digest, cost_class=cost_class)
+    values = {"tenant": presented.tenant_id, "digest": presented.digest, "cost_class": cost_class}
+    row = await row_at_once(engine, _ADMIT, values)
     if row is None or not hmac.compare_digest(row.digest, presented.digest):
         raise Unauthenticated(_REFUSAL)
     _check_wait(row.wait_seconds, cost_class)
@@ -63,9 +63,8 @@ async def admit(engine: AsyncEngine, key: str, cost_class: CostClass = "request"
 async def charge(engine: AsyncEngine, caller: Caller, cost_class: CostClass, amount: int) -> None:
     """Count more of a cost class, as for the second and further pictures of one request."""
     if amount > 0:
-        row = await _ask(
-            engine, _CHARGE, tenant=caller.tenant_id, key=caller.key_id, cost_class=cost_class, amount=amount
-        )
+        values = {"tenant": caller.tenant_id, "key": caller.key_id, "cost_class": cost_class, "amount": amount}
+        row = await row_at_once(engine, _CHARGE, values)
         _check_wait(row.wait_seconds if row else None, cost_class)
 
 
@@ -74,16 +73,10 @@ async def admit_operator(engine: AsyncEngine, key: str) -> Operator:
     digest = read_operator_key(key)
     if digest is None:
         raise Unauthenticated("this is not an operator's key of this service")
-    row = await _ask(engine, _ADMIT_OPERATOR, digest=digest)
+    row = await row_at_once(engine, _ADMIT_OPERATOR, {"digest": digest})
     if row is None or not hmac.compare_digest(row.digest, digest):
         raise Unauthenticated(_REFUSAL)
     return Operator(row.key_id)
-
-
-async def _ask(engine: AsyncEngine, statement: TextClause, **values: object) -> Row[tuple[object, ...]] | None:
-    """One statement, one transaction, one round trip."""
-    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        return (await connection.execute(statement, values)).one_or_none()
 
 
 def _check_wait(wait_seconds: float | None, cost_class: CostClass) -> None:

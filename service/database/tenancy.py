@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import generators
 from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
@@ -90,6 +91,23 @@ async def rows_of(
         if driver.closed:
             await session.invalidate()  # there is nothing to be rolled back, and no one else may get this connection
         raise DatabaseUnavailable("try again in a moment") from error
+
+
+async def row_at_once(engine: AsyncEngine, query: str, values: dict[str, Any]) -> Any | None:
+    """The only row of one statement that is its own transaction, as a named tuple; None where it gives none.
+
+    No tenant is set: for functions of the database that look after the policies themselves.
+    """
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        assert connection.sync_connection is not None  # noqa: S101 - it was opened a line before
+        driver = _driver_of(connection.sync_connection)
+        try:
+            async with driver.cursor(row_factory=namedtuple_row) as cursor:
+                return await (await cursor.execute(query, values)).fetchone()
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if driver.closed:
+                await connection.invalidate()
+            raise DatabaseUnavailable("try again in a moment") from error
 
 
 def _driver_of(connection: Connection) -> psycopg.AsyncConnection[Any]:
