@@ -11,6 +11,7 @@ from psycopg import generators
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, event
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.util import await_only
@@ -34,26 +35,22 @@ class TenantBound(Session):
 
 @event.listens_for(TenantBound, "after_begin")
 def _speak_for_tenant(session: Session, _: SessionTransaction, connection: Connection) -> None:
-    driver = _driver_of(connection)
     try:
-        await_only(_begin(driver, session.info["tenant_id"]))
-    except DatabaseUnavailable:
-        if driver.closed:
-            connection.invalidate()
-        raise
+        await_only(_begin(_driver_of(connection), session.info["tenant_id"]))
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        # SQLAlchemy finds out for itself, tells it in its own way and gives up the connections that are as old.
+        connection.exec_driver_sql("SELECT 1")
+        raise DatabaseUnavailable("try again in a moment") from error
 
 
 async def _begin(driver: psycopg.AsyncConnection[Any], tenant_id: int) -> None:
     begins = driver.pgconn.transaction_status == TransactionStatus.IDLE
     message = ("BEGIN; " if begins else "") + _SPEAK_FOR.format(tenant=tenant_id)
-    try:
-        async with driver.lock:
-            driver.pgconn.send_query(message.encode())
-            results = await driver.wait(generators.execute(driver.pgconn))
-        if results[-1].status == ExecStatus.FATAL_ERROR:
-            raise psycopg.errors.error_from_result(results[-1])
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise DatabaseUnavailable("try again in a moment") from error
+    async with driver.lock:
+        driver.pgconn.send_query(message.encode())
+        results = await driver.wait(generators.execute(driver.pgconn))
+    if results[-1].status == ExecStatus.FATAL_ERROR:
+        raise psycopg.errors.error_from_result(results[-1])
 
 
 def tenant_session(bind: AsyncEngine | AsyncConnection, tenant_id: int) -> AsyncSession:
@@ -84,7 +81,10 @@ async def rows_of(
     (A pipeline with the tenant before it saves a round trip and takes longer all the same: psycopg wakes up ten times
     in one.)
     """
-    driver = await driver_of(session)
+    try:
+        driver = await driver_of(session)
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseUnavailable("try again in a moment") from error
     try:
         return await (await driver.execute(query, values, prepare=prepare)).fetchall()
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:

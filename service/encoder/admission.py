@@ -57,6 +57,13 @@ class Ticket:
             raise CancelledError
 
 
+@dataclass(eq=False)
+class Place:
+    """A place that is kept for a picture to come, until then at the latest."""
+
+    until: float
+
+
 class Admission:
     """Counts tickets; every method may be called from any thread."""
 
@@ -67,7 +74,7 @@ class Admission:
         self._running = 0
         self._waiting = 0
         self._waiting_bulk = 0
-        self._kept: deque[float] = deque()
+        self._kept: deque[Place] = deque()
         self._refused = 0
         self._last_refusal = -math.inf
         self._picture_seconds = _FIRST_GUESS_SECONDS
@@ -84,14 +91,22 @@ class Admission:
                 self._waiting += 1
             return Ticket(bulk, self._clock())
 
-    def check(self) -> None:
+    def check(self) -> Place:
         """Keep a place for a picture to come for a moment; Overloaded where there is none.
 
-        That is cheaper than to read an upload for nothing.
+        That is cheaper than to read an upload for nothing. Give it back when the request is over, picture or not.
         """
         with self._lock:
             self._check()
-            self._kept.append(self._clock() + _KEPT_SECONDS)
+            place = Place(self._clock() + _KEPT_SECONDS)
+            self._kept.append(place)
+            return place
+
+    def give_back(self, place: Place) -> None:
+        """Keep the place no longer, where it is still kept: requests without a picture keep nobody out."""
+        with self._lock:
+            if place in self._kept:
+                self._kept.remove(place)
 
     def start(self, ticket: Ticket) -> None:
         """A thread takes the picture up. Overloaded where it has waited too long to be answered well."""
@@ -130,7 +145,7 @@ class Admission:
 
     def _check(self) -> None:
         now = self._clock()
-        while self._kept and self._kept[0] <= now:
+        while self._kept and self._kept[0].until <= now:
             self._kept.popleft()
         most = self._threads if self._is_strained(now) else (PICTURES_A_THREAD - 1) * self._threads
         free = max(0, self._threads - self._running)

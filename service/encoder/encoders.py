@@ -3,7 +3,7 @@
 Models work in threads, never on the event loop (`pipeline`), and too many pictures at a time are refused (`admission`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from service.embedding import EmbeddingSpace
@@ -74,9 +74,12 @@ class Encoders:
         most = self._maximum_faces if maximum_faces is None else maximum_faces
         return await self._pipeline.encode(self._encoder(space), image, most, bulk=bulk)
 
-    def check_load(self) -> None:
-        """Overloaded where a picture would be refused now; worth asking before an upload is read."""
-        self._pipeline.check_load()
+    def check_load(self) -> Callable[[], None]:
+        """Overloaded where a picture would be refused now; worth asking before an upload is read.
+
+        A place is kept for the picture for a moment; call what is returned when the request is over.
+        """
+        return self._pipeline.check_load()
 
     def current_load(self) -> Load:
         """Pictures in work, waiting and refused."""

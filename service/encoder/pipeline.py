@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import cv2
@@ -86,9 +87,9 @@ class Pipeline:
 
         return await self._through(bulk, step)
 
-    def check_load(self) -> None:
-        """Overloaded where a picture would be refused now."""
-        self._admission.check()
+    def check_load(self) -> Callable[[], None]:
+        """Overloaded where a picture would be refused now; else what gives the place back that is kept for one."""
+        return partial(self._admission.give_back, self._admission.check())
 
     def load(self) -> Load:
         """How many pictures are in work and waiting."""

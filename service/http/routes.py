@@ -6,6 +6,7 @@ A route says what it needs with `@needs("scope")`; one that does not say cannot 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -81,27 +82,28 @@ class KeyedRoute(APIRoute):
             has_pictures = self.runs_model and is_multipart(request)
             cost_class: CostClass = "inference" if has_pictures else "request"
             key = key_in(request.headers)
-            if has_pictures and key is not None:
-                await _check_load(service_of(request))
-            caller = await caller_with(service_of(request), key, cost_class)
-            request.state.caller = caller
-            request.scope["tenant_id"], request.scope["key"] = caller.tenant_id, to_text(caller.key_id)
-            check_scope(caller, self.needed_scope)
-            if has_pictures:
-                return await answer_unless_left(request, answer)
-            return await answer(await StrictRequest.of(request) if self.body_field is not None else request)
+            with contextlib.ExitStack() as over:
+                if has_pictures and key is not None:
+                    over.callback(await _check_load(service_of(request)))
+                caller = await caller_with(service_of(request), key, cost_class)
+                request.state.caller = caller
+                request.scope["tenant_id"], request.scope["key"] = caller.tenant_id, to_text(caller.key_id)
+                check_scope(caller, self.needed_scope)
+                if has_pictures:
+                    return await answer_unless_left(request, answer)
+                return await answer(await StrictRequest.of(request) if self.body_field is not None else request)
 
         return answer_caller
 
 
-async def _check_load(service: Service) -> None:
-    """Overloaded, a moment later, where pictures are refused now.
+async def _check_load(service: Service) -> Callable[[], None]:
+    """Overloaded, a moment later, where pictures are refused now; else what is to be called when the request is over.
 
     It comes before the key is looked up, which costs more than all the rest of a refusal; the moment keeps clients
     that ask again at once from spending the processors on refusals.
     """
     try:
-        service.encoders.check_load()
+        return service.encoders.check_load()
     except Overloaded:
         await asyncio.sleep(REFUSED_AFTER_SECONDS)
         raise

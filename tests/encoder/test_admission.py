@@ -142,6 +142,17 @@ def test_a_place_is_kept_for_a_picture_that_is_being_uploaded_but_not_for_long(
         admission.enter(bulk=False)
 
 
+def test_requests_without_a_picture_keep_nobody_out(admission: Admission) -> None:
+    for _ in range(100):
+        admission.give_back(admission.check())
+    (ticket,) = entered(admission, 1)
+    place = admission.check()
+    entered(admission, 1)  # the picture for which the place was kept
+    admission.give_back(place)  # is not given back twice
+    done(admission, ticket)
+    assert admission.load().refused == 0
+
+
 def test_few_clients_that_ask_again_at_once_end_the_strain(admission: Admission, clock: Clock) -> None:
     for ticket in strained(admission):
         admission.leave(ticket)

@@ -101,13 +101,17 @@ async def stream() -> None:
 
 async def _form(request: Request, *names: str) -> Form:
     """The form's fields of these names; an overloaded server says so before anything is read."""
-    service_of(request).encoders.check_load()
+    give_back = service_of(request).encoders.check_load()
     settings = service_of(request).settings
     limits = dict.fromkeys(names, settings.maximum_image_bytes)
     limits |= {name: MAXIMUM_TEXT_BYTES for name in ("key", "gallery") if name in names}
     if DATASET in names:
         limits[DATASET] = settings.maximum_request_bytes
-    return await read_form(request, limits, settings.maximum_request_bytes)
+    try:
+        return await read_form(request, limits, settings.maximum_request_bytes)
+    except BaseException:
+        give_back()  # there will be no picture
+        raise
 
 
 def _space(service: Service) -> EmbeddingSpace:
