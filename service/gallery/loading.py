@@ -84,10 +84,9 @@ async def add_references(session: AsyncSession, gallery: Gallery, rows: Sequence
     wanted = _identities(rows)
     if not faces:
         return BulkResult(0, 0)
-    found = await _find(session, gallery, wanted)
-    made = await _make(session, gallery, [row for identity, row in wanted.items() if identity not in found])
-    missing = {identity: row for identity, row in wanted.items() if identity not in found and identity not in made}
-    found |= await _find(session, gallery, missing)  # another transaction made these a moment ago
+    # Made first and looked up only where they were there: a load of new people looks nobody up.
+    made = await _make(session, gallery, list(wanted.values()))
+    found = await _find(session, gallery, {identity: row for identity, row in wanted.items() if identity not in made})
     await _hold(session, gallery, set(found.values()))
     numbers = found | made
     new_people = frozenset(made.values())
