@@ -103,7 +103,7 @@ async def _planning(database: Database, tenant: int) -> float:
         driver = await driver_of(session)
         query = f"EXPLAIN (SUMMARY, FORMAT JSON) {statement(Form(Way.PEOPLE, is_bounded=True))}"
         values = {"tenant": tenant, "gallery": gallery.id, "limit": 5, "depth": 60, "farthest": 460.0, "metadata": None}
-        values |= {"vectors": json.dumps([1.0] * 512), "codes": "01" * 512, "mean_of": 1}
+        values |= {"vectors": json.dumps([1.0] * 512), "codes": "01" * 512, "face_codes": None, "mean_of": 1}
         found = []
         for _ in range(21):
             row = await (await driver.execute(query, values, prepare=False)).fetchone()
