@@ -16,6 +16,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 6))
+    axes.set_prop_cycle(color=[mpl.colormaps["tab20"](place) for place in range(20)])
     for name, rows in _lines(results).items():
         faces, medians = [row["faces"] for row in rows], [row["p50_ms"] for row in rows]
         loses = any(_loses_mates(row) for row in rows)
@@ -24,7 +25,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         axes.plot(faces, medians, "--" if loses else "-", marker="o", markersize=4, linewidth=width, label=label)
     axes.set(xscale="log", yscale="log", xlabel="faces in the gallery", ylabel="ms a search (median, one client)")
     axes.grid(visible=True, which="major", alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
