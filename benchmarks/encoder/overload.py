@@ -9,13 +9,12 @@ import math
 import threading
 import time
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.encoder.client import Answer, Answers, Connection, drive, recognize_requests
+from benchmarks.encoder.client import Answer, Answers, drive, recognize_requests
 from benchmarks.encoder.pictures import PACK, PHOTOGRAPHS, photographs
 from benchmarks.encoder.served import GALLERY, Served, served
 from benchmarks.machine import keep, table
@@ -61,32 +60,16 @@ def _measure(service: Served, requests: Sequence[bytes], seconds: float) -> dict
 
 def at_rate(url: str, requests: Sequence[bytes], rate: float, seconds: float) -> Answers:
     """`rate` requests a second, whatever is answered; late only where every connection still waits for an answer."""
-    answers, turns, lock = Answers(), count(), threading.Lock()
     began = time.perf_counter()
 
-    def sender() -> None:
-        connection, mine, broken = Connection(url), [], 0
-        while (due := began + (turn := next(turns)) / rate) < began + seconds:
-            time.sleep(max(0.0, due - time.perf_counter()))
-            if time.perf_counter() > began + seconds:
-                break
-            try:
-                mine.append(connection.ask(requests[turn % len(requests)]))
-            except OSError:
-                broken += 1
-        connection.close()
-        with lock:
-            answers.all += mine
-            answers.broken += broken
-            answers.client_cpu_seconds += time.thread_time()
+    def is_due(turn: int) -> bool:
+        """Waits for the request's moment; False once the time is over."""
+        if turn / rate >= seconds:
+            return False
+        time.sleep(max(0.0, began + turn / rate - time.perf_counter()))
+        return time.perf_counter() <= began + seconds
 
-    threads = [threading.Thread(target=sender) for _ in range(CONNECTIONS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    answers.seconds = time.perf_counter() - began
-    return answers
+    return drive(url, requests, CONNECTIONS, is_due)
 
 
 def recovered_after(answers: Sequence[Answer], since: float, usual_rate: float) -> float | None:
