@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.access.keys import read_key, read_operator_key
 from service.access.quotas import CostClass, RateLimits
-from service.database.tenancy import row_at_once
+from service.database.readings import row_at_once
 from service.errors import TooManyRequests, Unauthenticated
 
 _ADMIT = "SELECT * FROM admit(%(tenant)s, %(digest)s, %(cost_class)s, 1)"

@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.growth import grew
-from service.database.tenancy import rows_of, tenant_of
+from service.database.readings import rows_read
+from service.database.tenancy import tenant_of
 from service.embedding import EmbeddingSpace
 from service.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from service.gallery import tables
@@ -96,7 +97,7 @@ async def create_gallery(
 
 async def find_gallery(session: AsyncSession, name: str) -> Gallery:
     """The gallery of that name; NotFound where the tenant has none."""
-    rows = await rows_of(session, _FIND, {"tenant": tenant_of(session), "name": name}) if _may_exist(name) else []
+    rows = await rows_read(session, _FIND, {"tenant": tenant_of(session), "name": name}) if _may_exist(name) else []
     if not rows:
         raise NotFound(f"there is no gallery named {name!r}")
     return gallery_of(_Found(*rows[0]))

@@ -6,20 +6,22 @@ knows its type. Formats: array_recv, varbit_recv in PostgreSQL, halfvec_recv in 
 
 import struct
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 from psycopg import adapters
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
-from sqlalchemy import text
+from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.readings import rows_read
 from service.embedding import Embedding
 
 _BIGINT = 20
 _VARBIT = 1562
-_HALF_VECTOR_KEY = "half_vector_type"
+_half_vector_types: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
 
 
 class WireValue(bytes):
@@ -38,12 +40,12 @@ adapters.register_dumper(WireValue, _WireDumper)
 
 
 async def half_vector_type(session: AsyncSession) -> int:
-    """The number of pgvector's halfvec in this database, asked once a connection."""
-    connection = await session.connection()
-    if _HALF_VECTOR_KEY not in connection.info:
-        found = await connection.scalar(text("SELECT CAST(CAST('halfvec' AS regtype) AS oid)"))
-        connection.info[_HALF_VECTOR_KEY] = int(found)
-    return int(connection.info[_HALF_VECTOR_KEY])
+    """The number of pgvector's halfvec in this database, asked once an engine."""
+    engine = session.get_bind().engine
+    if engine not in _half_vector_types:
+        ((found,),) = await rows_read(session, "SELECT CAST(CAST('halfvec' AS regtype) AS oid)", {})
+        _half_vector_types[engine] = int(found)
+    return _half_vector_types[engine]
 
 
 def half_vectors(matrix: npt.NDArray[np.float32], type_number: int) -> WireValue:

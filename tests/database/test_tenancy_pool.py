@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.base import metadata
 from service.database.connection import Database, open_pool
+from service.database.readings import rows_read
 from service.database.tenancy import rows_of, tenant_session
 from service.errors import DatabaseUnavailable
 from tests.support.tenants import FilledTenant, fill_tenant
@@ -46,9 +47,18 @@ async def look(session: AsyncSession, tenant_id: int, tally: Tally) -> None:
         tally.foreign += sum(1 for number in seen if number != tenant_id)
 
 
+async def read(session: AsyncSession, tenant_id: int, tally: Tally) -> None:
+    """The same by readings that are transactions of their own."""
+    for table in TABLES:
+        seen = [row[0] for row in await rows_read(session, f"SELECT tenant_id FROM {table}", {})]
+        tally.rows += len(seen)
+        tally.foreign += sum(1 for number in seen if number != tenant_id)
+
+
 async def request(engine: AsyncEngine, tenant: FilledTenant, ending: str, tally: Tally) -> None:
     """One request of a tenant, which ends well, is aborted by its client, times out, fails or loses its connection."""
     async with tenant_session(engine, tenant.number) as session:
+        await read(session, tenant.number, tally)
         await look(session, tenant.number, tally)
         if ending == "time out":
             await session.execute(text("SET LOCAL statement_timeout = 5"))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.tenancy import rows_of
+from service.database.readings import rows_read
 from service.embedding import Embedding, EmbeddingSpace, check_embedding
 from service.errors import EmbeddingSpaceMismatch, InvalidRequest
 from service.gallery.codes import face_codes, has_codes, template_codes
@@ -106,7 +106,7 @@ async def best_reference(session: AsyncSession, gallery: Gallery, person: Person
         "person": person.number,
         "vectors": half_vector(vector),
     }
-    rows = await rows_of(session, ONE_PERSON[gallery.space.metric], values)
+    rows = await rows_read(session, ONE_PERSON[gallery.space.metric], values)
     return next(iter(candidates_of(rows, 1, gallery.space.metric)[0]), None)
 
 
@@ -136,7 +136,7 @@ class _Question:
             has_many_probes=len(matrix) > 1,
             is_mean=self._mean_of > 1,
         )
-        rows = await rows_of(self._session, statement(form), await self._parameters(matrix, plan))
+        rows = await rows_read(self._session, statement(form), await self._parameters(matrix, plan))
         return candidates_of(rows, len(matrix), space.metric)
 
     async def complete(self, matrix: npt.NDArray[np.float32], plan: Plan, found: list[list[Candidate]]) -> None:
