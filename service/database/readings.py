@@ -5,13 +5,14 @@ tenant, the second reads. With BEGIN, SET LOCAL and COMMIT the same takes three 
 psycopg's own pipeline wakes up ten times for it; this one speaks to libpq itself and wakes up once.
 """
 
+import asyncio
+import contextlib
 import re
 from collections import namedtuple
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import generators
@@ -19,6 +20,7 @@ from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus, Format, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
+from psycopg.waiting import Ready, Wait
 from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.util import await_only, greenlet_spawn
@@ -26,6 +28,8 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from service.database.tenancy import PLANNING, rows_of, tenant_of
 from service.errors import DatabaseUnavailable
 
+T = TypeVar("T")
+_CANCEL_SECONDS = 5.0
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _PREPARED = "prepared readings"
 _numbers = count()
@@ -94,7 +98,7 @@ def _ask_until_answered(engine: Engine, statements: list[_Statement]) -> _Answer
                 del connection.info[_PREPARED]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _lent(engine: Engine) -> Iterator[PoolProxiedConnection]:
     """A connection of the pool, given back only if it is as good as new."""
     connection = engine.raw_connection()
@@ -120,7 +124,7 @@ async def _exchange(
             formats = [Format.BINARY if isinstance(values[key], bytes) else Format.TEXT for key in _numbered(query)[1]]
             wire.send_query_prepared(name, parameters, formats)
         wire.pipeline_sync()
-        results = await driver.wait(_until_synchronized(wire))
+        results = await _received(driver, _until_synchronized(wire))
         wire.exit_pipeline_mode()
     for result in results:
         if result.status == ExecStatus.FATAL_ERROR:
@@ -160,6 +164,47 @@ def _dumped(value: Any) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     return str(value).encode()
+
+
+async def _received(driver: psycopg.AsyncConnection[Any], exchange: PQGen[T]) -> T:
+    """What the generator of an exchange returns. As `driver.wait` does, without its task and timer for each wait.
+
+    Where nobody waits for it any more, the server is told to stop, and what it still says is read.
+    """
+    try:
+        waits_for = next(exchange)
+        while True:
+            waits_for = exchange.send(await _ready(driver.pgconn.socket, waits_for))
+    except StopIteration as stop:
+        received: T = stop.value
+        return received
+    except asyncio.CancelledError:
+        with contextlib.suppress(psycopg.Error):
+            await driver.cancel_safe(timeout=_CANCEL_SECONDS)
+            await driver.wait(exchange)
+        raise
+
+
+async def _ready(socket: int, waits_for: Wait) -> Ready:
+    """Which of the two the socket is ready for."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[Ready] = loop.create_future()
+
+    def is_ready(state: Ready) -> None:
+        if not ready.done():
+            ready.set_result(state)
+
+    if waits_for & Wait.R:
+        loop.add_reader(socket, is_ready, Ready.R)
+    if waits_for & Wait.W:
+        loop.add_writer(socket, is_ready, Ready.W)
+    try:
+        return await ready
+    finally:
+        if waits_for & Wait.R:
+            loop.remove_reader(socket)
+        if waits_for & Wait.W:
+            loop.remove_writer(socket)
 
 
 def _until_synchronized(wire: PGconn) -> PQGen[list[PGresult]]:

@@ -34,6 +34,7 @@ from service.http.callers import caller_with, check_scope, key_in
 from service.http.documentation import SECURITY, problems
 from service.http.leaving import answer_unless_left
 from service.http.service import Service, service_of
+from service.http.sessions import answer_and_commit
 
 OF_JSON_BODIES = problems(UnsupportedMediaType, PayloadTooLarge, RequestTimedOut)
 """What every route may answer whose body is JSON."""
@@ -90,8 +91,9 @@ class KeyedRoute(APIRoute):
                 request.scope["tenant_id"], request.scope["key"] = caller.tenant_id, to_text(caller.key_id)
                 check_scope(caller, self.needed_scope)
                 if has_pictures:
-                    return await answer_unless_left(request, answer)
-                return await answer(await StrictRequest.of(request) if self.body_field is not None else request)
+                    return await answer_and_commit(request, answer_unless_left(request, answer))
+                strict = await StrictRequest.of(request) if self.body_field is not None else request
+                return await answer_and_commit(request, answer(strict))
 
         return answer_caller
 

@@ -1,25 +1,46 @@
-"""One request, one transaction: it begins with the first query and is committed before the answer is sent.
+"""One request, one transaction: it begins with the first write and is committed before the answer is sent.
 
-FastAPI's default scope would run the code after `yield` once the answer is out, and a failed commit would still
-have answered 200; with `scope="function"` it answers 500.
+The route commits and not the dependency: FastAPI takes a third of a millisecond for one that has something left to do.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
 from typing import Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.responses import Response
 
 from service.database.tenancy import tenant_session
 from service.http.callers import current_caller
 from service.http.service import service_of
 
 
-async def request_session(request: Request) -> AsyncIterator[AsyncSession]:
-    """The caller's session; committed when the route returns, rolled back when it raises."""
-    async with tenant_session(service_of(request).database.engine, current_caller(request).tenant_id) as session:
-        yield session
-        await session.commit()
+async def request_session(request: Request) -> AsyncSession:
+    """The caller's session, which `answer_and_commit` brings to its end."""
+    session = tenant_session(service_of(request).database.engine, current_caller(request).tenant_id)
+    request.state.session = session
+    return session
+
+
+async def answer_and_commit(request: Request, answer: Awaitable[Response]) -> Response:
+    """What `answer` gives, after what its session wrote is committed; where it raises, that is rolled back."""
+    try:
+        response = await answer
+        session = _session_of(request)
+        if session is not None and session.in_transaction():
+            await session.commit()
+    except BaseException:
+        session = _session_of(request)
+        if session is not None and session.in_transaction():
+            await asyncio.shield(asyncio.ensure_future(session.close()))
+        raise
+    return response
+
+
+def _session_of(request: Request) -> AsyncSession | None:
+    session: AsyncSession | None = getattr(request.state, "session", None)
+    return session
 
 
 async def reading_session(request: Request) -> AsyncIterator[AsyncSession]:
@@ -32,5 +53,5 @@ async def reading_session(request: Request) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-RequestSession = Annotated[AsyncSession, Depends(request_session, scope="function")]
+RequestSession = Annotated[AsyncSession, Depends(request_session)]
 StreamSession = Annotated[AsyncSession, Depends(reading_session, scope="request")]

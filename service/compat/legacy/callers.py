@@ -26,6 +26,7 @@ from service.compat.legacy.errors import answer_error
 from service.errors import Conflict, NotFound
 from service.http.callers import caller_with, check_scope, key_in
 from service.http.service import Service, service_of
+from service.http.sessions import answer_and_commit
 
 SCOPE = "recognize"
 _NO_KEY = 0  # no key has this number; the rates of such a caller are its tenant's
@@ -43,7 +44,7 @@ class LegacyRoute(APIRoute):
             check_scope(caller, SCOPE)
             request.state.caller = caller
             request.scope["tenant_id"] = caller.tenant_id
-            return await answer(request)
+            return await answer_and_commit(request, answer(request))
 
         return answer_caller
 
