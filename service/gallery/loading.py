@@ -45,16 +45,18 @@ Identity = tuple[str | None, str]
 
 # One lookup in the index for each, held by OFFSET 0: with `name = ANY (...)` the planner, which knows nothing of
 # names, reads the whole gallery for every batch. Never prepared: a plan made while the table was empty would do so too.
+# The gallery's negative is what these indexes have, and the primary key has not (see tables.py).
 FIND_PEOPLE = """
     SELECT person.* FROM unnest(CAST(%(external_ids)s AS text[])) AS wanted (external_id) CROSS JOIN LATERAL (
         SELECT id, name, external_id FROM person
-        WHERE tenant_id = %(tenant)s AND gallery_id = %(gallery)s AND external_id = wanted.external_id OFFSET 0
+        WHERE tenant_id = %(tenant)s AND -gallery_id = -CAST(%(gallery)s AS integer)
+            AND external_id = wanted.external_id OFFSET 0
     ) AS person
     UNION ALL
     SELECT person.* FROM unnest(CAST(%(names)s AS text[])) AS wanted (name) CROSS JOIN LATERAL (
         SELECT id, name, external_id FROM person
-        WHERE tenant_id = %(tenant)s AND gallery_id = %(gallery)s AND name = wanted.name AND external_id IS NULL
-        OFFSET 0
+        WHERE tenant_id = %(tenant)s AND -gallery_id = -CAST(%(gallery)s AS integer)
+            AND name = wanted.name AND external_id IS NULL OFFSET 0
     ) AS person
 """
 _MAKE = text(f"""

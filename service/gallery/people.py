@@ -87,9 +87,10 @@ async def find_person_named(
 ) -> Person | None:
     """The person with that external id, or without one and of that name; None where there is none."""
     people = tables.person.c
-    wanted = people.external_id == external_id
+    known = people.external_id == external_id
     if external_id is None:
-        wanted = (people.name == name) & people.external_id.is_(None)
+        known = (people.name == name) & people.external_id.is_(None)
+    wanted = people.id == _numbers_of(gallery, known).scalar_subquery()
     row = (await session.execute(_with_faces(session, gallery, wanted))).one_or_none()
     return None if row is None else _person(row, row.faces)
 
@@ -109,7 +110,8 @@ async def list_people(
     if name is not None:
         wanted &= tables.person.c.id.in_(_named(gallery, check_name(name)))
     if external_id is not None:
-        wanted &= tables.person.c.external_id == check_name(external_id, "external_id")
+        known = tables.person.c.external_id == check_name(external_id, "external_id")
+        wanted &= tables.person.c.id == _numbers_of(gallery, known).scalar_subquery()
     statement = _with_faces(session, gallery, wanted).order_by(tables.person.c.id).limit(check_limit(limit) + 1)
     people = [_person(row, row.faces) for row in await session.execute(statement)]
     return cursors.page(people, [person.number for person in people], limit)
@@ -200,10 +202,20 @@ def _sum_of(table: Any, gallery: Gallery, number: int | None, measure: str) -> A
 def _named(gallery: Gallery, name: str) -> Any:
     """The numbers of all people of that name: two partial indexes, each asked in its own words."""
     people = tables.person.c
-    named = select(people.id).where(
-        people.tenant_id == gallery.tenant_id, people.gallery_id == gallery.id, people.name == name
+    alone = _numbers_of(gallery, (people.name == name) & people.external_id.is_(None))
+    others = select(people.id).where(
+        people.tenant_id == gallery.tenant_id,
+        people.gallery_id.bitwise_not() == ~gallery.id,
+        people.name == name,
+        people.external_id.is_not(None),
     )
-    return union_all(named.where(people.external_id.is_(None)), named.where(people.external_id.is_not(None)))
+    return union_all(alone, others)
+
+
+def _numbers_of(gallery: Gallery, known: ColumnElement[bool]) -> Select[tuple[int]]:
+    """The number of whom an external id, or a name without one, identifies, in the terms of their indexes."""
+    people = tables.person.c
+    return select(people.id).where(people.tenant_id == gallery.tenant_id, -people.gallery_id == -gallery.id, known)
 
 
 def _with_faces(session: AsyncSession, gallery: Gallery, wanted: ColumnElement[bool]) -> Select[Any]:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database, Logins, connect, open_pool
 from service.database.migration import migrate
-from service.database.tenancy import driver_of, tenant_session
+from service.database.tenancy import driver_of, rows_of, tenant_session
 from service.gallery.galleries import create_gallery, find_gallery
 from service.gallery.loading import FIND_PEOPLE, ReferenceRow, add_references, finish_load
 from service.gallery.search.paths import Path
@@ -226,6 +226,24 @@ async def test_a_load_looks_each_of_its_people_up_by_the_whole_key(loaded: Loade
         read = [node for node in nodes(await explained(session, FIND_PEOPLE, values)) if node.relation]
     assert [node.index for node in read] == ["person_external_id_key", "person_name_key"]
     assert all(" = wanted" in node.condition for node in read)
+
+
+@pytest.mark.parametrize("people", [30_000, 60_000])
+@pytest.mark.parametrize(
+    "external_id", ["CAST(number AS text)", "CAST(NULL AS text)", "nullif(mod(number, 2), 0)::text"]
+)
+async def test_people_of_earlier_batches_are_looked_up_by_the_whole_key(
+    loaded: Loaded, people: int, external_id: str
+) -> None:
+    """Not committed and unknown to the planner: of these sizes some made it read the whole gallery for each."""
+    values = {"tenant": loaded.tenant_id, "gallery": loaded.gallery_id, "names": ["a"] * 9, "external_ids": ["b"] * 9}
+    insert = f"""INSERT INTO person (tenant_id, gallery_id, id, name, external_id)
+        SELECT %(tenant)s, %(gallery)s, -number, CAST(number AS text), {external_id} || number
+        FROM generate_series(1, %(people)s) AS number RETURNING id"""
+    async with tenant_session(loaded.engine, loaded.tenant_id) as session:
+        await rows_of(session, insert, values | {"people": people})
+        read = [node for node in nodes(await explained(session, FIND_PEOPLE, values)) if node.relation]
+    assert [node.index for node in read] == ["person_external_id_key", "person_name_key"]
 
 
 async def test_a_finished_load_lets_searches_read_the_index_alone(loaded: Loaded) -> None:
