@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,6 +65,10 @@ class Place:
     until: float
 
 
+_own_place: ContextVar[Place | None] = ContextVar("place kept for this request's picture", default=None)
+"""A request's first picture takes the place that was kept for it, and no one else's: else some more would get in."""
+
+
 class Admission:
     """Counts tickets; every method may be called from any thread."""
 
@@ -85,14 +90,13 @@ class Admission:
             if bulk:
                 self._waiting_bulk += 1
             else:
-                if self._kept:
-                    self._kept.popleft()  # whoever's it was: there is one picture less to come
-                self._check()
+                if not self._has_kept_its_place():
+                    self._check()
                 self._waiting += 1
             return Ticket(bulk, self._clock())
 
     def check(self) -> Place:
-        """Keep a place for a picture to come for a moment; Overloaded where there is none.
+        """Keep a place for a picture of this task for a moment; Overloaded where there is none.
 
         That is cheaper than to read an upload for nothing. Give it back when the request is over, picture or not.
         """
@@ -100,6 +104,7 @@ class Admission:
             self._check()
             place = Place(self._clock() + _KEPT_SECONDS)
             self._kept.append(place)
+            _own_place.set(place)
             return place
 
     def give_back(self, place: Place) -> None:
@@ -142,6 +147,14 @@ class Admission:
             self._waiting_bulk -= 1
         else:
             self._waiting -= 1
+
+    def _has_kept_its_place(self) -> bool:
+        """Whether a place is still kept for this task's picture; it is used up."""
+        place = _own_place.get()
+        if place is None or place not in self._kept:
+            return False
+        self._kept.remove(place)
+        return place.until > self._clock()
 
     def _check(self) -> None:
         now = self._clock()

@@ -1,5 +1,6 @@
 """Who waits and who is told to come back, on a clock of the test's own."""
 
+import contextvars
 from concurrent.futures import CancelledError
 
 import pytest
@@ -140,6 +141,17 @@ def test_a_place_is_kept_for_a_picture_that_is_being_uploaded_but_not_for_long(
     entered(admission, 2 * PICTURES_A_THREAD)  # the first has the place that was kept
     with pytest.raises(Overloaded):
         admission.enter(bulk=False)
+
+
+def test_a_kept_place_is_taken_by_the_picture_it_was_kept_for_and_by_no_other(admission: Admission) -> None:
+    request = contextvars.copy_context()
+    request.run(admission.check)
+    entered(admission, 2 * PICTURES_A_THREAD - 1)
+    with pytest.raises(Overloaded):
+        admission.enter(bulk=False)
+    assert request.run(admission.enter, bulk=False).state == "waiting"
+    with pytest.raises(Overloaded):
+        request.run(admission.enter, bulk=False)  # its second picture has none
 
 
 def test_requests_without_a_picture_keep_nobody_out(admission: Admission) -> None:

@@ -229,9 +229,7 @@ async def test_a_load_looks_each_of_its_people_up_by_the_whole_key(loaded: Loade
 
 
 @pytest.mark.parametrize("people", [30_000, 60_000])
-@pytest.mark.parametrize(
-    "external_id", ["CAST(number AS text)", "CAST(NULL AS text)", "nullif(mod(number, 2), 0)::text"]
-)
+@pytest.mark.parametrize("external_id", ["number::text", "NULL::text", "nullif(mod(number, 2), 0)::text"])
 async def test_people_of_earlier_batches_are_looked_up_by_the_whole_key(
     loaded: Loaded, people: int, external_id: str
 ) -> None:
