@@ -81,6 +81,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     headings += [
         "1 client /s",
         f"{CLIENTS} clients /s",
+        f"{CLIENTS} programs /s",
         "build s",
         "findable s",
         "restart s",
@@ -94,9 +95,11 @@ def report(rows: list[dict[str, Any]]) -> str:
             continue
         found = ["{}/{}".format(*row["found"][str(cosine)]) for cosine in COSINES]
         accepted = "{} (exact {}) of {}".format(*row["false_accepts"])
-        numbers = ["p50_ms", "p99_ms", "rate_1_client", f"rate_{CLIENTS}_clients", "build_seconds", "findable_seconds"]
-        numbers += ["restart_seconds", "bytes_a_face_on_disk", "bytes_a_face_in_memory"]
-        lines.append([row["engine"], *found, accepted, *(float(row[number]) for number in numbers)])
+        numbers = ["p50_ms", "p99_ms", "rate_1_client", f"rate_{CLIENTS}_clients", f"rate_{CLIENTS}_programs"]
+        numbers += ["build_seconds", "findable_seconds", "restart_seconds"]
+        numbers += ["bytes_a_face_on_disk", "bytes_a_face_in_memory"]
+        figures = [None if row[number] is None else float(row[number]) for number in numbers]
+        lines.append([row["engine"], *found, accepted, *figures])
     return table(headings, lines)
 
 

@@ -72,6 +72,7 @@ def measure(name: str, workload: Workload, folder: Path) -> dict[str, Any]:
         probes = workload.probes.embeddings
         result["rate_1_client"] = engine.rate(probes, 1, RATE_SECONDS)
         result[f"rate_{CLIENTS}_clients"] = engine.rate(probes, CLIENTS, RATE_SECONDS)
+        result[f"rate_{CLIENTS}_programs"] = engine.rate_of_programs(probes, CLIENTS, RATE_SECONDS)
         result["restart_seconds"] = _restart(engine, workload)
         result["findable_seconds"] = _insert(engine, workload)
     finally:

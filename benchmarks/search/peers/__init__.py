@@ -7,6 +7,7 @@ from benchmarks.search.peers.contract import Peer
 PEERS = {
     "ours": "ours:OverSql",
     "ours-http": "ours:OverHttp",
+    "ours-http-2": "ours:OverHttpOfTwo",
     "faiss-flat": "libraries:FaissFlat",
     "faiss-hnsw": "libraries:FaissHnsw",
     "hnswlib": "libraries:Hnswlib",

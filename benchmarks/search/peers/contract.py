@@ -83,6 +83,10 @@ class Peer:
             thread.join()
         return sum(counts) / (time.perf_counter() - started)
 
+    def rate_of_programs(self, probes: Matrix, programs: int, seconds: float) -> float | None:  # noqa: ARG002
+        """The same of so many programs with one client each; None for an engine that only one program can hold."""
+        return None
+
 
 def folder_bytes(folder: Path) -> int:
     """The size of all files in a folder."""

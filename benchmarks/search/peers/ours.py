@@ -23,7 +23,7 @@ from benchmarks.search.peers.contract import CANDIDATES, Answer, Peer
 from benchmarks.search.server import memory_of, open_migrated
 from benchmarks.search.workload import Workload
 from service.access.tenants import create_tenant
-from service.database.connection import Database, libpq_url
+from service.database.connection import Database, libpq_url, open_pool
 from service.database.tenancy import tenant_session
 from service.embedding import external_space
 from service.gallery.faces import NewFace, add_faces
@@ -64,7 +64,7 @@ class OverSql(Peer):
                 await add_references(
                     session,
                     gallery,
-                    [ReferenceRow(str(person), None, row) for person, row in zip(people, embeddings, strict=True)],
+                    [ReferenceRow(_name(person), None, row) for person, row in zip(people, embeddings, strict=True)],
                 )
             await session.commit()
         await finish_load(self._database.engine)
@@ -92,7 +92,7 @@ class OverSql(Peer):
     def insert(self, embedding: Matrix, person: int) -> None:
         async def enroll() -> None:
             async with tenant_session(self._database.engine, self._tenant) as session:
-                made = await create_person(session, self._gallery, str(person))
+                made = await create_person(session, self._gallery, _name(person))
                 await add_faces(session, self._gallery, made, [NewFace(embedding)])
                 await session.commit()
 
@@ -118,15 +118,45 @@ class OverSql(Peer):
         return memory_of(self._folder) - self._empty
 
     def rate(self, probes: Matrix, clients: int, seconds: float) -> float:
+        """Sessions of one program that lives in an event loop, as the server's are."""
+        return self._loop.run_until_complete(self._rate(probes, clients, seconds))
+
+    async def _rate(self, probes: Matrix, clients: int, seconds: float) -> float:
+        engine = open_pool(self._database.logins.service, clients)
+
+        async def ask_on(number: int, end: float) -> int:
+            count = 0
+            async with tenant_session(engine, self._tenant) as session:
+                while time.perf_counter() < end:
+                    await search_once(session, self._gallery, probes[(number + count * clients) % len(probes)])
+                    count += 1
+            return count
+
+        for warmth in (0.2, seconds):
+            end = time.perf_counter() + warmth
+            counts = await asyncio.gather(*(ask_on(number, end) for number in range(clients)))
+        await engine.dispose()
+        return sum(counts) / seconds
+
+    def rate_of_programs(self, probes: Matrix, programs: int, seconds: float) -> float | None:
         arguments = (str(self._folder), self._tenant, probes)
-        return rate_of_processes(_sql_client, arguments, clients, seconds)
+        return rate_of_processes(_sql_client, arguments, programs, seconds)
+
+
+def _name(person: int) -> str:
+    """Names come in no order: the digits of the number, the last one first."""
+    return f"{person:07d}"[::-1]
+
+
+def _number(name: str) -> int:
+    return int(name[::-1])
 
 
 async def search_once(session: AsyncSession, gallery: Gallery, probe: Matrix) -> tuple[int, float]:
     """One search in a transaction of its own; the best person's number and similarity."""
     (candidates,) = await search(session, gallery, [probe], CANDIDATES)
     await session.commit()
-    return int(candidates[0].name), candidates[0].similarity
+    return _number(candidates[0].name), candidates[0].similarity
 
 
 def bytes_of_tables(database: Database) -> dict[str, int]:
@@ -222,6 +252,7 @@ class OverHttp(OverSql):
     """`POST /v1/galleries/crowd/recognize` with an embedding, over a kept connection; the server in its own process."""
 
     note = "POST /v1/galleries/../recognize with an embedding"
+    processes = 1
 
     def build(self, workload: Workload, folder: Path) -> None:
         super().build(workload, folder)
@@ -232,7 +263,8 @@ class OverHttp(OverSql):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = int(free.getsockname()[1])
-        environment = os.environ | {"DATA_DIR": str(self._folder), "ENCODER": "fake", "LOGGER_LEVEL": "WARNING"}
+        settings = {"ENCODER": "fake", "LOGGER_LEVEL": "WARNING", "SERVER_WORKERS": str(self.processes)}
+        environment = os.environ | settings | {"DATA_DIR": str(self._folder)}
         program = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--port", str(self._port)]
         self._server = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL)
         self._connection = _connected(self._port)
@@ -259,6 +291,16 @@ class OverHttp(OverSql):
 
     def rate(self, probes: Matrix, clients: int, seconds: float) -> float:
         return rate_of_processes(_http_client, (self._port, self._key, probes), clients, seconds)
+
+    def rate_of_programs(self, probes: Matrix, programs: int, seconds: float) -> float | None:  # noqa: ARG002
+        return None  # clients over HTTP are programs of their own anyhow
+
+
+class OverHttpOfTwo(OverHttp):
+    """The same with two processes that answer, as for a server that mostly searches (SERVER_WORKERS=2)."""
+
+    note = "the same, SERVER_WORKERS=2"
+    processes = 2
 
 
 async def _make_key(database: Database, tenant: int) -> str:
@@ -293,7 +335,7 @@ def _ask(connection: http.client.HTTPConnection, key: str, body: bytes) -> tuple
     connection.request("POST", f"/v1/galleries/{GALLERY}/recognize", body, headers)
     answer = json.loads(connection.getresponse().read())
     best = answer["faces"][0]["candidates"][0]
-    return int(best["person"]["name"]), float(best["similarity"])
+    return _number(best["person"]["name"]), float(best["similarity"])
 
 
 def _http_client(turn: Turn, port: int, key: str, probes: Matrix) -> int:
