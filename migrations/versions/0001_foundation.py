@@ -294,19 +294,23 @@ def create_face() -> None:
         key("tenant_id", sa.Integer),
         key("gallery_id", sa.Integer),
         key("person_id"),
-        key("number", sa.SmallInteger),
         sa.Column("code", VariableBits(), nullable=False, comment="Sign bits of a mean of the person's references."),
         belongs_to("person_template", "person", people, ["tenant_id", "gallery_id", "id"]),
     )
-    cover("person_template", [*people, "number"])
+    plain("person_template")
+    pack("person_template", [*people, "code"])
     create_sizes()
 
 
 def cover(table: str, columns: list[str]) -> None:
     """A primary key whose index carries the code: the candidate step of a search reads nothing else."""
-    # Stored plain, a code has an aligned four-byte header; the short header would cost a copy for every comparison.
-    op.execute(f"ALTER TABLE {table} ALTER COLUMN code SET STORAGE PLAIN")
+    plain(table)
     pack(table, columns, "INCLUDE (code)")
+
+
+def plain(table: str) -> None:
+    """Stored plain, a code has an aligned four-byte header; the short header would cost a copy for every comparison."""
+    op.execute(f"ALTER TABLE {table} ALTER COLUMN code SET STORAGE PLAIN")
 
 
 def pack(table: str, columns: list[str], include: str = "") -> None:

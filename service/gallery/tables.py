@@ -1,8 +1,9 @@
 """Tables of galleries, people, faces and templates.
 
 `face` is narrow on purpose: search reads it. What is only shown or exported lies in `face_detail`. The primary keys of
-`face` and `person_template` carry the code (INCLUDE, written in the migration): one index both finds and searches.
-Sizes for 512 dimensions: halfvec 1,032 bytes, code 72, so seven faces fit a page of 8 KiB.
+`face` (INCLUDE, written in the migration) and `person_template` carry the code: one index both finds and searches.
+Sizes for 512 dimensions: halfvec 1,032 bytes, code 72, so seven faces fit a page of 8 KiB. A template is known by its
+code, since a number beside it would cost eight bytes in the table and eight in the index.
 """
 
 from sqlalchemy import (
@@ -16,7 +17,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -143,8 +143,7 @@ person_template = Table(
     tenant_key(),
     _gallery_key(),
     identifier("person_id"),
-    Column("number", SmallInteger, primary_key=True, autoincrement=False),
-    Column("code", VariableBits(), nullable=False, comment="Sign bits of a mean of the person's references."),
+    Column("code", VariableBits(), primary_key=True, comment="Sign bits of a mean of the person's references."),
     ForeignKeyConstraint(["tenant_id", "gallery_id", "person_id"], _PERSON, ondelete="CASCADE"),
 )
 

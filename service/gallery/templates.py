@@ -33,10 +33,9 @@ _DELETE = text("""
     WHERE tenant_id = :tenant AND gallery_id = :gallery AND person_id = ANY (CAST(:people AS bigint[]))
 """)
 _INSERT = text("""
-    INSERT INTO person_template (tenant_id, gallery_id, person_id, number, code)
-    SELECT :tenant, :gallery, person_id, number, code
-    FROM unnest(CAST(:people AS bigint[]), CAST(:numbers AS bigint[]), CAST(:codes AS varbit[]))
-        AS template (person_id, number, code)
+    INSERT INTO person_template (tenant_id, gallery_id, person_id, code)
+    SELECT :tenant, :gallery, person_id, code
+    FROM unnest(CAST(:people AS bigint[]), CAST(:codes AS varbit[])) AS template (person_id, code)
 """)
 
 
@@ -62,16 +61,18 @@ async def add_templates(session: AsyncSession, gallery: Gallery, references: Map
         return 0
     templates = {person: templates_of(rows) for person, rows in references.items()}
     people = [person for person, rows in templates.items() for _ in rows]
-    numbers = [number for rows in templates.values() for number in range(len(rows))]
+    codes = template_codes(np.concatenate(list(templates.values())))
+    # A person is nowhere twice: means so near to each other that their codes are the same are one template.
+    whole = [(person, code.tobytes()) for person, code in zip(people, codes, strict=True)]
+    places = sorted({one: place for place, one in enumerate(whole)}.values())
     values = {
         "tenant": gallery.tenant_id,
         "gallery": gallery.id,
-        "people": big_integers(people),
-        "numbers": big_integers(numbers),
-        "codes": bit_strings(template_codes(np.concatenate(list(templates.values())))),
+        "people": big_integers([people[place] for place in places]),
+        "codes": bit_strings(codes[places]),
     }
     await session.execute(_INSERT, values)
-    return len(people)
+    return len(places)
 
 
 def templates_of(references: Matrix) -> Matrix:

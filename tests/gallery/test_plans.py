@@ -290,8 +290,8 @@ async def add_galleries(session: AsyncSession) -> None:
         ), people AS (
             INSERT INTO person (tenant_id, gallery_id, id, name) SELECT tenant_id, id, 1, 'x' FROM made RETURNING 1
         ), templates AS (
-            INSERT INTO person_template (tenant_id, gallery_id, person_id, number, code)
-            SELECT made.tenant_id, made.id, 1, 0, code
+            INSERT INTO person_template (tenant_id, gallery_id, person_id, code)
+            SELECT made.tenant_id, made.id, 1, code
             FROM made, (SELECT code FROM person_template LIMIT 1) AS any_code RETURNING 1
         )
         INSERT INTO face (tenant_id, gallery_id, person_id, id, code, embedding)

@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.gallery import templates
 from service.gallery.codes import template_codes
 from service.gallery.faces import NewFace, add_faces, delete_face
 from service.gallery.galleries import create_gallery, find_gallery
@@ -22,9 +23,9 @@ def clusters(sizes: list[int], closeness: float = 0.85, seed: int = 0) -> Matrix
 @pytest.mark.parametrize("sizes", [[1], [5], [3, 1], [10, 5, 1], [1] * 20, [300, 1, 1], [1] * 200])
 def test_every_reference_is_close_to_a_template(sizes: list[int]) -> None:
     references = clusters(sizes)
-    templates = templates_of(references)
-    assert (references @ templates.T).max(axis=1).min() >= CLOSE - 1e-6
-    assert np.linalg.norm(templates, axis=1) == pytest.approx(1.0, abs=1e-5)
+    found = templates_of(references)
+    assert (references @ found.T).max(axis=1).min() >= CLOSE - 1e-6
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [[1], [20], [3, 1], [7, 7, 7]])
@@ -53,9 +54,19 @@ async def test_stored_templates_follow_adding_and_deleting(session: AsyncSession
     assert (found.people, found.faces, found.templates) == (0, 0, 0)
 
 
-def codes(templates: Matrix) -> set[str]:
-    return {"".join(f"{byte:08b}" for byte in code) for code in template_codes(templates)}
+def codes(means: Matrix) -> set[str]:
+    return {"".join(f"{byte:08b}" for byte in code) for code in template_codes(means)}
 
 
 async def stored(session: AsyncSession) -> set[str]:
     return {str(code) for code in await session.scalars(text("SELECT code::text FROM person_template"))}
+
+
+async def test_means_of_one_code_are_one_template(session: AsyncSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "templates_of", lambda rows: np.concatenate([rows, rows]))
+    gallery = await create_gallery(session, "staff", space_of())
+    person = await create_person(session, gallery, "Ada")
+    reference = clusters([1])
+    await add_faces(session, gallery, person, [NewFace(reference[0])])
+    assert await stored(session) == codes(reference)
+    assert (await find_gallery(session, "staff")).templates == 1

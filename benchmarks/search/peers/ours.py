@@ -64,7 +64,7 @@ class OverSql(Peer):
                 await add_references(
                     session,
                     gallery,
-                    [ReferenceRow(_name(person), None, row) for person, row in zip(people, embeddings, strict=True)],
+                    [ReferenceRow(str(person), None, row) for person, row in zip(people, embeddings, strict=True)],
                 )
             await session.commit()
         await finish_load(self._database.engine)
@@ -92,7 +92,7 @@ class OverSql(Peer):
     def insert(self, embedding: Matrix, person: int) -> None:
         async def enroll() -> None:
             async with tenant_session(self._database.engine, self._tenant) as session:
-                made = await create_person(session, self._gallery, _name(person))
+                made = await create_person(session, self._gallery, str(person))
                 await add_faces(session, self._gallery, made, [NewFace(embedding)])
                 await session.commit()
 
@@ -143,20 +143,11 @@ class OverSql(Peer):
         return rate_of_processes(_sql_client, arguments, programs, seconds)
 
 
-def _name(person: int) -> str:
-    """Names come in no order: the digits of the number, the last one first."""
-    return f"{person:07d}"[::-1]
-
-
-def _number(name: str) -> int:
-    return int(name[::-1])
-
-
 async def search_once(session: AsyncSession, gallery: Gallery, probe: Matrix) -> tuple[int, float]:
     """One search in a transaction of its own; the best person's number and similarity."""
     (candidates,) = await search(session, gallery, [probe], CANDIDATES)
     await session.commit()
-    return _number(candidates[0].name), candidates[0].similarity
+    return int(candidates[0].name), candidates[0].similarity
 
 
 def bytes_of_tables(database: Database) -> dict[str, int]:
@@ -335,7 +326,7 @@ def _ask(connection: http.client.HTTPConnection, key: str, body: bytes) -> tuple
     connection.request("POST", f"/v1/galleries/{GALLERY}/recognize", body, headers)
     answer = json.loads(connection.getresponse().read())
     best = answer["faces"][0]["candidates"][0]
-    return _number(best["person"]["name"]), float(best["similarity"])
+    return int(best["person"]["name"]), float(best["similarity"])
 
 
 def _http_client(turn: Turn, port: int, key: str, probes: Matrix) -> int:
