@@ -98,7 +98,7 @@ def report(rows: list[dict[str, Any]]) -> str:
         numbers = ["p50_ms", "p99_ms", "rate_1_client", f"rate_{CLIENTS}_clients", f"rate_{CLIENTS}_programs"]
         numbers += ["build_seconds", "findable_seconds", "restart_seconds"]
         numbers += ["bytes_a_face_on_disk", "bytes_a_face_in_memory"]
-        figures = [None if row[number] is None else float(row[number]) for number in numbers]
+        figures = [None if row.get(number) is None else float(row[number]) for number in numbers]
         lines.append([row["engine"], *found, accepted, *figures])
     return table(headings, lines)
 
