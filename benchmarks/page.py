@@ -6,12 +6,14 @@ A table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
 import json
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import RESULTS, table
-from benchmarks.search.__main__ import report
+from benchmarks.search.__main__ import describe, report
+from benchmarks.search.workload import Case
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 SEARCHES = (
@@ -23,7 +25,6 @@ SEARCHES = (
     "search-low",
     "search-128",
 )
-_KINDS = {"isotropic": "", "low": ", people in 64 of the dimensions", "clusters": ", people of two clusters"}
 
 
 def main() -> None:
@@ -52,11 +53,9 @@ def _searches() -> str:
 
 
 def _search(rows: list[dict[str, Any]]) -> str:
-    case = rows[0]
-    of_each = f"{case['references']} reference{'s' * (case['references'] > 1)} a person"
-    heading = f"### {case['faces']:,} faces, {case['dimension']} dimensions, {of_each}{_KINDS[case['kind']]}"
+    case = Case(**{field.name: rows[0][field.name] for field in fields(Case)})
     left_out = [f"{row['engine']} ({row['error']})" for row in rows if "error" in row]
-    parts = [heading, report([row for row in rows if "error" not in row])]
+    parts = [f"### {describe(case)}", report([row for row in rows if "error" not in row])]
     return "\n\n".join([*parts, *([f"Left out: {', '.join(left_out)}."] if left_out else [])])
 
 

@@ -22,13 +22,14 @@ def main() -> None:
     asked = _arguments()
     sizes = [*asked.sizes, MILLION] if asked.million else asked.sizes
     results: list[dict[str, Any]] = []
+    on = machine()
     with tempfile.TemporaryDirectory(prefix="face-identity-bench-") as temporary:
         for size in sizes:
             for references in asked.references:
                 case = Case(asked.kind, size, references, asked.dimension, asked.probes)
                 rows = run_case(case, asked.peers, Path(temporary))
                 results += [asdict(case) | row for row in rows]
-                print(f"\n{describe(case)}\n\n{report(rows)}\n", flush=True)
+                print(f"\n{describe(case)}; {on['processor']}, {on['cores']} cores\n\n{report(rows)}\n", flush=True)
                 keep(asked.name, {"results": results})
     kept = keep(asked.name, {"results": results})
     _draw(results, kept.with_suffix(".png"))
@@ -62,11 +63,7 @@ def describe(case: Case) -> str:
         "clusters": "people of two clusters",
     }
     of_each = f"{case.references} reference{'s' * (case.references > 1)} a person, cosine {CLOSENESS} to the center"
-    on = machine()
-    return (
-        f"{case.faces:,} faces of {case.dimension} dimensions, {of_each}, {kinds[case.kind]}; "
-        f"{on['processor']}, {on['cores']} cores"
-    )
+    return f"{case.faces:,} faces of {case.dimension} dimensions, {of_each}, {kinds[case.kind]}"
 
 
 def report(rows: list[dict[str, Any]]) -> str:

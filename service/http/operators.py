@@ -59,7 +59,10 @@ async def _admit(service: Service, request: Request) -> None:
 
 
 async def _transaction(request: Request) -> AsyncIterator[AsyncConnection]:
-    """The operator's transaction; committed when the route returns, rolled back when it raises."""
+    """The operator's transaction; committed when the route returns, rolled back when it raises.
+
+    FastAPI's default scope would commit after the answer is out, and a failed commit would still have answered 200.
+    """
     async with operator_transaction(service_of(request).database.engine) as connection:
         yield connection
 

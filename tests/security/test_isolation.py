@@ -69,9 +69,9 @@ def without_filters(application: FastAPI, monkeypatch: pytest.MonkeyPatch) -> It
         rewritten = [(without_filter(query), values) for query, values in statements]
         return await exchange_as_it_is(driver, info, rewritten)
 
-    execute_as_it_is, exchange_as_it_is = psycopg.AsyncConnection.execute, readings._exchange
+    execute_as_it_is, exchange_as_it_is = psycopg.AsyncConnection.execute, readings.exchange
     monkeypatch.setattr(psycopg.AsyncConnection, "execute", execute)  # the short way, past SQLAlchemy
-    monkeypatch.setattr(readings, "_exchange", exchange)  # the shortest, past psycopg too
+    monkeypatch.setattr(readings, "exchange", exchange)  # the shortest, past psycopg too
     event.listen(engine, "before_cursor_execute", take_out, retval=True)
     yield rewritten
     event.remove(engine, "before_cursor_execute", take_out)
