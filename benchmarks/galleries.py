@@ -18,12 +18,12 @@ from benchmarks.search.crowds import make_crowd, make_probes
 from benchmarks.search.peers.ours import bytes_of_tables, make_tenant
 from benchmarks.search.server import open_migrated
 from service.database.connection import Database
-from service.database.tenancy import driver_of, tenant_session
+from service.database.session import driver_of, tenant_session
 from service.embedding import EmbeddingSpace, external_space
+from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
-from service.gallery.loading import ReferenceRow, add_references, finish_load
 from service.gallery.search import search
-from service.gallery.search.paths import Path as Way
+from service.gallery.search.plans import SearchPath
 from service.gallery.search.statements import Form, statement
 
 FACES = 100
@@ -101,8 +101,16 @@ async def _planning(database: Database, tenant: int) -> float:
     async with tenant_session(database.engine, tenant) as session:
         gallery: Gallery = await find_gallery(session, "gallery 0")
         driver = await driver_of(session)
-        query = f"EXPLAIN (SUMMARY, FORMAT JSON) {statement(Form(Way.PEOPLE, is_bounded=True))}"
-        values = {"tenant": tenant, "gallery": gallery.id, "limit": 5, "depth": 60, "farthest": 460.0, "metadata": None}
+        searching = statement(Form(SearchPath.PEOPLE, is_bounded=True))
+        query = f"EXPLAIN (SUMMARY, FORMAT JSON) {searching}"
+        values = {
+            "tenant": tenant,
+            "gallery": gallery.id,
+            "limit": 5,
+            "rerank_limit": 60,
+            "max_distance": 460.0,
+            "metadata": None,
+        }
         values |= {"vectors": json.dumps([1.0] * 512), "codes": "01" * 512, "face_codes": None, "mean_of": 1}
         found = []
         for _ in range(21):

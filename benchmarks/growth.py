@@ -21,19 +21,18 @@ from benchmarks.search.crowds import COSINES, Crowd, Probes, make_crowd, make_pr
 from benchmarks.search.server import settings_in
 from service.database.connection import connect, open_database
 from service.gallery.codes import TEMPLATE_BITS, Codes, template_codes
-from service.gallery.search.depth import Codes as Kind
-from service.gallery.search.depth import farthest, strangers_within
+from service.gallery.search.distances import CodeGeometry, max_distance, strangers_within
 from service.gallery.templates import CLOSE
 
-KIND = Kind(512, TEMPLATE_BITS, CLOSE)
-BOUND = farthest(KIND, 0.4)
+KIND = CodeGeometry(512, TEMPLATE_BITS, CLOSE)
+BOUND = max_distance(KIND, 0.4)
 PROBES = 100
 AT_ONCE = 50_000
 EF_SEARCH = (100, 400, 1000)
 
 SCAN = """SELECT person FROM {table} WHERE gallery = 0 AND code <~> %(code)s <= %(bound)s
-    ORDER BY code <~> %(code)s LIMIT %(depth)s"""
-GRAPH = "SELECT person FROM graph ORDER BY code <~> %(code)s LIMIT %(depth)s"
+    ORDER BY code <~> %(code)s LIMIT %(rerank_limit)s"""
+GRAPH = "SELECT person FROM graph ORDER BY code <~> %(code)s LIMIT %(rerank_limit)s"
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Asked:
 
     probes: Probes
     codes: Codes
-    depth: int
+    rerank_limit: int
 
 
 def main() -> None:
@@ -67,8 +66,8 @@ def _try_all(
 ) -> list[dict[str, Any]]:
     connection.execute("CREATE EXTENSION IF NOT EXISTS vector; SET plan_cache_mode = force_generic_plan")
     connection.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET maintenance_work_mem = '6GB'")
-    depth = int(4 * crowd.size * strangers_within(KIND, BOUND))
-    asked = Asked(probes, template_codes(probes.embeddings), depth)
+    rerank_limit = int(4 * crowd.size * strangers_within(KIND, BOUND))
+    asked = Asked(probes, template_codes(probes.embeddings), rerank_limit)
     _fill(connection, crowd)
     rows = [_ask(connection, "shared table, one process", SCAN.format(table="template"), asked)]
     connection.execute(
@@ -121,7 +120,9 @@ def _graph(connection: psycopg.Connection[Any], asked: Asked) -> list[dict[str, 
     for ef in EF_SEARCH:
         connection.execute(f"SET hnsw.ef_search = {ef}")
         rows.append(
-            _ask(connection, f"HNSW over codes, ef {ef}, built in {built:.0f} s", GRAPH, replace(asked, depth=ef))
+            _ask(
+                connection, f"HNSW over codes, ef {ef}, built in {built:.0f} s", GRAPH, replace(asked, rerank_limit=ef)
+            )
         )
     return rows
 
@@ -131,7 +132,7 @@ def _ask(connection: psycopg.Connection[Any], name: str, query: str, asked: Aske
     found, seconds, given = np.zeros(len(codes), bool), np.empty(len(codes)), []
     text = query.replace("%(code)s", f"CAST(%(code)s AS {'bit(1024)' if 'graph' in query else 'varbit'})")
     for place, code in enumerate(codes):
-        values = {"code": "".join(f"{byte:08b}" for byte in code), "bound": BOUND, "depth": asked.depth}
+        values = {"code": "".join(f"{byte:08b}" for byte in code), "bound": BOUND, "rerank_limit": asked.rerank_limit}
         began = time.perf_counter()
         people = [row[0] for row in connection.execute(text, values, prepare=True)]
         seconds[place] = time.perf_counter() - began

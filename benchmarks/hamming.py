@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from benchmarks.machine import keep, table
 from service.gallery.codes import FACE_BITS, TEMPLATE_BITS, Codes, face_codes, template_codes
-from service.gallery.search.depth import FAINT_COSINE, farthest, strangers_within
-from service.gallery.search.depth import Codes as Kind
+from service.gallery.search.distances import FAINT_COSINE, CodeGeometry, max_distance, strangers_within
 from service.gallery.templates import CLOSE
 
 DIMENSIONS = (256, 512)
@@ -30,8 +29,8 @@ def main() -> None:
     rows = []
     for dimension in DIMENSIONS:
         for kind, codes in (
-            (Kind(dimension, FACE_BITS), face_codes),
-            (Kind(dimension, TEMPLATE_BITS, CLOSE), template_codes),
+            (CodeGeometry(dimension, FACE_BITS), face_codes),
+            (CodeGeometry(dimension, TEMPLATE_BITS, CLOSE), template_codes),
         ):
             rows.append(measure(kind, codes))
             print(table(list(rows[-1]), [list(rows[-1].values())]), "\n", flush=True)
@@ -39,9 +38,9 @@ def main() -> None:
     print(f"kept in {keep('hamming', {'pairs': PAIRS, 'threshold': THRESHOLD, 'rows': rows})}")
 
 
-def measure(kind: Kind, codes: Callable[[Matrix], Codes]) -> dict[str, Any]:
+def measure(kind: CodeGeometry, codes: Callable[[Matrix], Codes]) -> dict[str, Any]:
     """Distances of a million pairs of each sort, and who lies beyond the derived distance."""
-    bound = farthest(kind, THRESHOLD)
+    bound = max_distance(kind, THRESHOLD)
     found: dict[str, list[npt.NDArray[np.int64]]] = {"threshold": [], "faint": [], "strangers": []}
     for references, random in _chunks(kind.dimension):
         coded = codes(references if kind.closeness == 1.0 else at_cosine(references, kind.closeness, random))

@@ -30,8 +30,8 @@ import numpy.typing as npt
 from service.access.operator import operator_transaction
 from service.access.tenants import UNLIMITED, create_tenant
 from service.database.connection import open_database
-from service.database.migration import migrate, schema_state
-from service.database.tenancy import tenant_session
+from service.database.schema.migrate import migrate, schema_state
+from service.database.session import tenant_session
 from service.embedding import external_space
 from service.encoder.fake_pictures import draw_people
 from service.gallery.votes import count_votes

@@ -14,12 +14,12 @@ from benchmarks.search.crowds import make_crowd, make_probes
 from benchmarks.search.peers.ours import make_tenant
 from benchmarks.search.server import open_migrated
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.embedding import external_space
+from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
-from service.gallery.loading import ReferenceRow, add_references, finish_load
 from service.gallery.search import search_by
-from service.gallery.search.paths import Plan, choose, plans, price, shape_of
+from service.gallery.search.plans import Plan, choose, plans, price, shape_of
 
 SHAPES = [(100, 5), (300, 5), (1_000, 1), (1_000, 5), (3_000, 5), (10_000, 1), (10_000, 5), (10_000, 200), (50_000, 5)]
 """Faces, and references a person."""
@@ -56,8 +56,8 @@ def _row(gallery: Gallery, references: int, plan: Plan, milliseconds: float, cho
         "faces": gallery.faces,
         "references a person": references,
         "way": plan.path.value,
-        "bound": plan.farthest,
-        "depth": plan.depth,
+        "bound": plan.max_distance,
+        "rerank_limit": plan.rerank_limit,
         "p50 ms": milliseconds,
         "price ms": price(plan, shape_of(gallery)) / 1000,
         "chosen": "x" if plan == chosen else "",

@@ -18,13 +18,13 @@ from benchmarks.search.crowds import Matrix
 from benchmarks.search.peers.ours import make_tenant
 from benchmarks.search.server import open_migrated, settings_in
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.embedding import EmbeddingSpace
-from service.encoder.loading import open_encoders
+from service.encoder.opening import open_encoders
+from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
-from service.gallery.loading import ReferenceRow, add_references, finish_load
 from service.gallery.search import search, search_by
-from service.gallery.search.paths import Plan, choose, exact, shape_of
+from service.gallery.search.plans import Plan, choose, exact, shape_of
 from service.identity.portraits import EncodedPortraits, encode_portraits, find_portraits
 
 SHARED = Path(__file__).parents[2] / "shared"

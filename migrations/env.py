@@ -1,4 +1,4 @@
-"""Runs migrations as the administrator, on the connection given by `service.database.migration` or by Settings."""
+"""Runs migrations as the administrator, on the connection given by `service.database.schema.migrate` or by Settings."""
 
 from alembic import context
 from sqlalchemy import Connection, create_engine
@@ -6,7 +6,7 @@ from sqlalchemy import Connection, create_engine
 import service.access.tables
 import service.gallery.tables
 import service.jobs.tables  # noqa: F401 - importing a room's tables registers them
-from service.database.base import metadata
+from service.database.types import metadata
 
 
 def is_ours(name: str | None, kind: str, _: object) -> bool:

@@ -1,12 +1,13 @@
-"""The catalogue of errors: each class has a slug and a status, its docstring is the title.
+"""The error catalogue: each class has a slug and an HTTP status, and its docstring is the title.
 
-The instance carries the detail, which names the place and never holds an embedding, an image or a secret.
-`/v1` renders it as problem+json, each dialect in its own shape, the command line as an exit code.
+The instance carries the detail. The detail names the file, row or field at fault and never holds an embedding, an
+image or a secret. `/v1` renders an error as problem+json, each dialect in its own shape, the command line as an exit
+code.
 """
 
 
 class ServiceError(Exception):
-    """The service could not do what was asked."""
+    """The service could not complete the request."""
 
     slug = "internal-error"
     status = 500
@@ -18,52 +19,52 @@ class ServiceError(Exception):
 
     @property
     def title(self) -> str:
-        """The class's docstring, without its full stop."""
+        """The docstring of the class, without its full stop."""
         return title_of(type(self))
 
 
 def title_of(kind: type[ServiceError]) -> str:
-    """The title that every error of a class has."""
+    """The title of every error of that class."""
     return (kind.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
 class InvalidRequest(ServiceError):
-    """The request is not of the form this operation takes."""
+    """The request is not valid for this operation."""
 
     slug = "invalid-request"
     status = 422
 
 
 class Unauthenticated(ServiceError):
-    """A valid API key is needed."""
+    """This request needs a valid API key."""
 
     slug = "unauthenticated"
     status = 401
 
 
 class Forbidden(ServiceError):
-    """This key may not do that."""
+    """This API key does not allow the operation."""
 
     slug = "forbidden"
     status = 403
 
 
 class NotFound(ServiceError):
-    """There is no such thing here."""
+    """The requested resource does not exist."""
 
     slug = "not-found"
     status = 404
 
 
 class MethodNotAllowed(ServiceError):
-    """This method is not offered here."""
+    """This path does not support the HTTP method."""
 
     slug = "method-not-allowed"
     status = 405
 
 
 class HeadTooLarge(ServiceError):
-    """The request's headers are larger than this server takes."""
+    """The request headers are larger than this server accepts."""
 
     slug = "head-too-large"
     status = 431
@@ -77,32 +78,32 @@ class RequestTimedOut(ServiceError):
 
 
 class Conflict(ServiceError):
-    """That is already taken."""
+    """The request conflicts with the current state of the resource."""
 
     slug = "conflict"
     status = 409
 
 
 class InvalidCursor(InvalidRequest):
-    """The cursor is none that this list gave."""
+    """The cursor is invalid or belongs to another list."""
 
     slug = "invalid-cursor"
 
 
 class ExpiresInThePast(InvalidRequest):
-    """What is to expire has to expire later."""
+    """The expiry time must lie in the future."""
 
     slug = "expires-in-the-past"
 
 
 class UnstorableJson(InvalidRequest):
-    """This JSON cannot be kept."""
+    """The JSON value cannot be stored."""
 
     slug = "unstorable-json"
 
 
 class EmbeddingSpaceMismatch(Conflict):
-    """Embeddings of two embedding spaces are never compared."""
+    """Embeddings of different embedding spaces cannot be compared."""
 
     slug = "embedding-space-mismatch"
 
@@ -120,14 +121,14 @@ class InvalidDataset(InvalidRequest):
 
 
 class PayloadTooLarge(ServiceError):
-    """The upload is larger than this server takes."""
+    """The upload is larger than this server accepts."""
 
     slug = "payload-too-large"
     status = 413
 
 
 class UnsupportedMediaType(ServiceError):
-    """The body is of a kind that this operation does not take."""
+    """This operation does not accept the media type of the body."""
 
     slug = "unsupported-media-type"
     status = 415
@@ -140,14 +141,14 @@ class UnreadableImage(InvalidRequest):
 
 
 class UnsupportedImageFormat(ServiceError):
-    """Images are taken as JPEG, PNG, WebP or BMP."""
+    """The image format is not supported: use JPEG, PNG, WebP or BMP."""
 
     slug = "unsupported-image-format"
     status = 415
 
 
 class ImageTooLarge(PayloadTooLarge):
-    """The image has more pixels or bytes than this server takes."""
+    """The image has more pixels or bytes than this server accepts."""
 
     slug = "image-too-large"
 
@@ -158,79 +159,99 @@ class NoFaceFound(InvalidRequest):
     slug = "no-face-found"
 
 
-class TooManyRequests(ServiceError):
-    """More was asked for in this time than is allowed."""
+class RetryLater(ServiceError):
+    """The request may succeed later."""
 
-    slug = "too-many-requests"
-    status = 429
+    slug = "retry-later"
+    status = 503
 
     def __init__(self, detail: str = "", *, retry_after_seconds: int, **members: object) -> None:
         super().__init__(detail, retry_after_seconds=retry_after_seconds, **members)
         self.retry_after_seconds = retry_after_seconds
-        """What the answer's `Retry-After` says."""
+        """Value of the `Retry-After` header, in whole seconds."""
+
+
+class TooManyRequests(RetryLater):
+    """The rate limit is exceeded."""
+
+    slug = "too-many-requests"
+    status = 429
 
 
 class QuotaExceeded(TooManyRequests):
-    """A quota of this tenant is used up."""
+    """A quota of the tenant is exceeded."""
 
     slug = "quota-exceeded"
 
 
 class EncoderUnavailable(ServiceError):
-    """The encoder that this needs is not loaded on this server."""
+    """This server has not loaded the required encoder."""
 
     slug = "encoder-unavailable"
     status = 503
 
 
+class SeveralFaces(InvalidRequest):
+    """The image shows several faces of similar size."""
+
+    slug = "several-faces"
+
+
+class DuplicatePicture(Conflict):
+    """The same image is already a reference of this person."""
+
+    slug = "duplicate-picture"
+
+
+class NearerToAnotherPerson(Conflict):
+    """The face is more similar to another person of the gallery."""
+
+    slug = "nearer-to-another-person"
+
+
 class NotLive(InvalidRequest):
-    """The picture shows no living face."""
+    """The image does not show a living face."""
 
     slug = "not-live"
 
 
-class Overloaded(ServiceError):
-    """The server has more pictures to work on than it can answer in time."""
+class Overloaded(RetryLater):
+    """The server is overloaded with images and cannot answer in time."""
 
     slug = "overloaded"
     status = 503
 
-    def __init__(self, detail: str = "", *, retry_after_seconds: int, **members: object) -> None:
-        super().__init__(detail, retry_after_seconds=retry_after_seconds, **members)
-        self.retry_after_seconds = retry_after_seconds
-        """What the answer's `Retry-After` says."""
-
 
 class UnknownEncoder(EncoderUnavailable):
-    """There is no encoder of that name on this server."""
+    """This server has no encoder of that name."""
 
     slug = "unknown-encoder"
     status = 422
 
 
 class InvalidModel(ServiceError):
-    """The model files cannot be used."""
+    """The model files are not usable."""
 
     slug = "invalid-model"
     status = 500
 
 
 class InvalidSettings(ServiceError):
-    """A setting has a value that cannot be used."""
+    """A setting has an invalid value."""
 
     slug = "invalid-settings"
     status = 500
 
 
 class DatabaseUnavailable(ServiceError):
-    """The database does not answer."""
+    """The database is not available."""
 
     slug = "database-unavailable"
     status = 503
 
 
 class NotOffered(ServiceError):
-    """This server does not offer that."""
+    """This server does not offer the operation."""
 
     slug = "not-offered"
     status = 501

@@ -12,13 +12,13 @@ import numpy as np
 
 from service.embedding import EmbeddingSpace
 from service.encoder.contract import DetectedFace, EncodedFace, Image
-from service.encoder.images import ImageLimits, decode_image
-from service.encoder.loading import load_encoder
+from service.encoder.images.decode import ImageLimits, decode_image
+from service.encoder.opening import load_encoder
 from service.errors import InvalidRequest, NoFaceFound
 from service.identity.in_memory import References, read_references
 from service.settings import Settings
 
-Picture = Image | bytes | Path
+ImageInput = Image | bytes | Path
 """Pixels of shape (height, width, 3), RGB, uint8; or an image file, as its content or its path."""
 
 
@@ -52,18 +52,18 @@ class Recognizer:
         """The embedding space of every embedding that it gives."""
         return self._encoder.space
 
-    def detect(self, picture: Picture) -> list[DetectedFace]:
+    def detect(self, picture: ImageInput) -> list[DetectedFace]:
         """Every face, largest first."""
         return self._encoder.detect(self._pixels(picture))
 
-    def encode(self, picture: Picture) -> list[EncodedFace]:
+    def encode(self, picture: ImageInput) -> list[EncodedFace]:
         """Every face with its embedding, float32 of shape (dimension,), largest first."""
         pixels = self._pixels(picture)
         faces = self._encoder.detect(pixels)
         embeddings = self._encoder.embed(self._encoder.align(pixels, faces)) if faces else []
         return [EncodedFace(face, embedding) for face, embedding in zip(faces, embeddings, strict=True)]
 
-    def enroll(self, people: Mapping[str, Iterable[Picture]]) -> References:
+    def enroll(self, people: Mapping[str, Iterable[ImageInput]]) -> References:
         """The largest face of each person's pictures; NoFaceFound names the person and the picture's place."""
         named = []
         for name, pictures in people.items():
@@ -79,7 +79,7 @@ class Recognizer:
         return read_references(Path(path), self.space)
 
     def recognize(
-        self, picture: Picture, references: References, *, threshold: float | None = None, legacy_vote: bool = False
+        self, picture: ImageInput, references: References, *, threshold: float | None = None, legacy_vote: bool = False
     ) -> list[RecognizedFace]:
         """Whose each face is, largest first: the nearest reference's from `threshold` on (None: the space's own).
 
@@ -108,7 +108,7 @@ class Recognizer:
     ) -> None:
         self.close()
 
-    def _pixels(self, picture: Picture) -> Image:
+    def _pixels(self, picture: ImageInput) -> Image:
         if isinstance(picture, Path):
             picture = picture.read_bytes()
         if isinstance(picture, bytes):

@@ -1,4 +1,4 @@
-"""Structured logs and metrics. Embeddings, images and secrets never enter either."""
+"""Structured logs and metrics. Neither ever holds an embedding, an image or a secret."""
 
 import logging
 import os
@@ -10,19 +10,22 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""Set by `serve` before it starts several processes; the client library reads it when a metric is made."""
+"""Environment variable: `serve` sets it before it starts several processes; prometheus-client reads it."""
 
 _registry = CollectorRegistry()
-REQUESTS = Counter("face_identity_requests", "Requests answered.", ["method", "route", "status"], registry=_registry)
+REQUESTS = Counter("face_identity_requests", "Answered requests.", ["method", "route", "status"], registry=_registry)
 SEARCH_AUDITED = Counter(
-    "face_identity_search_audited_probes", "Probes that were searched exactly too.", ["path"], registry=_registry
+    "face_identity_search_audited_probes",
+    "Probes that were searched a second time with the exact plan.",
+    ["path"],
+    registry=_registry,
 )
 SEARCH_MISSED = Counter(
-    "face_identity_search_missed_matches", "Matches that only the exact search named.", ["path"], registry=_registry
+    "face_identity_search_missed_matches", "Matches that only the exact plan returned.", ["path"], registry=_registry
 )
 REQUEST_SECONDS = Histogram(
     "face_identity_request_seconds",
-    "From a request's head to the end of its answer.",
+    "Seconds from the request head to the end of the response.",
     ["method", "route"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60),
     registry=_registry,
@@ -30,7 +33,7 @@ REQUEST_SECONDS = Histogram(
 
 
 def configure_logging(level: str) -> None:
-    """Send structured log lines of `level` and above to standard error."""
+    """Write structured log lines of `level` and above to standard error."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -40,7 +43,7 @@ def configure_logging(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # whatever it is by then
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # looked up at each call: tests replace it
         cache_logger_on_first_use=False,
     )
 
@@ -52,7 +55,7 @@ def logger(room: str) -> structlog.stdlib.BoundLogger:
 
 
 def metrics_text() -> bytes:
-    """Every metric in Prometheus' text format; of all processes, where `serve` runs several."""
+    """All metrics in the Prometheus text format. If `serve` runs several processes, their values are added up."""
     registry = _registry
     if MULTIPROCESS_FOLDER in os.environ:
         registry = CollectorRegistry()

@@ -15,10 +15,10 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, SQL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database, open_pool
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.encoder.encoders import Encoders
 from service.errors import Conflict, DatabaseUnavailable, ServiceError
-from service.identity.importing import IMPORT, run_import, tidy_after_import
+from service.identity.import_job import IMPORT, run_import, tidy_after_import
 from service.identity.uploaded_datasets import delete_expired_datasets
 from service.jobs.jobs import (
     Job,
@@ -29,7 +29,7 @@ from service.jobs.jobs import (
     finish_job,
     take_back_attempt,
 )
-from service.jobs.progress import Progress
+from service.jobs.progress import JobProgress
 from service.jobs.queue import TryAgainLater, queue_app, work_off
 from service.telemetry import logger
 
@@ -45,7 +45,7 @@ RESTART_SECONDS = 2.0
 class Handler:
     """What is done for one kind of job."""
 
-    work: Callable[[AsyncSession, Job, Progress], Awaitable[dict[str, Any]]]
+    work: Callable[[AsyncSession, Job, JobProgress], Awaitable[dict[str, Any]]]
     """Does the work in the session's transaction, which it does not commit, and gives the result."""
     tidy: Callable[[AsyncEngine, dict[str, Any]], Awaitable[None]] | None = None
     """Done after the commit; if it fails, the job has succeeded all the same."""
@@ -61,20 +61,20 @@ async def run_worker(
     handlers: Mapping[str, Handler] | None = None,
 ) -> None:
     """Work off jobs until `stop` is set, through outages of the database too; `handlers` in place of the usual ones."""
-    workbench = Workbench(database, encoders, HANDLERS if handlers is None else handlers)
+    runner = JobRunner(database, encoders, HANDLERS if handlers is None else handlers)
     stop = stop or asyncio.Event()
     try:
         while not stop.is_set():
-            await _work_until(workbench, stop)
+            await _work_until(runner, stop)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), RESTART_SECONDS)
     finally:
-        await workbench.engine.dispose()
+        await runner.engine.dispose()
 
 
-async def _work_until(workbench: "Workbench", stop: asyncio.Event) -> None:
+async def _work_until(runner: "JobRunner", stop: asyncio.Event) -> None:
     """One life of the queue's worker; it ends when `stop` is set or the database goes away."""
-    work = asyncio.create_task(_work(workbench))
+    work = asyncio.create_task(_work(runner))
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -86,10 +86,10 @@ async def _work_until(workbench: "Workbench", stop: asyncio.Event) -> None:
         logger("worker").warning("the worker starts anew", error=type(outcome).__name__)
 
 
-async def _work(workbench: "Workbench") -> None:
-    app = queue_app(workbench.database.logins.service, workbench.run_job)
+async def _work(runner: "JobRunner") -> None:
+    app = queue_app(runner.database.logins.service, runner.run_job)
     async with app.open_async():
-        sweeping = asyncio.create_task(_sweep(workbench.engine))
+        sweeping = asyncio.create_task(_sweep(runner.engine))
         try:
             await work_off(app, concurrency=CONCURRENT_JOBS, shutdown_seconds=SHUTDOWN_SECONDS)
         finally:
@@ -109,7 +109,7 @@ async def _sweep(engine: AsyncEngine) -> None:
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-class Workbench:
+class JobRunner:
     """What jobs are worked off with: connections apart from those that serve requests, and the loaded encoders."""
 
     def __init__(self, database: Database, encoders: Encoders, handlers: Mapping[str, Handler]) -> None:
@@ -139,13 +139,13 @@ class Workbench:
             job = await begin_attempt(own, number)
         if job is None:
             return
-        failure = await self._attempt(session, job, Progress(self.engine, tenant_id, number))
+        failure = await self._attempt(session, job, JobProgress(self.engine, tenant_id, number))
         if failure is not None:
             await session.rollback()
             await fail_job(session, number, failure)
             await session.commit()
 
-    async def _attempt(self, session: AsyncSession, job: Job, progress: Progress) -> ServiceError | None:
+    async def _attempt(self, session: AsyncSession, job: Job, progress: JobProgress) -> ServiceError | None:
         """Do the work and commit it, or say why it cannot be done."""
         try:
             if job.attempts > MAXIMUM_ATTEMPTS:

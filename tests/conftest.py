@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from service.access.tenants import create_tenant
 from service.database.connection import Database, connect, libpq_url, open_database, parse_url
-from service.database.migration import migrate
-from service.database.tenancy import tenant_session
+from service.database.schema.migrate import migrate
+from service.database.session import tenant_session
 from service.settings import Settings
+from tests.support.encoders import dlib_encoder, insightface_encoder, real_encoder  # noqa: F401 - fixtures
 
 pytest_plugins = ["tests.support.server"]
 

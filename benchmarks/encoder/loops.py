@@ -18,10 +18,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from service.encoder.images import ImageLimits, decode_image
-from service.encoder.insightface_encoder import InsightfaceEncoder
-from service.encoder.packs import read_pack
-from service.encoder.sessions import Device
+from service.encoder.images.decode import ImageLimits, decode_image
+from service.encoder.insightface import InsightfaceEncoder
+from service.encoder.runtime.sessions import Device
+from service.models.packs import read_pack
 
 LIMITS = ImageLimits(bytes=64 * 2**20, pixels=100_000_000)
 

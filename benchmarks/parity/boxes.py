@@ -8,7 +8,7 @@ from benchmarks.parity.mxnet_side import decoding
 from benchmarks.parity.oracle_client import Arrays, Oracle
 from benchmarks.parity.pictures import open_detector
 from benchmarks.parity.subject import Subject
-from service.encoder.detections import Detections
+from service.encoder.networks.detections import Detections
 
 SMALLEST_OVERLAP = 0.99
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from service.encoder.alignment import aligned_crop
-from service.encoder.images import ImageLimits, decode_image
-from service.encoder.mxnet.manifest import read_manifest
-from service.encoder.retinaface import RetinafaceDetector
-from service.encoder.sessions import PROCESSOR, open_session
+from service.encoder.images.decode import ImageLimits, decode_image
+from service.encoder.networks.alignment import aligned_crop
+from service.encoder.networks.retinaface import RetinafaceDetector
+from service.encoder.runtime.sessions import PROCESSOR, open_session
+from service.models.mxnet.manifest import read_manifest
 from tests.support.data import ROOT
 
 BATCH = 8

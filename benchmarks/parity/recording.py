@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.parity.oracle_client import Oracle
-from tests.encoder.mxnet.cases import CASES, RECORDED, Case
+from tests.models.mxnet.cases import CASES, RECORDED, Case
 
 SAVED = {
     "ones": np.ones((2, 3), dtype=np.float32),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.encoder.mxnet.manifest import Task
+from service.models.mxnet.manifest import ModelTask
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Subject:
     """One network: MXNet's two files, and the ONNX file that was made of them."""
 
     name: str
-    task: Task
+    task: ModelTask
     weights: str
     symbol: Path
     parameters: Path

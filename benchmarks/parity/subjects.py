@@ -5,10 +5,10 @@ from pathlib import Path
 
 from benchmarks.parity.oracle_client import Oracle
 from benchmarks.parity.subject import Subject
-from service.encoder.mxnet.conversion import convert_model
-from service.encoder.mxnet.manifest import MODEL_FILE
-from tests.encoder.mxnet import families
-from tests.encoder.mxnet.making import Making
+from service.models.mxnet.conversion import convert_model
+from service.models.mxnet.manifest import MODEL_FILE
+from tests.models.mxnet import families
+from tests.models.mxnet.making import Making
 from tests.support.data import ROOT
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from service.database.connection import Database, open_database
-from service.database.migration import migrate
+from service.database.schema.migrate import migrate
 from service.settings import Settings
 
 

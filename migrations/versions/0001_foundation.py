@@ -7,7 +7,7 @@ from alembic import op
 from procrastinate.schema import SchemaManager
 from sqlalchemy.dialects import postgresql
 
-from service.database.base import OPERATOR_ROLE, OWNER_ROLE, SERVICE_ROLE, AnyHalfVector, VariableBits
+from service.database.types import OPERATOR_ROLE, OWNER_ROLE, SERVICE_ROLE, AnyHalfVector, VariableBits
 
 revision = "0001"
 down_revision = None

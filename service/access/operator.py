@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.database.base import OPERATOR_ROLE
+from service.database.types import OPERATOR_ROLE
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.access.keys import digest_of, hint_of, new_operator_key
+from service.access.key_format import digest_of, hint_of, new_operator_key
 from service.access.names import check_name
 from service.access.operator import act_as_operator
 from service.access.tables import operator_key

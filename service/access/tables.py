@@ -14,7 +14,7 @@ from sqlalchemy import (
     func,
 )
 
-from service.database.base import identifier, metadata, tenant_key
+from service.database.types import identifier, metadata, tenant_key
 
 
 def _rates() -> tuple[Column[int], ...]:

@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.access.admission import Caller
-from service.access.keys import digest_of, hint_of, new_key
+from service.access.authentication import Caller
+from service.access.key_format import digest_of, hint_of, new_key
 from service.access.names import check_name
 from service.access.quotas import RateLimits, narrower
 from service.access.scopes import SCOPES, check_scopes
 from service.access.tables import api_key
 from service.database.identifiers import from_text, new_identifier, to_text
-from service.database.tenancy import tenant_of
+from service.database.session import tenant_of
 from service.errors import Conflict, ExpiresInThePast, Forbidden, InvalidRequest, NotFound
 
 GRACE = timedelta(days=1)

@@ -13,7 +13,7 @@ from service.access.operator import act_as_operator
 from service.access.quotas import Quotas
 from service.access.tables import tenant
 from service.access.tenant_keys import create_key
-from service.database.tenancy import tenant_of, tenant_session
+from service.database.session import tenant_of, tenant_session
 from service.errors import Conflict, NotFound
 
 UNLIMITED = Quotas()

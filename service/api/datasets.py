@@ -11,13 +11,13 @@ from service.errors import PayloadTooLarge
 from service.gallery.galleries import find_gallery
 from service.http.bodies import chunks, is_multipart
 from service.http.callers import GalleryName
-from service.http.documentation import leads_to, problems
 from service.http.multipart import file_chunks
+from service.http.openapi import leads_to, problems
 from service.http.routes import keyed_router, needs
-from service.http.service import RunningService
 from service.http.sessions import RequestSession, StreamSession
+from service.http.state import CurrentServerState
 from service.identity.datasets.writing import export_dataset
-from service.identity.importing import start_import
+from service.identity.import_job import start_import
 
 router = keyed_router("/v1/galleries/{gallery}", "datasets")
 
@@ -73,7 +73,7 @@ class StartedJob(BaseModel):
 )
 @needs("enroll")
 async def import_dataset(
-    request: Request, response: Response, gallery: GalleryName, session: RequestSession, service: RunningService
+    request: Request, response: Response, gallery: GalleryName, session: RequestSession, service: CurrentServerState
 ) -> StartedJob:
     """Import references: the file is kept, and read by a job. All of it is imported or, with an error, nothing."""
     limit_bytes = service.settings.maximum_import_bytes

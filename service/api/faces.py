@@ -27,12 +27,12 @@ from service.gallery.galleries import find_gallery
 from service.gallery.people import find_person
 from service.http.bodies import read_json
 from service.http.callers import GalleryName
-from service.http.documentation import body_of, leads_to, problems
+from service.http.openapi import body_of, leads_to, problems
 from service.http.probes import NewReference
 from service.http.routes import keyed_router, needs
-from service.http.service import RunningService
 from service.http.sessions import RequestSession
-from service.http.uploads import pictures_of, takes_pictures
+from service.http.state import CurrentServerState
+from service.http.uploads import receive_images, takes_pictures
 from service.identity.enroll import DUPLICATE_PICTURE, Enrollment, Rejection, enroll_embedding, enroll_pictures
 from service.identity.review import NEARER_TO_ANOTHER, Review
 
@@ -136,7 +136,7 @@ async def add(
     gallery: GalleryName,
     person: str,
     session: RequestSession,
-    service: RunningService,
+    service: CurrentServerState,
     several: Annotated[
         Literal["reject", "largest"], Query(description="What to do with a picture of several faces of like size.")
     ] = "reject",
@@ -146,7 +146,7 @@ async def add(
     Where no picture can be used, nothing is added and the answer is the first picture's problem.
     """
     if takes_pictures(request):
-        pictures = await pictures_of(request, MAXIMUM_PICTURES)
+        pictures = await receive_images(request, MAXIMUM_PICTURES)
         review = Review.of(service.settings)
         enrollment = await enroll_pictures(
             session, service.encoders, gallery, person, pictures, several=several, review=review

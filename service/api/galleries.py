@@ -19,10 +19,10 @@ from service.gallery.galleries import (
     update_gallery,
 )
 from service.http.callers import CurrentCaller, GalleryName, check_scope
-from service.http.documentation import leads_to, problems
+from service.http.openapi import leads_to, problems
 from service.http.routes import keyed_router, needs
-from service.http.service import RunningService
 from service.http.sessions import RequestSession
+from service.http.state import CurrentServerState
 from service.identity.spaces import resolve_space
 
 router = keyed_router("/v1/galleries", "galleries")
@@ -119,7 +119,7 @@ class CountedGallery(GalleryShape):
 )
 @needs("enroll")
 async def create(
-    new: NewGallery, session: RequestSession, service: RunningService, caller: CurrentCaller
+    new: NewGallery, session: RequestSession, service: CurrentServerState, caller: CurrentCaller
 ) -> GalleryShape:
     """Make a gallery."""
     if caller.galleries is not None and new.name not in caller.galleries:

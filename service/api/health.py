@@ -5,10 +5,10 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
 
-from service.database.migration import SchemaState
+from service.database.schema.migrate import SchemaState
 from service.errors import DatabaseUnavailable
-from service.http.documentation import problems
-from service.http.service import RunningService
+from service.http.openapi import problems
+from service.http.state import CurrentServerState
 from service.telemetry import METRICS_CONTENT_TYPE, metrics_text
 
 router = APIRouter(tags=["health"])
@@ -73,7 +73,7 @@ async def alive() -> Alive:
 
 
 @router.get("/readyz", responses=problems(DatabaseUnavailable))
-async def ready(service: RunningService) -> Ready:
+async def ready(service: CurrentServerState) -> Ready:
     """The database answers and has the newest schema; which encoders are loaded."""
     state = await service.readiness.state()
     if not state.is_current:

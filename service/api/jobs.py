@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.access.admission import Caller
+from service.access.authentication import Caller
 from service.api.shapes import Cursor, Limit, List
 from service.errors import NotFound
 from service.http.callers import CurrentCaller

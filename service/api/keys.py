@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.access.admission import Caller
+from service.access.authentication import Caller
 from service.access.quotas import LARGEST_RATE, RateLimits
 from service.access.scopes import SCOPES
 from service.access.tenant_keys import (
@@ -23,7 +23,7 @@ from service.access.tenant_keys import (
 from service.api.shapes import WHOLE, GalleryNaming, List, RequestModel, ShortName
 from service.errors import Conflict, NotFound
 from service.http.callers import CurrentCaller
-from service.http.documentation import leads_to, problems
+from service.http.openapi import leads_to, problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 

@@ -16,7 +16,7 @@ from service.access.operator_keys import (
 from service.api.keys import Rotation
 from service.api.shapes import List, RequestModel, ShortName
 from service.errors import Conflict
-from service.http.documentation import leads_to, problems
+from service.http.openapi import leads_to, problems
 from service.http.operators import OperatorTransaction, operator_router
 
 router = operator_router("/v1/operator/keys", "operator-keys")

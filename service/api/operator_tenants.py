@@ -19,12 +19,12 @@ from service.access.tenants import (
 )
 from service.access.usage import Usage, read_usage
 from service.api.shapes import WHOLE, Cursor, Limit, List, RequestModel, TenantNaming, page_of
-from service.database.tenancy import tenant_session
+from service.database.pagination import Cursor as Cursors
+from service.database.session import tenant_session
 from service.errors import Conflict
-from service.gallery.pages import Cursor as Cursors
-from service.http.documentation import leads_to, problems
+from service.http.openapi import leads_to, problems
 from service.http.operators import OperatorTransaction, operator_router
-from service.http.service import RunningService
+from service.http.state import CurrentServerState
 
 router = operator_router("/v1/operator/tenants", "tenants")
 
@@ -134,7 +134,7 @@ class UsageShape(BaseModel):
         tenant="response.body#/name",
     ),
 )
-async def create(new: NewTenant, connection: OperatorTransaction, service: RunningService) -> MadeTenant:
+async def create(new: NewTenant, connection: OperatorTransaction, service: CurrentServerState) -> MadeTenant:
     """Make a tenant and its first key, which may do everything a tenant may."""
     quotas = new.quotas.applied_to(quotas_of_new_tenants(service.settings))
     tenant_id = await create_tenant(connection, new.name, quotas)
@@ -158,7 +158,7 @@ async def show(tenant: TenantName, connection: OperatorTransaction) -> TenantSha
 
 
 @router.get("/{tenant}/usage")
-async def usage(tenant: TenantName, connection: OperatorTransaction, service: RunningService) -> UsageShape:
+async def usage(tenant: TenantName, connection: OperatorTransaction, service: CurrentServerState) -> UsageShape:
     """How much a tenant keeps: numbers, and nothing of what it is."""
     found = await read_tenant(connection, tenant)
     async with tenant_session(service.database.engine, found.tenant_id) as session:

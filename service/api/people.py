@@ -12,7 +12,7 @@ from service.gallery.changes import UNSET
 from service.gallery.galleries import find_gallery
 from service.gallery.people import Person, create_person, delete_person, find_person, list_people, update_person
 from service.http.callers import GalleryName
-from service.http.documentation import leads_to, problems
+from service.http.openapi import leads_to, problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 

@@ -17,10 +17,10 @@ from service.errors import (
     UnsupportedImageFormat,
     UnsupportedMediaType,
 )
-from service.http.documentation import body_of, problems
+from service.http.openapi import body_of, problems
 from service.http.routes import keyed_router, needs
-from service.http.service import RunningService, Service
-from service.http.uploads import picture_of
+from service.http.state import CurrentServerState, ServerState
+from service.http.uploads import receive_image
 from service.identity.spaces import resolve_space
 
 router = keyed_router("/v1", "pictures")
@@ -105,10 +105,10 @@ class Encoding(BaseModel):
 
 @router.post("/detect", responses=_PROBLEMS, openapi_extra=body_of(pictures="One picture."))
 @needs("recognize", runs_model=True)
-async def detect(request: Request, service: RunningService, encoder: EncoderName = None) -> Detection:
+async def detect(request: Request, service: CurrentServerState, encoder: EncoderName = None) -> Detection:
     """Find the faces in a picture."""
     space = _encoder_space(service, encoder)
-    image = await service.encoders.decode(await picture_of(request))
+    image = await service.encoders.decode(await receive_image(request))
     faces = await service.encoders.detect(space, image)
     return Detection(
         faces=[FoundFace.of(face) for face in faces], width=int(image.shape[1]), height=int(image.shape[0])
@@ -117,15 +117,15 @@ async def detect(request: Request, service: RunningService, encoder: EncoderName
 
 @router.post("/encode", responses=_PROBLEMS, openapi_extra=body_of(pictures="One picture."))
 @needs("recognize", runs_model=True)
-async def encode(request: Request, service: RunningService, encoder: EncoderName = None) -> Encoding:
+async def encode(request: Request, service: CurrentServerState, encoder: EncoderName = None) -> Encoding:
     """Give the embedding of every face in a picture, with the embedding space they belong to."""
     space = _encoder_space(service, encoder)
-    encoded = await service.encoders.encode(space, await picture_of(request))
+    encoded = await service.encoders.encode(space, await receive_image(request))
     faces = [EncodedShape(**found(one.face), embedding=one.embedding.tolist()) for one in encoded]
     return Encoding(faces=faces, embedding_space=SpaceShape.of(space))
 
 
-def _encoder_space(service: Service, name: str | None) -> EmbeddingSpace:
+def _encoder_space(service: ServerState, name: str | None) -> EmbeddingSpace:
     space = resolve_space(service.encoders, name)
     if space.is_external:
         raise InvalidRequest("encoder: embeddings of external:... are made elsewhere; name an encoder of this server")

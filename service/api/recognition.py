@@ -21,13 +21,13 @@ from service.errors import (
 from service.gallery.search import Candidate
 from service.http.bodies import MAXIMUM_JSON_BYTES, Vector
 from service.http.callers import GalleryName
-from service.http.documentation import body_of, problems
+from service.http.openapi import body_of, problems
 from service.http.probes import read_probes
 from service.http.routes import keyed_router, needs
-from service.http.service import RunningService
 from service.http.sessions import RequestSession
-from service.http.uploads import picture_of, pictures_of, takes_pictures
-from service.identity.recognize import Recognition, RecognizedFace, recognize_embeddings, recognize_picture
+from service.http.state import CurrentServerState
+from service.http.uploads import receive_image, receive_images, takes_pictures
+from service.identity.recognize import Identification, IdentifiedFace, recognize_embeddings, recognize_picture
 from service.identity.review import Review
 from service.identity.verify import Verification, compare_pictures, verify_embedding, verify_picture
 
@@ -115,7 +115,7 @@ class RecognizedShape(BaseModel):
     )
 
     @classmethod
-    def of(cls, recognized: RecognizedFace) -> "RecognizedShape":
+    def of(cls, recognized: IdentifiedFace) -> "RecognizedShape":
         """The face as it is answered."""
         decision, face = recognized.decision, recognized.face
         found = FoundFace.of(face) if face is not None else None
@@ -139,7 +139,7 @@ class RecognitionShape(BaseModel):
     threshold: float
 
     @classmethod
-    def of(cls, recognition: Recognition) -> "RecognitionShape":
+    def of(cls, recognition: Identification) -> "RecognitionShape":
         """The recognition as it is answered."""
         return cls(faces=[RecognizedShape.of(face) for face in recognition.faces], threshold=recognition.threshold)
 
@@ -182,13 +182,13 @@ async def recognize(
     request: Request,
     gallery: GalleryName,
     session: RequestSession,
-    service: RunningService,
+    service: CurrentServerState,
     candidates: Candidates = 5,
     threshold: Threshold = None,
 ) -> RecognitionShape:
     """Identification (1:N): who is on the picture, or whose embeddings these are."""
     if takes_pictures(request):
-        picture = await picture_of(request)
+        picture = await receive_image(request)
         recognition = await recognize_picture(
             session,
             service.encoders,
@@ -216,12 +216,12 @@ async def verify(
     gallery: GalleryName,
     person: str,
     session: RequestSession,
-    service: RunningService,
+    service: CurrentServerState,
     threshold: Threshold = None,
 ) -> VerificationShape:
     """Verification (1:1): is this that person."""
     if takes_pictures(request):
-        picture = await picture_of(request)
+        picture = await receive_image(request)
         review = Review.of(service.settings)
         found = await verify_picture(
             session, service.encoders, gallery, person, picture, threshold=threshold, review=review
@@ -239,10 +239,10 @@ async def verify(
 )
 @needs("verify", runs_model=True)
 async def compare(
-    request: Request, service: RunningService, encoder: EncoderName = None, threshold: Threshold = None
+    request: Request, service: CurrentServerState, encoder: EncoderName = None, threshold: Threshold = None
 ) -> VerificationShape:
     """Compare two pictures, without a gallery; nothing is stored."""
-    first, second = await pictures_of(request, most=2, least=2)
+    first, second = await receive_images(request, most=2, least=2)
     review = Review.of(service.settings)
     return VerificationShape.of(
         await compare_pictures(

@@ -9,9 +9,9 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from service.access.names import MAXIMUM_NAME_LENGTH as MAXIMUM_PRINTABLE_LENGTH
+from service.database.pagination import Page
 from service.encoder.contract import Box, DetectedFace
 from service.gallery.content import MAXIMUM_GALLERY_NAME_LENGTH, MAXIMUM_NAME_LENGTH
-from service.gallery.pages import Page
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")

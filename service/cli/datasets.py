@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.cli.context import DEFAULT_GALLERY, DEFAULT_TENANT, Gallery, Tenant, asynchronous, open_context
 from service.cli.encoders import SpaceName
 from service.cli.filling import gallery_to_fill
 from service.cli.output import Json, progress, remark, write_json, write_line
-from service.cli.workplace import DEFAULT_GALLERY, DEFAULT_TENANT, Gallery, Tenant, asynchronous, open_workplace
 from service.errors import InvalidRequest, NotFound
+from service.gallery.bulk_writing import finish_load
 from service.gallery.galleries import find_gallery
-from service.gallery.loading import finish_load
-from service.identity.datasets.loading import import_dataset
+from service.identity.datasets.importing import load_dataset
 from service.identity.datasets.writing import export_dataset
 
 
@@ -34,18 +34,18 @@ async def import_file(
     """
     if not path.is_file():
         raise NotFound(f"there is no file {path}")
-    async with open_workplace(tenant) as workplace:
-        found = await gallery_to_fill(workplace, gallery, encoder)
+    async with open_context(tenant) as context:
+        found = await gallery_to_fill(context, gallery, encoder)
         with progress() as bar:
             task = bar.add_task("importing", total=None)
 
             async def advance(done: int, total: int | None) -> None:
                 bar.update(task, completed=done, total=total)
 
-            async with workplace.session() as session:
-                result = await import_dataset(session, found, lambda: path.open("rb"), advance)
+            async with context.session() as session:
+                result = await load_dataset(session, found, lambda: path.open("rb"), advance)
                 await session.commit()
-        await finish_load(workplace.database.engine)
+        await finish_load(context.database.engine)
     if as_json:
         write_json({"gallery": gallery, "people": result.people, "faces": result.faces, "shape": result.shape})
         return
@@ -71,7 +71,7 @@ async def export(
     """
     if as_json and output is None:
         raise InvalidRequest("--json needs --output: standard output is the dataset itself")
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         chunks = export_dataset(session, await find_gallery(session, gallery), format)
         size = await (_to_standard_output(chunks) if output is None else _to_file(chunks, output))
     if output is not None and as_json:

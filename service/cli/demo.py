@@ -12,19 +12,19 @@ from typing import Annotated
 
 import typer
 
+from service.cli.context import CommandContext, asynchronous, make_tenant, open_migrated, read_settings
 from service.cli.demo_pictures import ALTERATIONS, GROUP, DemoPictures, file_name, jpeg, seated_at, shipped_pictures
 from service.cli.demo_report import DemoReport, Probe, tell
 from service.cli.encoders import EncoderName, encoders_named
 from service.cli.exits import ExitCode
 from service.cli.output import Json, progress
 from service.cli.recognize import annotated_picture
-from service.cli.workplace import Workplace, asynchronous, make_tenant, open_migrated, read_settings
 from service.encoder.encoders import Encoders
 from service.errors import InvalidRequest, NotFound
 from service.gallery.galleries import create_gallery, delete_gallery, find_gallery
 from service.gallery.people import create_person
-from service.identity.enroll import Picture, enroll_pictures
-from service.identity.recognize import Recognition, RecognizedFace, recognize_picture
+from service.identity.enroll import EnrollmentImage, enroll_pictures
+from service.identity.recognize import Identification, IdentifiedFace, recognize_picture
 
 NAME = "demo"
 """Of the tenant and of its gallery."""
@@ -43,8 +43,8 @@ async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = N
     settings, pictures = read_settings(), shipped_pictures()
     with encoders_named(settings, encoder) as encoders, progress() as bar:
         async with open_migrated(settings) as database:
-            workplace = Workplace(settings, database, await make_tenant(settings, database, NAME))
-            stage = _Stage(workplace, encoders, pictures, output)
+            context = CommandContext(settings, database, await make_tenant(settings, database, NAME))
+            stage = _Stage(context, encoders, pictures, output)
             task = bar.add_task("recognizing", total=len(pictures.seated) + len(pictures.portraits) * len(ALTERATIONS))
             await stage.enroll()
             probes = []
@@ -61,14 +61,14 @@ async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = N
 class _Stage:
     """What every step of the demo works with."""
 
-    workplace: Workplace
+    context: CommandContext
     encoders: Encoders
     pictures: DemoPictures
     output: Path
 
     async def enroll(self) -> None:
         """A new gallery in the place of an earlier run's, with one portrait of each person who is no stranger."""
-        async with self.workplace.session() as session:
+        async with self.context.session() as session:
             with contextlib.suppress(NotFound):
                 await delete_gallery(session, await find_gallery(session, NAME))
             await create_gallery(session, NAME, self.encoders.default)
@@ -77,9 +77,9 @@ class _Stage:
             await self._enroll_one(name)
 
     async def _enroll_one(self, name: str) -> None:
-        portrait = Picture(f"{file_name(name)}.jpg", jpeg(self.pictures.portraits[name]))
+        portrait = EnrollmentImage(f"{file_name(name)}.jpg", jpeg(self.pictures.portraits[name]))
         _write(self.output / "portraits" / portrait.name, portrait.data)
-        async with self.workplace.session() as session:
+        async with self.context.session() as session:
             person = await create_person(session, await find_gallery(session, NAME), name)
             await session.commit()
             enrollment = await enroll_pictures(session, self.encoders, NAME, person.id, [portrait])
@@ -104,11 +104,11 @@ class _Stage:
                 faces = (await self._recognize(probe)).faces
                 yield self._probe(name, alteration, faces[0] if faces else None)
 
-    async def _recognize(self, picture: bytes) -> Recognition:
-        async with self.workplace.session() as session:
+    async def _recognize(self, picture: bytes) -> Identification:
+        async with self.context.session() as session:
             return await recognize_picture(session, self.encoders, NAME, picture, limit=1)
 
-    def _probe(self, name: str, picture: str, face: RecognizedFace | None) -> Probe:
+    def _probe(self, name: str, picture: str, face: IdentifiedFace | None) -> Probe:
         candidates = face.decision.candidates if face is not None else ()
         match = face.decision.match if face is not None else None
         return Probe(

@@ -8,7 +8,7 @@ import typer
 
 from service.embedding import EmbeddingSpace, external_space
 from service.encoder.encoders import Encoders
-from service.encoder.loading import KINDS, open_encoders
+from service.encoder.opening import KINDS, open_encoders
 from service.settings import Settings
 
 _ENCODERS = " | ".join(KINDS)

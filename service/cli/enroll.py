@@ -7,25 +7,25 @@ from typing import Annotated, Literal
 import typer
 from rich.progress import Progress
 
+from service.cli.context import (
+    DEFAULT_GALLERY,
+    DEFAULT_TENANT,
+    CommandContext,
+    Gallery,
+    Tenant,
+    asynchronous,
+    open_context,
+)
 from service.cli.encoders import SpaceName, encoders_for
 from service.cli.exits import ExitCode
 from service.cli.files import PictureFile, people_in, read_file
 from service.cli.filling import gallery_to_fill
 from service.cli.output import Json, progress, remark, write_json, write_table
-from service.cli.workplace import (
-    DEFAULT_GALLERY,
-    DEFAULT_TENANT,
-    Gallery,
-    Tenant,
-    Workplace,
-    asynchronous,
-    open_workplace,
-)
 from service.encoder.encoders import Encoders
 from service.errors import InvalidRequest
 from service.gallery import galleries
 from service.gallery.people import Person, create_person, delete_person, find_person_named
-from service.identity.enroll import DUPLICATE_PICTURE, Enrollment, Picture, Rejection, enroll_pictures
+from service.identity.enroll import DUPLICATE_PICTURE, Enrollment, EnrollmentImage, Rejection, enroll_pictures
 from service.identity.review import Review
 
 PICTURES_AT_ONCE = 16
@@ -51,7 +51,7 @@ class Outcome:
 class Enrolling:
     """What the steps of one run share."""
 
-    workplace: Workplace
+    context: CommandContext
     encoders: Encoders
     gallery: galleries.Gallery
     several: Literal["reject", "largest"]
@@ -83,10 +83,10 @@ async def enroll(
     if not findings.people:
         raise InvalidRequest(f"there is no picture in {', '.join(paths)}")
     rejected = [Rejection(stray.shown, "no-person", "it lies beside folders of people") for stray in findings.strays]
-    async with open_workplace(tenant) as workplace:
-        found = await gallery_to_fill(workplace, gallery, encoder)
-        with encoders_for(workplace.settings, found.space) as encoders, progress() as bar:
-            enrolling = Enrolling(workplace, encoders, found, "largest" if largest else "reject", bar)
+    async with open_context(tenant) as context:
+        found = await gallery_to_fill(context, gallery, encoder)
+        with encoders_for(context.settings, found.space) as encoders, progress() as bar:
+            enrolling = Enrolling(context, encoders, found, "largest" if largest else "reject", bar)
             outcomes = await enroll_people(enrolling, findings.people)
     _tell(gallery, outcomes, rejected, as_json)
 
@@ -106,11 +106,11 @@ async def enroll_people(enrolling: Enrolling, people: dict[str, list[PictureFile
 
 
 async def _enroll_batch(enrolling: Enrolling, outcome: Outcome, batch: Sequence[PictureFile]) -> None:
-    pictures = [Picture(picture.shown, read_file(picture.path)) for picture in batch]
+    pictures = [EnrollmentImage(picture.shown, read_file(picture.path)) for picture in batch]
     person, is_new = await _person_to_fill(enrolling, outcome.name)
     enrollment = Enrollment([], [])
     try:
-        async with enrolling.workplace.session() as session:
+        async with enrolling.context.session() as session:
             enrollment = await enroll_pictures(
                 session,
                 enrolling.encoders,
@@ -118,7 +118,7 @@ async def _enroll_batch(enrolling: Enrolling, outcome: Outcome, batch: Sequence[
                 person.id,
                 pictures,
                 several=enrolling.several,
-                review=Review.of(enrolling.workplace.settings),
+                review=Review.of(enrolling.context.settings),
                 bulk=True,
             )
             await session.commit()
@@ -132,7 +132,7 @@ async def _enroll_batch(enrolling: Enrolling, outcome: Outcome, batch: Sequence[
 
 async def _person_to_fill(enrolling: Enrolling, name: str) -> tuple[Person, bool]:
     """The person of that name, and whether it was made just now."""
-    async with enrolling.workplace.session() as session:
+    async with enrolling.context.session() as session:
         person = await find_person_named(session, enrolling.gallery, name)
         if person is not None:
             return person, False
@@ -142,7 +142,7 @@ async def _person_to_fill(enrolling: Enrolling, name: str) -> tuple[Person, bool
 
 
 async def _remove(enrolling: Enrolling, person: Person) -> None:
-    async with enrolling.workplace.session() as session:
+    async with enrolling.context.session() as session:
         await delete_person(session, enrolling.gallery, person.id)
         await session.commit()
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from service.cli.context import asynchronous, open_migrated, read_settings
 from service.cli.encoders import EncoderName, encoders_named
 from service.cli.output import Json, progress, remark, write_json, write_line, write_table
 from service.cli.recognize import Threshold
-from service.cli.workplace import asynchronous, open_migrated, read_settings
 from service.errors import NotFound
 from service.identity import evaluate as identity
 from service.identity.evaluate import EvaluationReport, Mistake

@@ -7,10 +7,10 @@ import typer
 from service.api.galleries import CountedGallery, GalleryShape
 from service.api.shapes import page_of
 from service.cli.confirm import Yes, confirm
+from service.cli.context import DEFAULT_TENANT, Tenant, asynchronous, open_context
 from service.cli.encoders import SpaceName, choose_space
 from service.cli.output import Json, remark, write_json, write_line, write_table
 from service.cli.pages import Cursor, Limit, tell_of_more
-from service.cli.workplace import DEFAULT_TENANT, Tenant, asynchronous, open_workplace
 from service.errors import InvalidRequest
 from service.gallery.changes import UNSET
 from service.gallery.galleries import (
@@ -45,8 +45,8 @@ async def create(
     as_json: Json = False,
 ) -> None:
     """Create a gallery."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
-        space = choose_space(workplace.settings, embedding_space)
+    async with open_context(tenant) as context, context.session() as session:
+        space = choose_space(context.settings, embedding_space)
         gallery = await create_gallery(session, name, space, threshold, verification_only=verification_only)
         await session.commit()
     if as_json:
@@ -61,7 +61,7 @@ async def list_all(
     *, limit: Limit = 100, cursor: Cursor = None, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False
 ) -> None:
     """List the galleries."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         page = await list_galleries(session, limit, cursor)
     if as_json:
         write_json(page_of(page, GalleryShape.of))
@@ -75,7 +75,7 @@ async def list_all(
 @asynchronous
 async def show(name: Name, *, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
     """Show a gallery and how much it holds."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         gallery = await find_gallery(session, name)
         counts = await gallery_counts(session, gallery)
     if as_json:
@@ -106,7 +106,7 @@ async def update(
     if threshold is not None and default_threshold:
         raise InvalidRequest("--threshold and --default-threshold exclude each other")
     new = UNSET if threshold is None and not default_threshold else threshold
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         found = await find_gallery(session, name)
         gallery = await update_gallery(session, found, name=rename, threshold=new, verification_only=verification_only)
         await session.commit()
@@ -120,7 +120,7 @@ async def update(
 @asynchronous
 async def delete(name: Name, *, yes: Yes = False, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
     """Erase a gallery with all its people and faces."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         counts = await gallery_counts(session, await find_gallery(session, name))
         await session.rollback()
         confirm(f"Erase gallery {name!r} with {counts.people} people and {counts.faces} faces?", yes)

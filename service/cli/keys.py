@@ -8,8 +8,8 @@ import typer
 from service.access.quotas import LARGEST_RATE, RateLimits
 from service.access.scopes import SCOPES
 from service.access.tenant_keys import LONGEST_GRACE, KeySummary, create_key, list_keys, revoke_key, rotate_key
+from service.cli.context import DEFAULT_TENANT, Tenant, asynchronous, open_context
 from service.cli.output import Json, remark, write_json, write_line, write_table
-from service.cli.workplace import DEFAULT_TENANT, Tenant, asynchronous, open_workplace
 
 application = typer.Typer(help="Create, list, rotate and revoke a tenant's API keys.")
 
@@ -53,7 +53,7 @@ async def create(
 ) -> None:
     """Create an API key and show it this once."""
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         rates = RateLimits(requests_per_minute, inferences_per_minute)
         summary, key = await create_key(session, name, scopes, galleries, expires_at, rates=rates)
         await session.commit()
@@ -64,7 +64,7 @@ async def create(
 @asynchronous
 async def list_all(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
     """List a tenant's keys, without the keys themselves."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         keys = await list_keys(session)
     if as_json:
         write_json({"items": [_described(key) for key in keys]})
@@ -79,7 +79,7 @@ async def rotate(
     key_id: KeyId, *, grace_hours: Hours = 24.0, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False
 ) -> None:
     """Create a key's successor; the old key ends after the grace, until then both work."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         summary, key = await rotate_key(session, key_id, timedelta(hours=grace_hours))
         await session.commit()
     _show(tenant, summary, key, as_json)
@@ -93,7 +93,7 @@ async def revoke(
     as_json: Json = False,
 ) -> None:
     """End a key; the next request with it is refused."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         summary = await revoke_key(session, key_id)
         await session.commit()
     if as_json:

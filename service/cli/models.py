@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
+from service.cli.context import read_settings
 from service.cli.exits import ExitCode
 from service.cli.output import Json, progress, remark, write_json, write_line, write_table
-from service.cli.workplace import read_settings
-from service.encoder.mxnet.conversion import ConversionReport, ConvertedModel, convert_folder
-from service.encoder.pack_catalog import LICENSE_NOTICE, catalog_pack
-from service.encoder.pack_install import install_pack
-from service.encoder.pack_library import VerifiedPack, list_packs, verify_pack
 from service.errors import Forbidden, NotFound
+from service.models.catalog import LICENSE_NOTICE, catalog_pack
+from service.models.install import install_pack
+from service.models.mxnet.conversion import ConversionReport, ConvertedModel, convert_folder
+from service.models.verify import VerifiedPack, list_packs, verify_pack
 
 application = typer.Typer(help="List, install, verify and convert model files.")
 

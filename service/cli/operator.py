@@ -14,9 +14,9 @@ from service.access.operator_keys import (
     revoke_operator_key,
     rotate_operator_key,
 )
+from service.cli.context import asynchronous, open_migrated, read_settings
 from service.cli.keys import Days, Hours, KeyId
 from service.cli.output import Json, remark, write_json, write_line, write_table
-from service.cli.workplace import asynchronous, open_migrated, read_settings
 
 application = typer.Typer(help="The platform operator's own keys.")
 keys = typer.Typer(help="Create, list, rotate and revoke the operator's keys.")

@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from service.cli.output import remark
-from service.gallery.pages import Page
+from service.database.pagination import Page
 
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Entries a page.")]
 Cursor = Annotated[str | None, typer.Option("--cursor", help="Where the page before ended (its next_cursor).")]

@@ -10,9 +10,9 @@ from service.api.faces import FaceShape
 from service.api.people import PersonShape
 from service.api.shapes import page_of
 from service.cli.confirm import Yes, confirm
+from service.cli.context import DEFAULT_GALLERY, DEFAULT_TENANT, Gallery, Tenant, asynchronous, open_context
 from service.cli.output import Json, write_json, write_line, write_table
 from service.cli.pages import Cursor, Limit, tell_of_more
-from service.cli.workplace import DEFAULT_GALLERY, DEFAULT_TENANT, Gallery, Tenant, asynchronous, open_workplace
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.gallery import galleries
 from service.gallery.faces import delete_face, list_faces
@@ -52,7 +52,7 @@ async def create(
     as_json: Json = False,
 ) -> None:
     """Create a person, to whom faces are added with `enroll --name`."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         found = await find_gallery(session, gallery)
         person = await create_person(session, found, name, external_id, _as_object(metadata))
         await session.commit()
@@ -71,7 +71,7 @@ async def list_all(
     as_json: Json = False,
 ) -> None:
     """List the people of a gallery."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         page = await list_people(session, await find_gallery(session, gallery), limit, cursor, name=name)
     if as_json:
         write_json(page_of(page, PersonShape.of))
@@ -91,7 +91,7 @@ async def show(
     as_json: Json = False,
 ) -> None:
     """Show one person."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         found = await which_person(session, await find_gallery(session, gallery), person)
     _tell(found, as_json)
 
@@ -112,7 +112,7 @@ async def update(
     changes: dict[str, Any] = {} if rename is None else {"name": rename}
     changes |= {} if external_id is None else {"external_id": external_id or None}
     changes |= {} if metadata is None else {"metadata": _as_object(metadata)}
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         where = await find_gallery(session, gallery)
         changed = await update_person(session, where, await which_person(session, where, person), **changes)
         await session.commit()
@@ -130,7 +130,7 @@ async def delete(
     as_json: Json = False,
 ) -> None:
     """Erase a person with all faces."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         found = await which_person(session, await find_gallery(session, gallery), person)
         await session.rollback()
         confirm(f"Erase {found.name!r} ({found.id}) with {found.faces} faces?", yes)
@@ -154,7 +154,7 @@ async def faces(
     as_json: Json = False,
 ) -> None:
     """List a person's faces."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         where = await find_gallery(session, gallery)
         page = await list_faces(session, where, await which_person(session, where, person), limit, cursor)
     if as_json:
@@ -176,7 +176,7 @@ async def forget(
     as_json: Json = False,
 ) -> None:
     """Erase one face of a person."""
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         where = await find_gallery(session, gallery)
         await delete_face(session, where, await which_person(session, where, person), face)
         await session.commit()

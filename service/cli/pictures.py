@@ -7,13 +7,13 @@ import typer
 
 from service.api.pictures import Detection, EncodedShape, Encoding, SpaceShape
 from service.api.shapes import FoundFace, found
+from service.cli.context import asynchronous, read_settings
 from service.cli.encoders import EncoderName, encoders_named
 from service.cli.files import read_file
 from service.cli.output import Json, write_json, write_line, write_table
 from service.cli.recognize import corners
-from service.cli.workplace import asynchronous, read_settings
 from service.encoder.contract import DetectedFace
-from service.encoder.drawing import annotate
+from service.encoder.images.annotate import annotate
 
 Image = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture file; - reads standard input.")]
 

@@ -6,16 +6,16 @@ from typing import Annotated
 import typer
 
 from service.api.recognition import RecognitionShape
+from service.cli.context import DEFAULT_GALLERY, DEFAULT_TENANT, Gallery, Tenant, asynchronous, open_context
 from service.cli.encoders import encoders_for
 from service.cli.files import read_embeddings, read_file
 from service.cli.output import Json, remark, write_json, write_table
-from service.cli.workplace import DEFAULT_GALLERY, DEFAULT_TENANT, Gallery, Tenant, asynchronous, open_workplace
 from service.encoder.contract import Box
-from service.encoder.drawing import annotate
 from service.encoder.encoders import Encoders
+from service.encoder.images.annotate import annotate
 from service.errors import InvalidRequest
 from service.gallery.galleries import find_gallery
-from service.identity.recognize import Recognition, RecognizedFace, recognize_embeddings, recognize_picture
+from service.identity.recognize import Identification, IdentifiedFace, recognize_embeddings, recognize_picture
 from service.identity.review import Review
 
 Threshold = Annotated[
@@ -46,15 +46,15 @@ async def recognize(
     if embedding and annotated is not None:
         raise InvalidRequest("an embedding has no picture to annotate")
     data = read_file(image)
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         if embedding:
             probes = read_embeddings(data, image)
             recognition = await recognize_embeddings(session, gallery, probes, limit=limit, threshold=threshold)
         else:
             space = (await find_gallery(session, gallery)).space
             await session.rollback()
-            with encoders_for(workplace.settings, space) as encoders:
-                review = Review.of(workplace.settings)
+            with encoders_for(context.settings, space) as encoders:
+                review = Review.of(context.settings)
                 recognition = await recognize_picture(
                     session,
                     encoders,
@@ -69,7 +69,7 @@ async def recognize(
     _tell(recognition, as_json)
 
 
-async def annotated_picture(encoders: Encoders, data: bytes, recognition: Recognition) -> bytes:
+async def annotated_picture(encoders: Encoders, data: bytes, recognition: Identification) -> bytes:
     """The picture as JPEG, each face in a box that says who it is: green, or amber where it is nobody."""
     faces = [recognized for recognized in recognition.faces if recognized.face is not None]
     boxes = [(recognized.face.box, label_of(recognized)) for recognized in faces if recognized.face is not None]
@@ -77,13 +77,13 @@ async def annotated_picture(encoders: Encoders, data: bytes, recognition: Recogn
     return annotate(await encoders.decode(data), boxes, unmatched=unmatched)
 
 
-def label_of(recognized: RecognizedFace) -> str:
+def label_of(recognized: IdentifiedFace) -> str:
     """What stands over a face: the person and how similar, or that it is nobody of the gallery."""
     match = recognized.decision.match
     return "no match" if match is None else f"{match.name} {match.similarity:.2f}"
 
 
-def _tell(recognition: Recognition, as_json: bool) -> None:
+def _tell(recognition: Identification, as_json: bool) -> None:
     if as_json:
         write_json(RecognitionShape.of(recognition))
         return
@@ -93,7 +93,7 @@ def _tell(recognition: Recognition, as_json: bool) -> None:
     remark(f"Faces match from a similarity of {recognition.threshold:.3f}.")
 
 
-def _row(number: int, recognized: RecognizedFace) -> list[object]:
+def _row(number: int, recognized: IdentifiedFace) -> list[object]:
     decision = recognized.decision
     place = "" if recognized.face is None else corners(recognized.face.box)
     name = None if decision.match is None else decision.match.name

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from service import app, worker
+from service import server, worker
+from service.cli.context import asynchronous, open_migrated, read_settings
 from service.cli.encoders import encoders_named
 from service.cli.output import Json, remark, write_json, write_line
-from service.cli.workplace import asynchronous, open_migrated, read_settings
 from service.database.connection import open_database
-from service.database.migration import migrate as bring_up_to_date
+from service.database.schema.migrate import migrate as bring_up_to_date
 from service.telemetry import configure_logging
 
 
@@ -31,7 +31,7 @@ def serve(
     """
     settings = read_settings(server_ip=host, server_port=port, server_workers=workers)
     configure_logging(settings.logger_level)
-    app.serve(settings)
+    server.serve(settings)
 
 
 @asynchronous

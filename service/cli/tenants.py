@@ -18,9 +18,9 @@ from service.access.tenants import (
 )
 from service.access.usage import read_usage
 from service.cli.confirm import Yes, confirm
+from service.cli.context import CommandContext, asynchronous, open_migrated, read_settings
 from service.cli.output import Json, remark, write_json, write_line, write_table
-from service.cli.workplace import Workplace, asynchronous, open_migrated, read_settings
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 
 application = typer.Typer(help="Create, list and erase tenants; set their quotas.")
 
@@ -37,7 +37,7 @@ async def create(name: Name, as_json: Json = False) -> None:
     async with open_migrated(settings) as database:
         async with operator_transaction(database.engine) as connection:
             tenant_id = await create_tenant(connection, name, quotas_of_new_tenants(settings))
-        async with Workplace(settings, database, tenant_id).session() as session:
+        async with CommandContext(settings, database, tenant_id).session() as session:
             _, key = await create_key(session, "first key")
             await session.commit()
     if as_json:

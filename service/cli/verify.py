@@ -5,21 +5,21 @@ from typing import Annotated
 import typer
 
 from service.api.recognition import VerificationShape
+from service.cli.context import (
+    DEFAULT_GALLERY,
+    DEFAULT_TENANT,
+    Gallery,
+    Tenant,
+    asynchronous,
+    open_context,
+    read_settings,
+)
 from service.cli.encoders import EncoderName, encoders_for, encoders_named
 from service.cli.exits import ExitCode
 from service.cli.files import check_picture, read_file
 from service.cli.output import Json, write_json, write_line
 from service.cli.people import WhichPerson, which_person
 from service.cli.recognize import Threshold
-from service.cli.workplace import (
-    DEFAULT_GALLERY,
-    DEFAULT_TENANT,
-    Gallery,
-    Tenant,
-    asynchronous,
-    open_workplace,
-    read_settings,
-)
 from service.gallery.galleries import find_gallery
 from service.identity.review import Review
 from service.identity.verify import Verification, compare_pictures, verify_picture
@@ -40,12 +40,12 @@ async def verify(
     Its largest face counts. Exit code 0: yes, 1: no.
     """
     data = read_file(image)
-    async with open_workplace(tenant) as workplace, workplace.session() as session:
+    async with open_context(tenant) as context, context.session() as session:
         found = await find_gallery(session, gallery)
         claimed = await which_person(session, found, person)
         await session.rollback()
-        with encoders_for(workplace.settings, found.space) as encoders:
-            review = Review.of(workplace.settings)
+        with encoders_for(context.settings, found.space) as encoders:
+            review = Review.of(context.settings)
             verification = await verify_picture(
                 session, encoders, gallery, claimed.id, data, threshold=threshold, review=review
             )

@@ -14,8 +14,8 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from service.database.base import SERVICE_ROLE
-from service.database.embedded import EmbeddedServer, start_embedded_server
+from service.database.embedded.server import EmbeddedServer, start_embedded_server
+from service.database.types import SERVICE_ROLE
 from service.errors import DatabaseUnavailable, InvalidSettings
 from service.settings import Settings
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from service.embedding import EmbeddingSpace
-from service.encoder.admission import Load
 from service.encoder.contract import DetectedFace, EncodedFace, Encoder, Image
-from service.encoder.images import ImageLimits
-from service.encoder.pipeline import Pipeline
-from service.encoder.processors import usable_processors
-from service.encoder.runs import RunCounter
-from service.encoder.stages import StageSeconds
+from service.encoder.images.decode import ImageLimits
+from service.encoder.runtime.backpressure import QueueState
+from service.encoder.runtime.pipeline import Pipeline
+from service.encoder.runtime.processors import usable_processors
+from service.encoder.runtime.run_counter import RunCounter
+from service.encoder.runtime.stage_metrics import StageSeconds
 from service.errors import EmbeddingSpaceMismatch, EncoderUnavailable
 
 
@@ -74,14 +74,14 @@ class Encoders:
         most = self._maximum_faces if maximum_faces is None else maximum_faces
         return await self._pipeline.encode(self._encoder(space), image, most, bulk=bulk)
 
-    def check_load(self) -> Callable[[], None]:
+    def reserve_slot(self) -> Callable[[], None]:
         """Overloaded where a picture would be refused now; worth asking before an upload is read.
 
         A place is kept for the picture for a moment; call what is returned when the request is over.
         """
-        return self._pipeline.check_load()
+        return self._pipeline.reserve_slot()
 
-    def current_load(self) -> Load:
+    def current_load(self) -> QueueState:
         """Pictures in work, waiting and refused."""
         return self._pipeline.load()
 

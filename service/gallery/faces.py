@@ -11,14 +11,14 @@ from sqlalchemy import Integer, delete, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.identifiers import from_text, made_at, to_text
+from service.database.pagination import Cursor, Page, check_limit
 from service.errors import NotFound
 from service.gallery import tables
+from service.gallery.counters import FACE_BYTES, SizeChange, record_change
 from service.gallery.galleries import Gallery
-from service.gallery.pages import Cursor, Page, check_limit
 from service.gallery.people import Person, lock_people
-from service.gallery.sizes import FACE_BYTES, Change, count
-from service.gallery.storing import prepare_face, store_faces
 from service.gallery.templates import renew_templates
+from service.gallery.writing import prepare_face, store_faces
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ async def delete_face(session: AsyncSession, gallery: Gallery, person: Person, f
     if (await session.execute(statement.returning(faces.id))).one_or_none() is None:
         raise NotFound(f"there is no face {face_id!r} of person {person.id!r}")
     templates = await renew_templates(session, gallery, [person.number])
-    await count(session, gallery.id, Change(faces=-1, templates=templates, bytes=-size))
+    await record_change(session, gallery.id, SizeChange(faces=-1, templates=templates, bytes=-size))
 
 
 async def _hold(session: AsyncSession, gallery: Gallery, person: Person) -> None:

@@ -11,15 +11,15 @@ from sqlalchemy import ColumnElement, Select, delete, func, insert, select, upda
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.growth import grew
-from service.database.readings import rows_read
-from service.database.tenancy import tenant_of
+from service.database.pagination import Cursor, Page, check_limit
+from service.database.quotas import check_at_commit
+from service.database.session import tenant_of
+from service.database.statements import fetch_rows
 from service.embedding import EmbeddingSpace
 from service.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from service.gallery import tables
 from service.gallery.changes import UNSET, Unset
 from service.gallery.content import check_gallery_name
-from service.gallery.pages import Cursor, Page, check_limit
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ async def create_gallery(
         "threshold": _check_threshold(threshold),
         "verification_only": verification_only,
     }
-    grew(session, made_gallery=True)
+    check_at_commit(session, made_gallery=True)
     statement = insert(tables.gallery).values(values).returning(tables.gallery)
     try:
         async with session.begin_nested():
@@ -97,7 +97,7 @@ async def create_gallery(
 
 async def find_gallery(session: AsyncSession, name: str) -> Gallery:
     """The gallery of that name; NotFound where the tenant has none."""
-    rows = await rows_read(session, _FIND, {"tenant": tenant_of(session), "name": name}) if _may_exist(name) else []
+    rows = await fetch_rows(session, _FIND, {"tenant": tenant_of(session), "name": name}) if _may_exist(name) else []
     if not rows:
         raise NotFound(f"there is no gallery named {name!r}")
     return gallery_of(_Found(*rows[0]))

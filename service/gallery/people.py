@@ -22,14 +22,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.identifiers import from_text, new_identifier, to_text
-from service.database.tenancy import tenant_of
+from service.database.pagination import Cursor, Page, check_limit
+from service.database.session import tenant_of
 from service.errors import Conflict, NotFound
 from service.gallery import tables
 from service.gallery.changes import UNSET, Unset
 from service.gallery.content import check_metadata, check_name
+from service.gallery.counters import FACE_BYTES, PERSON_BYTES, SizeChange, record_change
 from service.gallery.galleries import Gallery
-from service.gallery.pages import Cursor, Page, check_limit
-from service.gallery.sizes import FACE_BYTES, PERSON_BYTES, Change, count
 
 _BYTES = literal_column(PERSON_BYTES, Integer).label("bytes")
 
@@ -69,7 +69,7 @@ async def create_person(
             row = (await session.execute(statement)).one()
     except IntegrityError as error:
         raise _refusal(error, gallery, name, external_id) from error
-    await count(session, gallery.id, Change(people=1, bytes=row.bytes))
+    await record_change(session, gallery.id, SizeChange(people=1, bytes=row.bytes))
     return _person(row, 0)
 
 
@@ -141,7 +141,7 @@ async def update_person(
         except IntegrityError as error:
             now = {"name": person.name, "external_id": person.external_id} | values
             raise _refusal(error, gallery, now["name"], now["external_id"]) from error
-        await count(session, gallery.id, Change(bytes=grown))
+        await record_change(session, gallery.id, SizeChange(bytes=grown))
     return await find_person(session, gallery, person.id)
 
 
@@ -159,7 +159,7 @@ async def delete_person(session: AsyncSession, gallery: Gallery, person_id: str)
     deleted = (await session.execute(statement)).one_or_none()
     if deleted is None:
         raise NotFound(f"there is no person {person_id!r} in gallery {gallery.name!r}")
-    await count(session, gallery.id, Change(-1, -faces, -templates, -size - deleted.bytes))
+    await record_change(session, gallery.id, SizeChange(-1, -faces, -templates, -size - deleted.bytes))
 
 
 async def lock_people(session: AsyncSession, gallery: Gallery, numbers: Sequence[int]) -> set[int]:

@@ -9,8 +9,8 @@ from sqlalchemy import delete, func, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.growth import grew
-from service.database.tenancy import tenant_of
+from service.database.quotas import check_at_commit
+from service.database.session import tenant_of
 from service.embedding import EmbeddingSpace
 from service.gallery import tables
 from service.gallery.galleries import Gallery, gallery_of, space_columns, with_counts
@@ -46,7 +46,7 @@ async def make_scratch_gallery(
         "name": _name(content, space),
         "expires_at": func.now() + lifetime,
     }
-    grew(session, made_gallery=True)
+    check_at_commit(session, made_gallery=True)
     statement = insert(tables.gallery).values(values).on_conflict_do_nothing().returning(tables.gallery)
     row = (await session.execute(statement)).one_or_none()
     return None if row is None else gallery_of(row, is_new=True)

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from service.database.base import AnyHalfVector, VariableBits, identifier, metadata, tenant_key
+from service.database.types import AnyHalfVector, VariableBits, identifier, metadata, tenant_key
 
 
 def _gallery_key() -> Column[int]:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.binary import big_integers, bit_strings, read_half_vector
 from service.gallery.codes import has_codes, template_codes
 from service.gallery.galleries import Gallery
-from service.gallery.wire import big_integers, bit_strings, read_half_vector
 
 CLOSE = 0.8
 """Cosine to a template from which a reference counts as represented by it."""

@@ -13,14 +13,14 @@ import numpy.typing as npt
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.binary import half_vector_type, half_vectors
 from service.database.identifiers import to_text
 from service.embedding import Embedding, EmbeddingSpace, check_embedding
 from service.errors import InvalidRequest
 from service.gallery.codes import has_codes
+from service.gallery.exact_values import from_bytes
 from service.gallery.galleries import Gallery
-from service.gallery.originals import from_bytes
-from service.gallery.storing import comparable
-from service.gallery.wire import half_vector_type, half_vectors
+from service.gallery.writing import comparable
 
 MAXIMUM_PROBES = 1000
 _HALF_ROUNDING = 2.0**-11  # the largest relative error of a number rounded to half precision

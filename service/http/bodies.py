@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fastapi import Request
 
 from service.errors import InvalidEmbedding, InvalidRequest, PayloadTooLarge, RequestTimedOut, UnsupportedMediaType
-from service.http.service import service_of
+from service.http.state import server_state
 
 MAXIMUM_JSON_BYTES = 1024 * 1024
 LEAST_BYTES_PER_SECOND = 1024
@@ -54,7 +54,7 @@ async def chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
         raise _too_large(limit_bytes)
     received = 0
     waited = 0.0
-    patience_seconds = service_of(request).settings.client_patience_seconds
+    patience_seconds = server_state(request).settings.client_patience_seconds
     stream = request.stream()
     while True:
         begun = time.monotonic()

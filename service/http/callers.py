@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 from starlette.datastructures import Headers
 
-from service.access.admission import Caller, admit
+from service.access.authentication import Caller, admit
 from service.access.quotas import CostClass
 from service.errors import Forbidden, NotFound, Unauthenticated
-from service.http.service import Service
+from service.http.state import ServerState
 
 
 def key_in(headers: Headers) -> str | None:
@@ -23,7 +23,7 @@ def key_in(headers: Headers) -> str | None:
     return key
 
 
-async def caller_with(service: Service, key: str | None, cost_class: CostClass = "request") -> Caller:
+async def caller_with(service: ServerState, key: str | None, cost_class: CostClass = "request") -> Caller:
     """The caller behind a key; Unauthenticated where none is valid, TooManyRequests over its rate."""
     if key is None:
         raise Unauthenticated("send an API key as X-API-Key or as Authorization: Bearer")

@@ -12,7 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import ImageTooLarge, InvalidRequest
 from service.http.bodies import chunks
-from service.identity.enroll import Picture
+from service.identity.enroll import EnrollmentImage
 
 MAXIMUM_FILE_NAME_LENGTH = 200
 OVERHEAD_BYTES = 1024 * 1024  # boundaries and headers, and enough of a picture too large to see that it is
@@ -30,13 +30,13 @@ class Part:
 
 async def read_pictures(
     request: Request, *, image_bytes: int, total_bytes: int, least: int, most: int
-) -> list[Picture]:
+) -> list[EnrollmentImage]:
     """The parts named `image`, `least` to `most` of them, in their order.
 
     A part over `image_bytes` is ImageTooLarge, more than `total_bytes` in all PayloadTooLarge; any other part, and
     none at all, InvalidRequest.
     """
-    pictures: list[Picture] = []
+    pictures: list[EnrollmentImage] = []
     data = bytearray()
     async for part in parts(request, total_bytes):
         if part.name != "image":
@@ -52,7 +52,7 @@ async def read_pictures(
                 limit_bytes=image_bytes,
             )
         if part.ended:
-            pictures.append(Picture(_shown(part, pictures), bytes(data)))
+            pictures.append(EnrollmentImage(_shown(part, pictures), bytes(data)))
             data.clear()
     if len(pictures) < least:
         raise InvalidRequest(f"{len(pictures)} parts named 'image' where {least} are needed")
@@ -89,7 +89,7 @@ async def parts(request: Request, limit_bytes: int) -> AsyncIterator[Part]:
         raise InvalidRequest("the form ends before its last boundary")
 
 
-def _shown(part: Part, before: list[Picture]) -> str:
+def _shown(part: Part, before: list[EnrollmentImage]) -> str:
     return part.file_name or f"image {len(before) + 1}"
 
 

@@ -8,15 +8,15 @@ from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.access.admission import admit_operator
-from service.access.keys import read_key
+from service.access.authentication import admit_operator
+from service.access.key_format import read_key
 from service.access.operator import operator_transaction
 from service.database.identifiers import to_text
 from service.errors import DatabaseUnavailable, Forbidden, InvalidRequest, NotFound, Unauthenticated
 from service.http.callers import key_in
-from service.http.documentation import OPERATOR_SECURITY, problems
+from service.http.openapi import OPERATOR_SECURITY, problems
 from service.http.routes import OF_JSON_BODIES, StrictRequest
-from service.http.service import Service, service_of
+from service.http.state import ServerState, server_state
 
 SCOPE = "operator"
 
@@ -37,7 +37,7 @@ class OperatorRoute(APIRoute):
         answer = super().get_route_handler()
 
         async def answer_operator(request: Request) -> Response:
-            await _admit(service_of(request), request)
+            await _admit(server_state(request), request)
             return await answer(await StrictRequest.of(request) if self.body_field is not None else request)
 
         return answer_operator
@@ -48,7 +48,7 @@ def operator_router(prefix: str, tag: str) -> APIRouter:
     return APIRouter(prefix=prefix, tags=[tag], route_class=OperatorRoute)
 
 
-async def _admit(service: Service, request: Request) -> None:
+async def _admit(service: ServerState, request: Request) -> None:
     key = key_in(request.headers)
     if key is None:
         raise Unauthenticated("send an operator's key as X-API-Key or as Authorization: Bearer")
@@ -63,7 +63,7 @@ async def _transaction(request: Request) -> AsyncIterator[AsyncConnection]:
 
     FastAPI's default scope would commit after the answer is out, and a failed commit would still have answered 200.
     """
-    async with operator_transaction(service_of(request).database.engine) as connection:
+    async with operator_transaction(server_state(request).database.engine) as connection:
         yield connection
 
 

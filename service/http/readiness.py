@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from service.database.connection import Logins
-from service.database.migration import SchemaState, schema_state
+from service.database.schema.migrate import SchemaState, schema_state
 
 ASKED_EVERY_SECONDS = 1.0
 

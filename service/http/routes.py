@@ -31,10 +31,10 @@ from service.errors import (
 )
 from service.http.bodies import MAXIMUM_JSON_BYTES, as_plain, is_json, is_multipart, read_body
 from service.http.callers import caller_with, check_scope, key_in
-from service.http.documentation import SECURITY, problems
-from service.http.leaving import answer_unless_left
-from service.http.service import Service, service_of
+from service.http.disconnects import cancel_on_disconnect
+from service.http.openapi import SECURITY, problems
 from service.http.sessions import answer_and_commit
+from service.http.state import ServerState, server_state
 
 OF_JSON_BODIES = problems(UnsupportedMediaType, PayloadTooLarge, RequestTimedOut)
 """What every route may answer whose body is JSON."""
@@ -85,27 +85,27 @@ class KeyedRoute(APIRoute):
             key = key_in(request.headers)
             with contextlib.ExitStack() as over:
                 if has_pictures and key is not None:
-                    over.callback(await _check_load(service_of(request)))
-                caller = await caller_with(service_of(request), key, cost_class)
+                    over.callback(await _check_load(server_state(request)))
+                caller = await caller_with(server_state(request), key, cost_class)
                 request.state.caller = caller
                 request.scope["tenant_id"], request.scope["key"] = caller.tenant_id, to_text(caller.key_id)
                 check_scope(caller, self.needed_scope)
                 if has_pictures:
-                    return await answer_and_commit(request, answer_unless_left(request, answer))
+                    return await answer_and_commit(request, cancel_on_disconnect(request, answer))
                 strict = await StrictRequest.of(request) if self.body_field is not None else request
                 return await answer_and_commit(request, answer(strict))
 
         return answer_caller
 
 
-async def _check_load(service: Service) -> Callable[[], None]:
+async def _check_load(service: ServerState) -> Callable[[], None]:
     """Overloaded, a moment later, where pictures are refused now; else what is to be called when the request is over.
 
     It comes before the key is looked up, which costs more than all the rest of a refusal; the moment keeps clients
     that ask again at once from spending the processors on refusals.
     """
     try:
-        return service.encoders.check_load()
+        return service.encoders.reserve_slot()
     except Overloaded:
         await asyncio.sleep(REFUSED_AFTER_SECONDS)
         raise

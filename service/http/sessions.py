@@ -11,14 +11,14 @@ from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.http.callers import current_caller
-from service.http.service import service_of
+from service.http.state import server_state
 
 
 async def request_session(request: Request) -> AsyncSession:
     """The caller's session, which `answer_and_commit` brings to its end."""
-    session = tenant_session(service_of(request).database.engine, current_caller(request).tenant_id)
+    session = tenant_session(server_state(request).database.engine, current_caller(request).tenant_id)
     request.state.session = session
     return session
 
@@ -47,7 +47,7 @@ async def reading_session(request: Request) -> AsyncIterator[AsyncSession]:
 
     A stream waits for its turn, so that slow readers never hold every connection of the pool.
     """
-    service = service_of(request)
+    service = server_state(request)
     async with service.streams, tenant_session(service.database.engine, current_caller(request).tenant_id) as session:
         yield session
 

@@ -2,13 +2,13 @@
 
 from fastapi import Request
 
-from service.access.admission import charge
+from service.access.authentication import charge
 from service.errors import UnsupportedMediaType
 from service.http.bodies import is_json, is_multipart
 from service.http.callers import current_caller
 from service.http.multipart import OVERHEAD_BYTES, read_pictures
-from service.http.service import service_of
-from service.identity.enroll import Picture
+from service.http.state import server_state
+from service.identity.enroll import EnrollmentImage
 
 
 def takes_pictures(request: Request) -> bool:
@@ -20,19 +20,19 @@ def takes_pictures(request: Request) -> bool:
     raise UnsupportedMediaType("send pictures as multipart/form-data or an embedding as application/json")
 
 
-async def pictures_of(request: Request, most: int = 1, least: int = 1) -> list[Picture]:
+async def receive_images(request: Request, most: int = 1, least: int = 1) -> list[EnrollmentImage]:
     """The pictures of a form, within the limits of the settings."""
     if not is_multipart(request):
         raise UnsupportedMediaType("send pictures as multipart/form-data")
-    settings = service_of(request).settings
+    settings = server_state(request).settings
     total = min(settings.maximum_request_bytes, most * (settings.maximum_image_bytes + OVERHEAD_BYTES))
     pictures = await read_pictures(
         request, image_bytes=settings.maximum_image_bytes, total_bytes=total, least=least, most=most
     )
-    await charge(service_of(request).database.engine, current_caller(request), "inference", len(pictures) - 1)
+    await charge(server_state(request).database.engine, current_caller(request), "inference", len(pictures) - 1)
     return pictures
 
 
-async def picture_of(request: Request) -> bytes:
+async def receive_image(request: Request) -> bytes:
     """The only picture of a form."""
-    return (await pictures_of(request))[0].data
+    return (await receive_images(request))[0].data

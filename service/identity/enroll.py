@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.growth import check_room
+from service.database.quotas import check_quota_for_one_face
 from service.embedding import Embedding, EmbeddingSpace, check_embedding
 from service.encoder.contract import DetectedFace, EncodedFace
 from service.encoder.encoders import Encoders
@@ -36,7 +36,7 @@ Several = Literal["reject", "largest"]
 
 
 @dataclass(frozen=True)
-class Picture:
+class EnrollmentImage:
     """An image file and what the caller calls it."""
 
     name: str
@@ -62,7 +62,7 @@ class Enrollment:
 
 @dataclass(frozen=True)
 class _Encoded:
-    picture: Picture
+    picture: EnrollmentImage
     digest: str
     face: EncodedFace
 
@@ -83,7 +83,7 @@ async def enroll_pictures(
     encoders: Encoders,
     gallery_name: str,
     person_id: str,
-    pictures: Sequence[Picture],
+    pictures: Sequence[EnrollmentImage],
     *,
     several: Several = "reject",
     review: Review = NO_REVIEW,
@@ -98,7 +98,7 @@ async def enroll_pictures(
         raise InvalidRequest("no picture was sent")
     gallery = await find_gallery_for_pictures(session, gallery_name)
     known = await _enrolled_pictures(session, gallery, await find_person(session, gallery, person_id))
-    await check_room(session, gallery.id)
+    await check_quota_for_one_face(session, gallery.id)
     await session.rollback()  # the connection goes back while the model works
     encoded, rejected = await _encode_all(_Reading(encoders, gallery.space, several, review, bulk), pictures, known)
     if not encoded:
@@ -121,7 +121,7 @@ async def enroll_embedding(
 
 
 async def _encode_all(
-    reading: _Reading, pictures: Sequence[Picture], known: set[str]
+    reading: _Reading, pictures: Sequence[EnrollmentImage], known: set[str]
 ) -> tuple[list[_Encoded], list[Rejection]]:
     """One picture after the other: each may take hundreds of megabytes while it is decoded."""
     encoded: list[_Encoded] = []
@@ -141,7 +141,7 @@ async def _encode_all(
     return encoded, rejected
 
 
-async def _encode(reading: _Reading, picture: Picture) -> EncodedFace | Rejection:
+async def _encode(reading: _Reading, picture: EnrollmentImage) -> EncodedFace | Rejection:
     try:
         faces = await reading.encoders.encode(reading.space, picture.data, maximum_faces=2, bulk=reading.bulk)
         if not faces:
@@ -204,7 +204,7 @@ async def _is_nearer_to_another(session: AsyncSession, gallery: Gallery, person:
     return other.similarity >= (gallery.threshold if own is None else own.similarity)
 
 
-def _nearer_to_another(picture: Picture) -> Rejection:
+def _nearer_to_another(picture: EnrollmentImage) -> Rejection:
     """Nobody is named: who enrolls may not be allowed to know of the others."""
     return Rejection(picture.name, NEARER_TO_ANOTHER, "the face is more like somebody else of the gallery")
 
@@ -221,7 +221,7 @@ async def _enrolled_pictures(session: AsyncSession, gallery: Gallery, person: Pe
             return digests
 
 
-def _duplicate(picture: Picture) -> Rejection:
+def _duplicate(picture: EnrollmentImage) -> Rejection:
     return Rejection(picture.name, DUPLICATE_PICTURE, "this very picture is a reference of the person already")
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.access.operator import operator_transaction
 from service.access.tenants import create_tenant, delete_tenant, list_tenants
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.encoders import Encoders
 from service.errors import EmbeddingSpaceMismatch

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from service.embedding import Embedding, EmbeddingSpace, check_embedding
 from service.errors import EmbeddingSpaceMismatch, InvalidDataset, NotFound
 from service.gallery.votes import similarities
-from service.identity.datasets.reading import read_rows
-from service.identity.datasets.shapes import recognize_shape
+from service.identity.datasets.formats import detect_format
+from service.identity.datasets.parsing import read_rows
 from service.identity.legacy_vote import count_votes_in_memory, decide_by_votes
 
 
@@ -59,7 +59,7 @@ def read_references(path: Path, space: EmbeddingSpace) -> References:
     if (alone := _bare_list(path)) is not None:
         return References.of(space, [(path.stem, check_embedding(alone, space))])
     with path.open("rb") as opened:
-        rows = list(read_rows(opened, recognize_shape(opened), space))
+        rows = list(read_rows(opened, detect_format(opened), space))
     if not rows:
         raise InvalidDataset(f"{path} holds nobody")
     return References(space, [row.name for row in rows], np.array([row.values for row in rows], dtype=np.float64))

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.contract import DetectedFace, EncodedFace
 from service.encoder.encoders import Encoders
-from service.encoder.padded_crop import quarter_picture
+from service.encoder.networks.padded_crop import quarter_picture
 from service.errors import InvalidSettings
 from service.gallery.galleries import Gallery
 from service.gallery.votes import Votes, count_votes

@@ -22,7 +22,7 @@ MAXIMUM_PROBES = 1000
 
 
 @dataclass(frozen=True)
-class RecognizedFace:
+class IdentifiedFace:
     """One probe's decision; `face` is None for an embedding.
 
     Where the review objected, `objection` says why: nobody was looked for.
@@ -34,10 +34,10 @@ class RecognizedFace:
 
 
 @dataclass(frozen=True)
-class Recognition:
+class Identification:
     """Every probe's decision, in the order of the faces (largest first) or embeddings."""
 
-    faces: list[RecognizedFace]
+    faces: list[IdentifiedFace]
     threshold: float
 
 
@@ -50,7 +50,7 @@ async def recognize_picture(
     limit: int = 5,
     threshold: float | None = None,
     review: Review = NO_REVIEW,
-) -> Recognition:
+) -> Identification:
     """Recognize every face of an image file; none where the picture shows no face.
 
     What the session has not committed is given up. Forbidden where the gallery is for verification only.
@@ -62,7 +62,7 @@ async def recognize_picture(
     await session.rollback()  # the connection goes back while the model works
     encoded = await encoders.encode(gallery.space, data)
     if not encoded:
-        return Recognition([], threshold)
+        return Identification([], threshold)
     objections = [review.of_probe(face.face) for face in encoded]
     probes = [face.embedding for face, objection in zip(encoded, objections, strict=True) if objection is None]
     decided = await _decide_all(session, gallery, probes, limit, threshold)
@@ -70,10 +70,10 @@ async def recognize_picture(
         await find_same_gallery(session, gallery)
     decisions = iter(decided)
     faces = [
-        RecognizedFace(face.face, next(decisions) if objection is None else decide([], threshold), objection)
+        IdentifiedFace(face.face, next(decisions) if objection is None else decide([], threshold), objection)
         for face, objection in zip(encoded, objections, strict=True)
     ]
-    return Recognition(faces, threshold)
+    return Identification(faces, threshold)
 
 
 async def recognize_embeddings(
@@ -83,7 +83,7 @@ async def recognize_embeddings(
     *,
     limit: int = 5,
     threshold: float | None = None,
-) -> Recognition:
+) -> Identification:
     """Recognize embeddings of the gallery's own space, each of shape (dimension,).
 
     Forbidden where the gallery is for verification only.
@@ -96,7 +96,7 @@ async def recognize_embeddings(
         raise InvalidRequest(f"1 to {MAXIMUM_PROBES} embeddings")
     checked = [check_embedding(values, gallery.space) for values in probes]
     decisions = await _decide_all(session, gallery, checked, limit, threshold)
-    return Recognition([RecognizedFace(None, decision) for decision in decisions], threshold)
+    return Identification([IdentifiedFace(None, decision) for decision in decisions], threshold)
 
 
 async def _decide_all(

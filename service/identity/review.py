@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from service.encoder.contract import DetectedFace
-from service.encoder.quality_gate import Gate, shortcomings
 from service.errors import InvalidRequest, NotLive
+from service.identity.quality_gate import Gate, shortcomings
 from service.settings import Settings
 
 NEARER_TO_ANOTHER = "nearer-to-another-person"

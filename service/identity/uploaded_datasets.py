@@ -13,14 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.access.operator import operator_transaction
 from service.access.tenants import list_tenants
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.embedding import EmbeddingSpace
+from service.gallery.bulk_writing import add_references
 from service.gallery.galleries import Gallery
-from service.gallery.loading import add_references
 from service.gallery.scratch import delete_expired_galleries, find_scratch_gallery, make_scratch_gallery
-from service.identity.datasets.loading import batches
-from service.identity.datasets.reading import read_rows
-from service.identity.datasets.shapes import recognize_shape
+from service.identity.datasets.formats import detect_format
+from service.identity.datasets.importing import batches
+from service.identity.datasets.parsing import read_rows
 
 _PIECES_AT_ONCE = 16
 
@@ -100,6 +100,6 @@ async def delete_expired_datasets(engine: AsyncEngine) -> int:
 async def _load(session: AsyncSession, gallery: Gallery, dataset: UploadedDataset) -> None:
     """One pass: whatever is wrong further on undoes the transaction."""
     with io.BytesIO(await asyncio.to_thread(b"".join, dataset.pieces)) as file:
-        shape = recognize_shape(file)
+        shape = detect_format(file)
         async for batch in batches(read_rows(file, shape, gallery.space)):
             await add_references(session, gallery, batch)

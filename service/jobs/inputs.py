@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 from sqlalchemy import Select, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.growth import grew
-from service.database.tenancy import tenant_of
+from service.database.quotas import check_at_commit
+from service.database.session import tenant_of
 from service.jobs.jobs import Job
 from service.jobs.tables import job_input
 
@@ -20,7 +20,7 @@ PIECE_BYTES = 1024 * 1024
 
 async def store_input(session: AsyncSession, job: Job, file: BinaryIO) -> int:
     """Keep the rest of `file` for the job; the number of bytes."""
-    grew(session)
+    check_at_commit(session)
     key = {"tenant_id": tenant_of(session), "job_id": job.number}
     position = size = 0
     while piece := await asyncio.to_thread(file.read, PIECE_BYTES):

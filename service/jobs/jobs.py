@@ -13,7 +13,7 @@ from sqlalchemy import CursorResult, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.identifiers import from_text, new_identifier, to_text
-from service.database.tenancy import tenant_of
+from service.database.session import tenant_of
 from service.errors import InvalidCursor, InvalidRequest, NotFound, ServiceError
 from service.jobs.deferral import defer
 from service.jobs.tables import job as job_table

@@ -4,13 +4,13 @@ import time
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.jobs.jobs import record_progress
 
 INTERVAL_SECONDS = 0.5
 
 
-class Progress:
+class JobProgress:
     """Call it as often as you like with (done, total): it writes at most twice a second, and the last one always."""
 
     def __init__(self, engine: AsyncEngine, tenant_id: int, number: int) -> None:

@@ -3,7 +3,7 @@
 from sqlalchemy import BigInteger, Column, DateTime, ForeignKeyConstraint, Integer, LargeBinary, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from service.database.base import identifier, metadata, tenant_key
+from service.database.types import identifier, metadata, tenant_key
 
 job = Table(
     "job",

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from service.access.keys import digest_of, hint_of, new_key, new_operator_key, read_key, read_operator_key
+from service.access.key_format import digest_of, hint_of, new_key, new_operator_key, read_key, read_operator_key
 
 LARGEST_TENANT = (1 << 31) - 1
 

@@ -7,8 +7,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.access.admission import admit, admit_operator
-from service.access.keys import new_operator_key
+from service.access.authentication import admit, admit_operator
+from service.access.key_format import new_operator_key
 from service.access.operator import operator_transaction
 from service.access.operator_keys import (
     create_operator_key,
@@ -27,9 +27,9 @@ from service.access.tenants import (
     own_quotas,
     read_tenant,
 )
-from service.database.base import metadata
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
+from service.database.types import metadata
 from service.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
 
 

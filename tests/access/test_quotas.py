@@ -15,13 +15,13 @@ from service.access.quotas import Quotas
 from service.access.tenants import change_quotas, create_tenant
 from service.access.usage import Usage, read_usage
 from service.database.connection import Database
-from service.database.growth import check_room
-from service.database.tenancy import tenant_session
+from service.database.quotas import check_quota_for_one_face
+from service.database.session import tenant_session
 from service.embedding import external_space
 from service.errors import QuotaExceeded
+from service.gallery.bulk_writing import ReferenceRow, add_references
 from service.gallery.faces import NewFace, add_faces, delete_face
 from service.gallery.galleries import Gallery, create_gallery, delete_gallery, find_gallery
-from service.gallery.loading import ReferenceRow, add_references
 from service.gallery.people import Person, create_person, delete_person, update_person
 from service.jobs.inputs import store_input
 from service.jobs.jobs import create_job
@@ -161,10 +161,10 @@ async def test_bytes_of_every_kind_count(database: Database, new_tenant: NewTena
 async def test_a_full_gallery_is_known_before_work_is_done(database: Database, new_tenant: NewTenant) -> None:
     async with tenant_session(database.engine, await new_tenant(Quotas(maximum_faces_per_gallery=1))) as session:
         gallery, person = await gallery_with_person(session)
-        await check_room(session, gallery.id)
+        await check_quota_for_one_face(session, gallery.id)
         await add_one(session, gallery, person, "a")
         with pytest.raises(QuotaExceeded):
-            await check_room(session, gallery.id)
+            await check_quota_for_one_face(session, gallery.id)
 
 
 async def test_a_lowered_quota_takes_nothing_away_and_lets_nothing_in(

@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from service.access.admission import admit, charge
+from service.access.authentication import admit, charge
 from service.access.operator import operator_transaction
 from service.access.quotas import CostClass, Quotas, RateLimits
 from service.access.tenant_keys import create_key
 from service.access.tenants import change_quotas, create_tenant
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.errors import TooManyRequests
 
 

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.access.admission import Caller, admit
-from service.access.keys import new_key
+from service.access.authentication import Caller, admit
+from service.access.key_format import new_key
 from service.access.quotas import RateLimits
 from service.access.scopes import SCOPES
 from service.access.tables import api_key

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from service.app import create_app
-from service.http.documentation import OPERATOR_SECURITY, SECURITY
+from service.http.openapi import OPERATOR_SECURITY, SECURITY
 from service.settings import Settings
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")

@@ -88,7 +88,7 @@ def test_an_error_is_json_for_programs(command: Command) -> None:
     assert (done.code, done.out) == (5, "")
     assert json.loads(done.err)["error"] == {
         "slug": "not-found",
-        "title": "There is no such thing here",
+        "title": "The requested resource does not exist",
         "detail": "there is no gallery named 'nix'",
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from service.access.admission import admit, admit_operator
+from service.access.authentication import admit, admit_operator
 from service.database.connection import Database
 from service.errors import TooManyRequests, Unauthenticated
 from tests.cli.conftest import Command

@@ -6,7 +6,7 @@ import uuid
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from service.access.admission import admit
+from service.access.authentication import admit
 from service.database.connection import Database
 from service.errors import Unauthenticated
 from tests.cli.conftest import Command

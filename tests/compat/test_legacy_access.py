@@ -13,7 +13,7 @@ from service.access.tenant_keys import create_key
 from service.access.tenants import change_quotas
 from service.app import create_app
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.encoder.fake_pictures import draw_people
 from service.settings import Settings
 from tests.compat.test_legacy_callers import Field, post

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import delete, func, select, update
 
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.encoder.fake_pictures import draw_people
-from service.encoder.loading import open_encoders
+from service.encoder.opening import open_encoders
 from service.gallery import tables
 from service.identity.uploaded_datasets import delete_expired_datasets
 from service.settings import Settings

@@ -7,7 +7,7 @@ import pytest
 
 from service.app import create_app
 from service.encoder.fake_pictures import draw_people
-from service.encoder.loading import open_encoders
+from service.encoder.opening import open_encoders
 from service.errors import EncoderUnavailable, InvalidSettings
 from service.identity.legacy_recognition import legacy_space
 from service.settings import Settings

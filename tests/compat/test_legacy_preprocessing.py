@@ -12,13 +12,13 @@ import pytest
 
 from service.app import create_app
 from service.encoder.contract import Encoder, Image
-from service.encoder.images import ImageLimits, decode_image
-from service.encoder.loading import load_encoder, open_encoders
-from service.encoder.mxnet.conversion import convert_folder
+from service.encoder.images.decode import ImageLimits, decode_image
+from service.encoder.opening import load_encoder, open_encoders
 from service.identity.legacy_recognition import encode_portrait
+from service.models.mxnet.conversion import convert_folder
 from service.settings import Settings
 from tests.compat.test_legacy_callers import Field, post, to_string
-from tests.encoder.test_padded_crop import legacy_crop, resized_by_area
+from tests.encoder.networks.test_padded_crop import legacy_crop, resized_by_area
 from tests.support.data import data_path
 from tests.support.server import open_client
 

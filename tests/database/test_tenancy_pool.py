@@ -9,10 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from service.database.base import metadata
 from service.database.connection import Database, open_pool
-from service.database.readings import rows_read
-from service.database.tenancy import rows_of, tenant_session
+from service.database.session import fetch_rows_in_transaction, tenant_session
+from service.database.statements import fetch_rows
+from service.database.types import metadata
 from service.errors import DatabaseUnavailable
 from tests.support.tenants import FilledTenant, fill_tenant
 
@@ -40,7 +40,7 @@ async def look(session: AsyncSession, tenant_id: int, tally: Tally) -> None:
     for place, table in enumerate(TABLES):
         query = f"SELECT tenant_id FROM {table}"
         if (place + tenant_id) % 2:
-            seen = [row[0] for row in await rows_of(session, query, {})]
+            seen = [row[0] for row in await fetch_rows_in_transaction(session, query, {})]
         else:
             seen = list((await session.execute(text(query))).scalars())
         tally.rows += len(seen)
@@ -50,7 +50,7 @@ async def look(session: AsyncSession, tenant_id: int, tally: Tally) -> None:
 async def read(session: AsyncSession, tenant_id: int, tally: Tally) -> None:
     """The same by readings that are transactions of their own."""
     for table in TABLES:
-        seen = [row[0] for row in await rows_read(session, f"SELECT tenant_id FROM {table}", {})]
+        seen = [row[0] for row in await fetch_rows(session, f"SELECT tenant_id FROM {table}", {})]
         tally.rows += len(seen)
         tally.foreign += sum(1 for number in seen if number != tenant_id)
 

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database.connection import Database, open_pool
-from service.database.tenancy import rows_of, tenant_session
+from service.database.session import fetch_rows_in_transaction, tenant_session
 from service.errors import DatabaseUnavailable
 from tests.conftest import new_tenant
 
@@ -25,7 +25,7 @@ async def tenants(database: Database) -> list[int]:
         async with tenant_session(database.engine, number) as session:
             columns = "tenant_id, name, embedding_space, embedding_space_digest, dimension, metric, default_threshold"
             values = {"tenant": number}
-            await rows_of(
+            await fetch_rows_in_transaction(
                 session,
                 f"INSERT INTO gallery ({columns}) VALUES (%(tenant)s, 'a', 'x', 'x', 2, 'cosine', 0) RETURNING id",
                 values,
@@ -41,14 +41,14 @@ async def request(engine: AsyncEngine, tenant: int, seed: int) -> None:
         for _ in range(choice.randint(1, 3)):
             if choice.random() < 0.3:
                 await session.execute(text("SELECT 1"))
-            assert await rows_of(session, MINE, {}) == [(tenant, str(tenant))]
+            assert await fetch_rows_in_transaction(session, MINE, {}) == [(tenant, str(tenant))]
             if choice.random() < 0.5:
                 await (session.commit() if choice.random() < 0.5 else session.rollback())
         if choice.random() < 0.3:
             async with asyncio.timeout(choice.uniform(0.0, 0.02)):
-                await rows_of(session, "SELECT pg_sleep(0.05)", {})
+                await fetch_rows_in_transaction(session, "SELECT pg_sleep(0.05)", {})
         if choice.random() < 0.2:
-            await rows_of(session, "SELECT 1 / %(zero)s", {"zero": 0})
+            await fetch_rows_in_transaction(session, "SELECT 1 / %(zero)s", {"zero": 0})
 
 
 async def test_rows_by_the_shortest_way_are_only_ones_own(database: Database, tenants: list[int]) -> None:
@@ -59,14 +59,14 @@ async def test_rows_by_the_shortest_way_are_only_ones_own(database: Database, te
     assert 10 < sum(error is None for error in results) < REQUESTS
     for tenant in tenants:  # and every connection is as good as new
         async with tenant_session(engine, tenant) as session:
-            assert await rows_of(session, MINE, {}) == [(tenant, str(tenant))]
+            assert await fetch_rows_in_transaction(session, MINE, {}) == [(tenant, str(tenant))]
     await engine.dispose()
 
 
 async def test_after_a_transaction_nothing_is_left_of_its_tenant(database: Database, tenants: list[int]) -> None:
     engine = open_pool(database.logins.service, 1)
     async with tenant_session(engine, tenants[0]) as session:
-        assert len(await rows_of(session, MINE, {})) == 1
+        assert len(await fetch_rows_in_transaction(session, MINE, {})) == 1
         await session.commit()
     async with engine.connect() as connection:
         assert await connection.scalar(text("SELECT current_setting('app.tenant', true)")) == ""
@@ -79,7 +79,7 @@ async def test_a_lost_connection_is_an_unavailable_database(database: Database, 
     engine = open_pool(database.logins.service, 1)
     with pytest.raises(DatabaseUnavailable):
         async with tenant_session(engine, tenants[0]) as session:
-            await rows_of(session, "SELECT pg_terminate_backend(pg_backend_pid())", {})
+            await fetch_rows_in_transaction(session, "SELECT pg_terminate_backend(pg_backend_pid())", {})
     async with tenant_session(engine, tenants[0]) as session:
-        assert len(await rows_of(session, MINE, {})) == 1
+        assert len(await fetch_rows_in_transaction(session, MINE, {})) == 1
     await engine.dispose()

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from service.encoder.contract import Encoder
-from service.encoder.dlib_encoder import _RECOGNITION_FILE, _weights_folder
-from service.encoder.dlib_network import dlib_onnx_model
+from service.encoder.dlib import _RECOGNITION_FILE, _weights_folder
+from service.encoder.networks.dlib_resnet import dlib_onnx_model
 from service.errors import InvalidModel
-from tests.encoder.conftest import photograph
+from tests.support.encoders import photograph
 
 
 def test_embeddings_are_those_of_dlib(dlib_encoder: Encoder) -> None:

@@ -10,7 +10,7 @@ import pytest
 from service.encoder.encoders import Encoders
 from service.encoder.fake import FakeEncoder
 from service.encoder.fake_pictures import draw_nobody, draw_people
-from service.encoder.loading import load_encoder, open_encoders
+from service.encoder.opening import load_encoder, open_encoders
 from service.errors import (
     EmbeddingSpaceMismatch,
     EncoderUnavailable,
@@ -19,7 +19,7 @@ from service.errors import (
     UnsupportedImageFormat,
 )
 from service.settings import Settings
-from tests.encoder.conftest import LIMITS, cosine, pack_folder
+from tests.support.encoders import LIMITS, cosine, pack_folder
 
 
 def settings(encoder: str, **others: object) -> Settings:

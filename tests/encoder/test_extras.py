@@ -10,20 +10,20 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from service.encoder import liveness as liveness_module
-from service.encoder.attributes import AttributesNetwork
 from service.encoder.contract import Box, DetectedFace, Encoder, Liveness
 from service.encoder.encoders import Encoders
 from service.encoder.fake import FakeEncoder
 from service.encoder.fake_pictures import draw_people
-from service.encoder.insightface_encoder import Extras, InsightfaceEncoder
-from service.encoder.liveness import LivenessNetwork, find_liveness
-from service.encoder.loading import open_encoders
-from service.encoder.packs import file_digest, read_pack
-from service.encoder.sessions import PROCESSOR
+from service.encoder.insightface import Extras, InsightfaceEncoder
+from service.encoder.networks import liveness as liveness_module
+from service.encoder.networks.age_gender import AttributesNetwork
+from service.encoder.networks.liveness import LivenessNetwork, find_liveness
+from service.encoder.opening import open_encoders
+from service.encoder.runtime.sessions import PROCESSOR
 from service.errors import InvalidModel, InvalidSettings
+from service.models.packs import file_digest, read_pack
 from service.settings import Settings
-from tests.encoder.conftest import LIMITS, pack_folder, photograph
+from tests.support.encoders import LIMITS, pack_folder, photograph
 
 
 def save_network(path: Path, side: int, weights: np.ndarray, outputs: int, sigmoid: bool) -> Path:

@@ -9,9 +9,9 @@ from PIL import Image as Pillow
 from service.embedding import Embedding
 from service.encoder.fake import FAKE_SPACE, FakeEncoder
 from service.encoder.fake_pictures import draw_nobody, draw_people, people_pixels
-from service.encoder.images import decode_image
-from tests.encoder.conftest import LIMITS, cosine
-from tests.encoder.test_images import turned_file
+from service.encoder.images.decode import decode_image
+from tests.encoder.images.test_decode import turned_file
+from tests.support.encoders import LIMITS, cosine
 
 
 def embeddings(data: bytes) -> list[Embedding]:

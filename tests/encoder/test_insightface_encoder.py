@@ -8,12 +8,12 @@ import onnxruntime
 import pytest
 
 from service.encoder.contract import Encoder
-from service.encoder.insightface_encoder import InsightfaceEncoder
-from service.encoder.packs import read_pack
-from service.encoder.sessions import Device
+from service.encoder.insightface import InsightfaceEncoder
+from service.encoder.runtime.sessions import Device
 from service.errors import InvalidSettings
-from tests.encoder.conftest import cosine, pack_folder, photograph
+from service.models.packs import read_pack
 from tests.encoder.test_real_encoders import overlap
+from tests.support.encoders import cosine, pack_folder, photograph
 
 
 @pytest.fixture(scope="module")

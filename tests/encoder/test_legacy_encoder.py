@@ -11,17 +11,17 @@ import onnx
 import pytest
 
 from service.encoder.contract import Encoder, Image
-from service.encoder.images import decode_image
-from service.encoder.legacy_encoder import PADDED_THRESHOLD
-from service.encoder.loading import load_encoder
-from service.encoder.mxnet.conversion import convert_folder
-from service.encoder.packs import file_digest
-from service.encoder.padded_crop import padded_crop
+from service.encoder.images.decode import decode_image
+from service.encoder.legacy import PADDED_THRESHOLD
+from service.encoder.networks.padded_crop import padded_crop
+from service.encoder.opening import load_encoder
 from service.errors import InvalidModel, InvalidSettings
+from service.models.mxnet.conversion import convert_folder
+from service.models.packs import file_digest
 from service.settings import Settings
-from tests.encoder.conftest import LIMITS, cosine, people_photographs, photograph
-from tests.encoder.mxnet import families
+from tests.models.mxnet import families
 from tests.support.data import data_path
+from tests.support.encoders import LIMITS, cosine, people_photographs, photograph
 
 KINDS = ("legacy", "legacy-padded-crop")
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from service.encoder.alignment import aligned_crop, similarity_transform
 from service.encoder.contract import Box
-from service.encoder.drawing import annotate
-from service.encoder.processors import usable_processors
-from service.encoder.quality import measure_quality
-from tests.encoder.conftest import photograph
+from service.encoder.images.annotate import annotate
+from service.encoder.networks.alignment import aligned_crop, similarity_transform
+from service.encoder.networks.quality import measure_quality
+from service.encoder.runtime.processors import usable_processors
+from tests.support.encoders import photograph
 
 FACE = Box(438, 150, 560, 340)
 LANDMARKS = ((438.0, 211.0), (548.0, 213.0), (495.0, 273.0), (441.0, 320.0), (543.0, 321.0))

@@ -10,9 +10,9 @@ from PIL import Image as Pillow
 
 from service.embedding import Embedding
 from service.encoder.contract import Box, DetectedFace, Encoder, Image
-from service.encoder.images import decode_image
-from tests.encoder.conftest import LIMITS, cosine, people_photographs, photograph, similarity
-from tests.encoder.test_images import turned_file
+from service.encoder.images.decode import decode_image
+from tests.encoder.images.test_decode import turned_file
+from tests.support.encoders import LIMITS, cosine, people_photographs, photograph, similarity
 
 
 def largest(encoder: Encoder, image: Image) -> tuple[DetectedFace, Embedding]:

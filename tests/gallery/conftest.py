@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.embedding import EmbeddingSpace
+from service.gallery.bulk_writing import finish_load
 from service.gallery.galleries import Gallery
-from service.gallery.loading import finish_load
-from service.gallery.search.paths import Path
+from service.gallery.search.plans import SearchPath
 from tests.conftest import new_tenant
 from tests.support.galleries import Crowd, crowd_of, differing_crowd, gallery_of, space_of, unit
 
@@ -23,23 +23,23 @@ class Case:
 
     crowd: Crowd
     gallery: Gallery
-    path: Path
+    path: SearchPath
     is_bounded: bool
 
 
-def _crowds() -> dict[str, tuple[Crowd, EmbeddingSpace, Path, bool]]:
+def _crowds() -> dict[str, tuple[Crowd, EmbeddingSpace, SearchPath, bool]]:
     plain = crowd_of(300, 5, 128)
     off_center = replace(plain, embeddings=(unit(plain.embeddings) * 0.3 + 0.1).astype(np.float32))
     return {
-        "small": (crowd_of(40, 5), space_of(), Path.ALL, False),
-        "middle": (crowd_of(700, 5), space_of(), Path.PEOPLE, True),
-        "large": (crowd_of(6500, 1), space_of(), Path.PEOPLE, True),
-        "differing": (differing_crowd(600), space_of(), Path.PEOPLE, True),
-        "many references": (crowd_of(30, 300, closeness=0.85), space_of(), Path.FACES, True),
-        "256 dimensions": (crowd_of(1000, 3, 256), space_of(256), Path.PEOPLE, True),
-        "128 dimensions": (crowd_of(300, 5, 128), space_of(128), Path.ALL, True),
-        "euclidean": (off_center, space_of(128, "euclidean"), Path.ALL, False),
-        "7 dimensions": (crowd_of(20, 3, 7), space_of(7), Path.ALL, False),
+        "small": (crowd_of(40, 5), space_of(), SearchPath.ALL, False),
+        "middle": (crowd_of(700, 5), space_of(), SearchPath.PEOPLE, True),
+        "large": (crowd_of(6500, 1), space_of(), SearchPath.PEOPLE, True),
+        "differing": (differing_crowd(600), space_of(), SearchPath.PEOPLE, True),
+        "many references": (crowd_of(30, 300, closeness=0.85), space_of(), SearchPath.FACES, True),
+        "256 dimensions": (crowd_of(1000, 3, 256), space_of(256), SearchPath.PEOPLE, True),
+        "128 dimensions": (crowd_of(300, 5, 128), space_of(128), SearchPath.ALL, True),
+        "euclidean": (off_center, space_of(128, "euclidean"), SearchPath.ALL, False),
+        "7 dimensions": (crowd_of(20, 3, 7), space_of(7), SearchPath.ALL, False),
     }
 
 

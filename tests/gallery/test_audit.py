@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
 from service.database.connection import Database, open_pool
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.gallery.search import search
 from service.settings import Settings
 from service.telemetry import SEARCH_AUDITED, SEARCH_MISSED, configure_logging

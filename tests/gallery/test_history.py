@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from service.database.connection import Database, open_pool
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.gallery.faces import NewFace, add_faces, delete_face
 from service.gallery.galleries import create_gallery, find_gallery
-from service.gallery.moving import merge_people
 from service.gallery.people import create_person, delete_person
+from service.gallery.reassigning import merge_people
 from service.gallery.search import search
 from tests.support.galleries import Matrix, crowd_of, load, near, space_of
 

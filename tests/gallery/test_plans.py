@@ -16,29 +16,29 @@ from psycopg import AsyncClientCursor
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database, Logins, connect, open_pool
-from service.database.migration import migrate
-from service.database.tenancy import driver_of, rows_of, tenant_session
+from service.database.schema.migrate import migrate
+from service.database.session import driver_of, fetch_rows_in_transaction, tenant_session
+from service.gallery.bulk_writing import FIND_PEOPLE, ReferenceRow, add_references, finish_load
 from service.gallery.galleries import create_gallery, find_gallery
-from service.gallery.loading import FIND_PEOPLE, ReferenceRow, add_references, finish_load
-from service.gallery.search.paths import Path
+from service.gallery.search.plans import SearchPath
 from service.gallery.search.statements import ONE_PERSON, Form, statement
 from tests.conftest import new_tenant
 from tests.support.galleries import crowd_of, load, space_of
 
 GALLERIES = 10_000
 FORMS = {
-    "all": Form(Path.ALL),
-    "all, inline": Form(Path.ALL, is_coded=False, is_bounded=True),
-    "all, euclidean": Form(Path.ALL, metric="euclidean", is_coded=False),
-    "faces": Form(Path.FACES),
-    "faces, bounded": Form(Path.FACES, is_bounded=True),
-    "people": Form(Path.PEOPLE),
-    "people, bounded": Form(Path.PEOPLE, is_bounded=True),
-    "people, sieved": Form(Path.PEOPLE, is_bounded=True, is_sieved=True),
-    "people, each alone": Form(Path.PEOPLE, is_bounded=True, is_alone=True),
-    "people, filtered": Form(Path.PEOPLE, is_bounded=True, is_filtered=True),
-    "people, mean": Form(Path.PEOPLE, is_bounded=True, is_mean=True),
-    "chosen": Form(Path.CHOSEN, is_filtered=True),
+    "all": Form(SearchPath.ALL),
+    "all, inline": Form(SearchPath.ALL, is_coded=False, is_bounded=True),
+    "all, euclidean": Form(SearchPath.ALL, metric="euclidean", is_coded=False),
+    "faces": Form(SearchPath.FACES),
+    "faces, bounded": Form(SearchPath.FACES, is_bounded=True),
+    "people": Form(SearchPath.PEOPLE),
+    "people, bounded": Form(SearchPath.PEOPLE, is_bounded=True),
+    "people, prefiltered": Form(SearchPath.PEOPLE, is_bounded=True, is_prefiltered=True),
+    "people, single references": Form(SearchPath.PEOPLE, is_bounded=True, is_single_reference=True),
+    "people, filtered": Form(SearchPath.PEOPLE, is_bounded=True, is_filtered=True),
+    "people, mean": Form(SearchPath.PEOPLE, is_bounded=True, is_mean=True),
+    "chosen": Form(SearchPath.CHOSEN, is_filtered=True),
 }
 QUERIES = {name: statement(form) for name, form in FORMS.items()}
 QUERIES |= {
@@ -112,10 +112,10 @@ def values_for(name: str, loaded: Loaded) -> dict[str, Any]:
         "codes": [code] * 3 if is_many else code,
         "face_codes": [face_code] * 3 if is_many else face_code,
         "limit": 5,
-        "depth": 60,
-        "farthest": 480.0,
-        "farthest_alone": 470.0,
-        "sieve": 300.0,
+        "rerank_limit": 60,
+        "max_distance": 480.0,
+        "max_distance_single_reference": 470.0,
+        "face_prefilter": 300.0,
         "metadata": '{"tags": ["vip"]}',
         "mean_of": 3,
         "person": 1,
@@ -158,7 +158,7 @@ def check_shape(name: str, plan: dict[str, Any]) -> None:
         "all, euclidean": [("Index Only Scan", "face_inline_index")],
         "faces": [("Index Only Scan", "face_pkey")],
         "people": [("Index Only Scan", "person_template_pkey")],
-        "people, each alone": [("Index Scan", "gallery_size_pkey"), ("Index Only Scan", "person_template_pkey")],
+        "people, single references": [("Index Scan", "gallery_size_pkey"), ("Index Only Scan", "person_template_pkey")],
         "chosen": [("Index Scan", "person_pkey")],
         "one person": [],
     }
@@ -239,7 +239,7 @@ async def test_people_of_earlier_batches_are_looked_up_by_the_whole_key(
         SELECT %(tenant)s, %(gallery)s, -number, CAST(number AS text), {external_id} || number
         FROM generate_series(1, %(people)s) AS number RETURNING id"""
     async with tenant_session(loaded.engine, loaded.tenant_id) as session:
-        await rows_of(session, insert, values | {"people": people})
+        await fetch_rows_in_transaction(session, insert, values | {"people": people})
         read = [node for node in nodes(await explained(session, FIND_PEOPLE, values)) if node.relation]
     assert [node.index for node in read] == ["person_external_id_key", "person_name_key"]
 

@@ -9,12 +9,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.embedding import EmbeddingSpace, external_space
 from service.errors import InvalidRequest, NotFound
 from service.gallery import tables
+from service.gallery.bulk_writing import ReferenceRow, add_references
 from service.gallery.galleries import create_gallery, find_gallery, list_galleries
-from service.gallery.loading import ReferenceRow, add_references
 from service.gallery.scratch import delete_expired_galleries, find_scratch_gallery, make_scratch_gallery
 
 DAY = timedelta(days=1)

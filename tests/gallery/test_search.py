@@ -9,14 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.embedding import similarity_from
 from service.errors import EmbeddingSpaceMismatch, InvalidEmbedding, InvalidRequest
+from service.gallery.bulk_writing import ReferenceRow, add_references
 from service.gallery.codes import FACE_BITS
 from service.gallery.faces import NewFace, add_faces
 from service.gallery.galleries import create_gallery, find_gallery
-from service.gallery.loading import ReferenceRow, add_references
 from service.gallery.people import create_person, delete_person, list_people
 from service.gallery.search import search, search_by, search_galleries
-from service.gallery.search.depth import Codes, surely_within
-from service.gallery.search.paths import choose, shape_of
+from service.gallery.search.distances import CodeGeometry, surely_within
+from service.gallery.search.plans import choose, shape_of
 from tests.gallery.conftest import Case
 from tests.support.galleries import Matrix, crowd_of, gallery_of, near, space_of
 
@@ -45,7 +45,7 @@ def probes_near(case: Case, cosine: float, count: int = 40) -> list[Matrix]:
 @pytest.mark.parametrize("name", CASES)
 def test_the_way_is_chosen_by_size_and_space(crowds: dict[str, Case], name: str) -> None:
     plan = choose(shape_of(crowds[name].gallery), 5)
-    assert (plan.path, plan.farthest is not None) == (crowds[name].path, crowds[name].is_bounded)
+    assert (plan.path, plan.max_distance is not None) == (crowds[name].path, crowds[name].is_bounded)
 
 
 @pytest.mark.parametrize("cosine", [0.9, 0.6, 0.45, 0.4])
@@ -72,7 +72,7 @@ async def test_the_sieve_of_large_galleries_loses_nobody(
     """Galleries large enough for it take too long to load here, so it is asked for."""
     case = crowds[name]
     plan = choose(shape_of(case.gallery), 5)
-    plan = replace(plan, sieve=surely_within(Codes(case.gallery.space.dimension, FACE_BITS), 0.4))
+    plan = replace(plan, face_prefilter=surely_within(CodeGeometry(case.gallery.space.dimension, FACE_BITS), 0.4))
     for cosine in (0.8, 0.4):
         probes = probes_near(case, cosine)
         for probe, candidates in zip(probes, await search_by(crowded, case.gallery, plan, probes), strict=True):
@@ -214,10 +214,10 @@ async def test_the_distance_for_lone_references_holds_only_while_all_are_alone(
     """Decided by the sizes at the moment of the search, not by those the gallery was looked up with."""
     case = crowds["large"]
     plan = choose(shape_of(case.gallery), 5)
-    assert plan.farthest is not None
-    assert plan.farthest_alone is not None
-    assert plan.farthest_alone < plan.farthest
-    plan = replace(plan, farthest_alone=300.0)  # nobody is so near
+    assert plan.max_distance is not None
+    assert plan.max_distance_single_reference is not None
+    assert plan.max_distance_single_reference < plan.max_distance
+    plan = replace(plan, max_distance_single_reference=300.0)  # nobody is so near
     (probe,) = probes_near(case, 0.5, 1)
     assert await search_by(crowded, case.gallery, plan, [probe]) == [[]]
     person = await create_person(crowded, case.gallery, "of two references")

@@ -78,7 +78,7 @@ async def test_a_database_that_is_away_is_503_and_says_when_to_come_back(
 ) -> None:
     """Asked with a key of the right form: only the database could tell whether it is valid."""
     away = application.state.service.database.engine
-    from service.access.keys import new_key
+    from service.access.key_format import new_key
 
     async with open_client(application, new_key(1)) as client:
         application.state.service.database.engine = create_async_engine(

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from service.api import datasets
-from service.http.requests import AnswerCutShort
+from service.http.request_log import AnswerCutShort
 from tests.support.server import ServerProcess
 
 EXPORT = "/v1/galleries/staff/export"

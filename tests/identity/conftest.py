@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.encoder.encoders import Encoders
-from service.encoder.loading import open_encoders
+from service.encoder.opening import open_encoders
 from service.gallery.galleries import Gallery, create_gallery
 from service.settings import Settings
 

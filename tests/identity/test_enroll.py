@@ -18,7 +18,7 @@ from service.errors import EmbeddingSpaceMismatch, InvalidEmbedding, InvalidRequ
 from service.gallery.faces import list_faces
 from service.gallery.galleries import Gallery, create_gallery, delete_gallery, find_gallery
 from service.gallery.people import Person, create_person, delete_person, find_person
-from service.identity.enroll import Enrollment, Picture, enroll_embedding, enroll_pictures, largest_is_meant
+from service.identity.enroll import Enrollment, EnrollmentImage, enroll_embedding, enroll_pictures, largest_is_meant
 from service.identity.recognize import recognize_picture
 from tests.identity.conftest import OpenSession
 
@@ -31,9 +31,9 @@ async def ada(session: AsyncSession, gallery: Gallery) -> Person:
     return made
 
 
-def picture(name: str, *people: str, variation: int = 0) -> Picture:
+def picture(name: str, *people: str, variation: int = 0) -> EnrollmentImage:
     data = draw_people(people, variation=variation) if people else draw_nobody()
-    return Picture(name, data)
+    return EnrollmentImage(name, data)
 
 
 def huge_png() -> bytes:
@@ -69,9 +69,9 @@ async def test_pictures_that_cannot_be_used_are_rejected_by_name_and_reason_and_
         picture("good.jpg", "Ada"),
         picture("nobody.jpg"),
         picture("two.jpg", "Ada", "Bob"),
-        Picture("text.jpg", b"this is a text"),
-        Picture("cut.jpg", draw_people(["Ada"])[:400]),
-        Picture("huge.png", huge_png()),
+        EnrollmentImage("text.jpg", b"this is a text"),
+        EnrollmentImage("cut.jpg", draw_people(["Ada"])[:400]),
+        EnrollmentImage("huge.png", huge_png()),
         picture("also good.jpg", "Ada", variation=1),
     ]
     enrollment = await enroll_pictures(session, encoders, "staff", ada.id, pictures)
@@ -94,7 +94,7 @@ async def test_several_faces_are_no_doubt_where_the_largest_is_asked_for_or_domi
     scene.paste(small, (0, 0))
     file = io.BytesIO()
     scene.save(file, "PNG")
-    pictures = [Picture("dominates.png", file.getvalue()), picture("equal.jpg", "Ada", "Bob")]
+    pictures = [EnrollmentImage("dominates.png", file.getvalue()), picture("equal.jpg", "Ada", "Bob")]
     enrollment = await enroll_pictures(session, encoders, "staff", ada.id, pictures, several="largest")
     assert [face.source for face in enrollment.faces] == ["dominates.png", "equal.jpg"]
     await session.rollback()
@@ -118,7 +118,11 @@ async def test_the_same_picture_is_enrolled_once_for_a_person(
     await enroll_pictures(session, encoders, "staff", ada.id, [first])
     await session.commit()
     again = await enroll_pictures(
-        session, encoders, "staff", ada.id, [Picture("copy.jpg", first.data), second, Picture("c.jpg", second.data)]
+        session,
+        encoders,
+        "staff",
+        ada.id,
+        [EnrollmentImage("copy.jpg", first.data), second, EnrollmentImage("c.jpg", second.data)],
     )
     await session.commit()
     assert [face.source for face in again.faces] == ["b.jpg"]
@@ -135,7 +139,7 @@ async def test_the_same_request_many_times_at_once_adds_one_reference(
 
     async def enroll() -> int:
         async with open_session() as own:
-            enrollment = await enroll_pictures(own, encoders, "staff", ada.id, [Picture("a.jpg", data)])
+            enrollment = await enroll_pictures(own, encoders, "staff", ada.id, [EnrollmentImage("a.jpg", data)])
             await own.commit()
             return len(enrollment.faces)
 

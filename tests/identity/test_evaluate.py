@@ -10,7 +10,7 @@ from service.database.connection import Database
 from service.embedding import external_space
 from service.encoder.encoders import Encoders
 from service.encoder.fake_pictures import draw_nobody, draw_people
-from service.encoder.loading import open_encoders
+from service.encoder.opening import open_encoders
 from service.errors import EmbeddingSpaceMismatch, InvalidRequest
 from service.identity.evaluate import evaluate
 from service.identity.portraits import find_portraits, natural_key

@@ -10,11 +10,11 @@ from hypothesis import given, settings, strategies
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.binary import half_vector_type, half_vectors
 from service.embedding import EmbeddingSpace, external_space
+from service.gallery.bulk_writing import ReferenceRow, add_references
 from service.gallery.galleries import Gallery, create_gallery
-from service.gallery.loading import ReferenceRow, add_references
 from service.gallery.votes import Votes, count_votes, statement_of
-from service.gallery.wire import half_vector_type, half_vectors
 from service.identity.legacy_vote import count_votes_in_memory, decide_by_votes, voting_similarity
 from tests.support import legacy_recognizer
 

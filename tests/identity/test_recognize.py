@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.connection import Database, open_pool
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.embedding import external_space
 from service.encoder.encoders import Encoders
 from service.encoder.fake_pictures import draw_nobody, draw_people
@@ -22,8 +22,8 @@ from service.errors import (
 )
 from service.gallery.galleries import Gallery, create_gallery, delete_gallery, update_gallery
 from service.gallery.people import create_person
-from service.identity.enroll import Picture, enroll_pictures
-from service.identity.recognize import Recognition, recognize_embeddings, recognize_picture
+from service.identity.enroll import EnrollmentImage, enroll_pictures
+from service.identity.recognize import Identification, recognize_embeddings, recognize_picture
 from service.identity.verify import verify_picture
 from tests.support.galleries import space_of
 
@@ -35,13 +35,13 @@ async def people(session: AsyncSession, encoders: Encoders, gallery: Gallery) ->
     for name in ("Ada", "Bob"):
         person = await create_person(session, gallery, name)
         await session.commit()
-        await enroll_pictures(session, encoders, "staff", person.id, [Picture(name, draw_people([name]))])
+        await enroll_pictures(session, encoders, "staff", person.id, [EnrollmentImage(name, draw_people([name]))])
         await session.commit()
         made[name] = person.id
     return made
 
 
-def matches(recognition: Recognition) -> list[str | None]:
+def matches(recognition: Identification) -> list[str | None]:
     return [face.decision.match.name if face.decision.match else None for face in recognition.faces]
 
 
@@ -196,7 +196,7 @@ async def test_a_gallery_deleted_while_the_model_works_is_not_found(
     slow = SlowEncoders(encoders)
     picture = draw_people(["Ada"], variation=1)
 
-    async def recognize() -> Recognition:
+    async def recognize() -> Identification:
         async with tenant_session(database.engine, gallery.tenant_id) as session:
             return await recognize_picture(session, slow, "staff", picture)  # type: ignore[arg-type]
 

@@ -8,11 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.encoder.contract import Box, DetectedFace, QualityParts
 from service.encoder.encoders import Encoders
 from service.encoder.fake_pictures import draw_people
-from service.encoder.loading import open_encoders
+from service.encoder.opening import open_encoders
 from service.errors import InvalidRequest, NotLive
 from service.gallery.galleries import Gallery
 from service.gallery.people import Person, create_person
-from service.identity.enroll import Picture, enroll_pictures
+from service.identity.enroll import EnrollmentImage, enroll_pictures
 from service.identity.recognize import recognize_picture
 from service.identity.review import NEARER_TO_ANOTHER, Review
 from service.identity.verify import compare_pictures, verify_picture
@@ -67,9 +67,11 @@ def test_a_good_face_passes_every_review() -> None:
 async def test_strictly_a_picture_of_somebody_else_is_no_reference(
     session: AsyncSession, encoders: Encoders, ada: Person, grace: Person
 ) -> None:
-    await enroll_pictures(session, encoders, "staff", ada.id, [Picture("a.jpg", draw_people(["Ada"]))], review=STRICT)
+    await enroll_pictures(
+        session, encoders, "staff", ada.id, [EnrollmentImage("a.jpg", draw_people(["Ada"]))], review=STRICT
+    )
     await session.commit()
-    again = Picture("b.jpg", draw_people(["Ada"], variation=1))
+    again = EnrollmentImage("b.jpg", draw_people(["Ada"], variation=1))
     refused = await enroll_pictures(session, encoders, "staff", grace.id, [again], review=STRICT)
     assert ([one.reason for one in refused.rejected], refused.faces) == ([NEARER_TO_ANOTHER], [])
     assert "Ada" not in refused.rejected[0].detail
@@ -80,12 +82,14 @@ async def test_strictly_a_picture_of_somebody_else_is_no_reference(
 async def test_strictly_a_mixed_up_picture_among_right_ones_is_found_out(
     session: AsyncSession, encoders: Encoders, ada: Person, grace: Person
 ) -> None:
-    await enroll_pictures(session, encoders, "staff", ada.id, [Picture("a.jpg", draw_people(["Ada"]))], review=STRICT)
+    await enroll_pictures(
+        session, encoders, "staff", ada.id, [EnrollmentImage("a.jpg", draw_people(["Ada"]))], review=STRICT
+    )
     await session.commit()
     pictures = [
-        Picture("1.jpg", draw_people(["Grace"])),
-        Picture("2.jpg", draw_people(["Ada"], variation=2)),
-        Picture("3.jpg", draw_people(["Grace"], variation=3)),
+        EnrollmentImage("1.jpg", draw_people(["Grace"])),
+        EnrollmentImage("2.jpg", draw_people(["Ada"], variation=2)),
+        EnrollmentImage("3.jpg", draw_people(["Grace"], variation=3)),
     ]
     enrollment = await enroll_pictures(session, encoders, "staff", grace.id, pictures, review=STRICT)
     assert len(enrollment.faces) == 2
@@ -97,7 +101,12 @@ async def test_a_picture_of_a_picture_is_not_enrolled_recognized_or_verified(
 ) -> None:
     alive, printed = draw_people(["Ada"]), draw_people(["Ada"], printed=True)
     refused = await enroll_pictures(
-        session, watchful, "staff", ada.id, [Picture("p.jpg", printed), Picture("a.jpg", alive)], review=LIVING
+        session,
+        watchful,
+        "staff",
+        ada.id,
+        [EnrollmentImage("p.jpg", printed), EnrollmentImage("a.jpg", alive)],
+        review=LIVING,
     )
     await session.commit()
     assert [(one.image, one.reason) for one in refused.rejected] == [("p.jpg", "not-live")]

@@ -10,7 +10,7 @@ from service.encoder.fake_pictures import draw_nobody, draw_people
 from service.errors import EmbeddingSpaceMismatch, EncoderUnavailable, InvalidEmbedding, NoFaceFound, NotFound
 from service.gallery.galleries import Gallery
 from service.gallery.people import Person, create_person
-from service.identity.enroll import Picture, enroll_pictures
+from service.identity.enroll import EnrollmentImage, enroll_pictures
 from service.identity.spaces import resolve_space
 from service.identity.verify import compare_pictures, similarity_of, verify_embedding, verify_picture
 
@@ -20,7 +20,7 @@ async def ada(session: AsyncSession, encoders: Encoders, gallery: Gallery) -> Pe
     """Ada, with one reference."""
     person = await create_person(session, gallery, "Ada")
     await session.commit()
-    await enroll_pictures(session, encoders, "staff", person.id, [Picture("a", draw_people(["Ada"]))])
+    await enroll_pictures(session, encoders, "staff", person.id, [EnrollmentImage("a", draw_people(["Ada"]))])
     await session.commit()
     return person
 

@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from service.database.connection import Database, open_database
-from service.database.migration import migrate
+from service.database.schema.migrate import migrate
 from service.encoder.encoders import Encoders
-from service.encoder.loading import open_encoders
+from service.encoder.opening import open_encoders
 from service.settings import Settings
 from service.worker import Handler, run_worker
 from tests.conftest import fresh_database

@@ -18,12 +18,12 @@ from service.access.operator import operator_transaction
 from service.access.quotas import Quotas
 from service.access.tenants import change_quotas
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.embedding import external_space
 from service.errors import InvalidDataset, NotFound, PayloadTooLarge
 from service.gallery.galleries import Gallery, create_gallery, delete_gallery, gallery_counts
 from service.identity.datasets.writing import export_dataset
-from service.identity.importing import start_import
+from service.identity.import_job import start_import
 from service.jobs.jobs import find_job, list_jobs
 from service.jobs.queue import STALLED_SECONDS
 from service.settings import Settings
@@ -36,7 +36,7 @@ WORKER_PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from service.database.connection import open_database
-from service.encoder.loading import open_encoders
+from service.encoder.opening import open_encoders
 from service.settings import Settings
 from service.worker import run_worker
 

@@ -99,7 +99,7 @@ async def test_a_failed_job_says_why(session: AsyncSession) -> None:
     assert found.status == "failed"
     assert found.error == {
         "slug": "not-found",
-        "title": "There is no such thing here",
+        "title": "The requested resource does not exist",
         "detail": "there is no gallery named 'staff'",
     }
 

@@ -11,15 +11,15 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.errors import Conflict
 from service.jobs.jobs import Job, begin_attempt, create_job, find_job
-from service.jobs.progress import Progress
+from service.jobs.progress import JobProgress
 from service.worker import MAXIMUM_ATTEMPTS, Handler
 from tests.jobs.conftest import StartWorker
 from tests.support.jobs import finished
 
-Work = Callable[[AsyncSession, Job, Progress], Awaitable[dict[str, Any]]]
+Work = Callable[[AsyncSession, Job, JobProgress], Awaitable[dict[str, Any]]]
 
 
 def handlers_of(work: Work) -> dict[str, Handler]:
@@ -42,7 +42,7 @@ async def queue_is_empty(session: AsyncSession) -> bool:
 
 
 async def test_a_job_is_done_and_its_queue_entry_removed(session: AsyncSession, start_worker: StartWorker) -> None:
-    async def work(_: AsyncSession, job: Job, progress: Progress) -> dict[str, Any]:
+    async def work(_: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         await progress(1, 1)
         return {"heard": job.arguments["word"]}
 
@@ -58,7 +58,7 @@ async def test_a_job_is_done_and_its_queue_entry_removed(session: AsyncSession, 
 async def test_progress_is_seen_while_the_work_is_uncommitted(session: AsyncSession, start_worker: StartWorker) -> None:
     seen = asyncio.Event()
 
-    async def work(own: AsyncSession, job: Job, progress: Progress) -> dict[str, Any]:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         await create_job(own, "left behind", {})
         await progress(3, 10)
         await asyncio.wait_for(seen.wait(), 20)
@@ -81,7 +81,7 @@ async def test_progress_is_seen_while_the_work_is_uncommitted(session: AsyncSess
 
 
 async def test_a_job_that_fails_leaves_nothing_but_its_reason(session: AsyncSession, start_worker: StartWorker) -> None:
-    async def work(own: AsyncSession, job: Job, progress: Progress) -> dict[str, Any]:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         await create_job(own, "left behind", {})
         raise Conflict("no")
 
@@ -97,7 +97,7 @@ async def test_a_job_that_fails_leaves_nothing_but_its_reason(session: AsyncSess
 async def test_a_mistake_in_the_program_fails_the_job_without_telling_its_data(
     session: AsyncSession, start_worker: StartWorker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def work(own: AsyncSession, job: Job, progress: Progress) -> dict[str, Any]:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         raise ValueError("0.12345")
 
     async with start_worker(handlers_of(work)):
@@ -117,7 +117,7 @@ async def test_a_job_of_an_unknown_kind_fails(session: AsyncSession, start_worke
 async def test_workers_side_by_side_do_each_job_once(session: AsyncSession, start_worker: StartWorker) -> None:
     done: list[str] = []
 
-    async def work(own: AsyncSession, job: Job, progress: Progress) -> dict[str, Any]:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         await asyncio.sleep(0.02)
         done.append(job.id)
         return {}
@@ -137,7 +137,7 @@ async def test_jobs_of_one_name_run_one_at_a_time_in_their_order(
     running: list[int] = []
     order: list[int] = []
 
-    async def work(own: AsyncSession, job: Job, progress: Progress) -> dict[str, Any]:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         running.append(job.number)
         assert running == [job.number]
         await asyncio.sleep(0.1)
@@ -158,7 +158,7 @@ async def test_a_job_that_is_running_elsewhere_is_left_alone(
 ) -> None:
     """As where a worker was only taken for dead: it still holds the job."""
 
-    async def work(own: AsyncSession, job: Job, progress: Progress) -> dict[str, Any]:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         return {}
 
     async with tenant_session(database.engine, tenant_id) as elsewhere:
@@ -177,7 +177,7 @@ async def test_a_stopping_worker_gives_a_long_job_back(session: AsyncSession, st
     begun = asyncio.Event()
     is_short = False
 
-    async def work(own: AsyncSession, job: Job, progress: Progress) -> dict[str, Any]:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         begun.set()
         if not is_short:
             await asyncio.sleep(3600)
@@ -195,7 +195,7 @@ async def test_a_stopping_worker_gives_a_long_job_back(session: AsyncSession, st
 
 
 async def test_a_job_that_always_kills_its_worker_is_given_up(session: AsyncSession, start_worker: StartWorker) -> None:
-    async def work(own: AsyncSession, job: Job, progress: Progress) -> dict[str, Any]:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         raise AssertionError("it must not be begun again")
 
     job = await create_job(session, "test", {})
@@ -213,7 +213,7 @@ async def test_a_worker_outlives_the_loss_of_every_connection(
 ) -> None:
     attempts = 0
 
-    async def work(own: AsyncSession, job: Job, progress: Progress) -> dict[str, Any]:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         nonlocal attempts
         attempts += 1
         if attempts == 1:
@@ -248,7 +248,7 @@ async def finished_through_outage(database: Database, tenant_id: int, job: Job) 
 
 
 async def test_work_after_the_commit_may_fail(session: AsyncSession, start_worker: StartWorker) -> None:
-    async def work(own: AsyncSession, job: Job, progress: Progress) -> dict[str, Any]:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         return {"faces": 1}
 
     async def tidy(engine: AsyncEngine, result: dict[str, Any]) -> None:

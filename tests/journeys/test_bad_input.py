@@ -6,7 +6,7 @@ import zlib
 import httpx
 import pytest
 
-from service.access.keys import new_key
+from service.access.key_format import new_key
 from service.encoder.fake_pictures import draw_nobody, draw_people
 
 STAFF = "/v1/galleries/staff"

@@ -13,8 +13,8 @@ import pytest
 
 from service.app import create_app
 from service.database.connection import Database
-from service.encoder.images import ImageLimits, decode_image
-from service.encoder.loading import load_encoder
+from service.encoder.images.decode import ImageLimits, decode_image
+from service.encoder.opening import load_encoder
 from service.settings import Settings
 from tests.support.data import data_path
 from tests.support.server import PROGRAM, open_client

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.access.keys import new_key, new_operator_key
+from service.access.key_format import new_key, new_operator_key
 from service.encoder.fake_pictures import draw_people
 from tests.security.conftest import RunningServer
 

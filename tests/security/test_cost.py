@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from sqlalchemy import text
 
-from service.access.admission import admit
+from service.access.authentication import admit
 from service.access.quotas import Quotas
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from tests.support.tenants import RATES, fill_tenant
 
 REPETITIONS = 2_000

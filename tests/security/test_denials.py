@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.access.keys import new_key
+from service.access.key_format import new_key
 from tests.security.conftest import RunningServer
 
 

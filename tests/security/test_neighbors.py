@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.embedding import external_space
+from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.galleries import create_gallery, find_gallery
-from service.gallery.loading import ReferenceRow, add_references, finish_load
 from service.gallery.search import Candidate, search
 from tests.support.tenants import embedding_of, fill_tenant
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.embedding import EmbeddingSpace
+from service.gallery.bulk_writing import ReferenceRow, add_references
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
-from service.gallery.loading import ReferenceRow, add_references
 
 Matrix = npt.NDArray[np.float32]
 

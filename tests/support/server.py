@@ -25,7 +25,7 @@ from service.access.operator_keys import create_operator_key
 from service.access.tenant_keys import create_key
 from service.app import create_app
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.settings import Settings
 from service.telemetry import configure_logging
 

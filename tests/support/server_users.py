@@ -13,7 +13,7 @@ ROOT_FOLDER = Path(__file__).parents[2]
 USER_PROGRAM = """
 import sys
 from pathlib import Path
-from service.database.embedded import start_embedded_server
+from service.database.embedded.server import start_embedded_server
 server = start_embedded_server(Path(sys.argv[1]))
 print(server.url, flush=True)
 sys.stdin.readline()

@@ -9,14 +9,14 @@ import numpy.typing as npt
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.access.admission import admit
+from service.access.authentication import admit
 from service.access.operator import operator_transaction
 from service.access.quotas import Quotas
 from service.access.tenant_keys import create_key
 from service.access.tenants import create_tenant
 from service.database.connection import Database
 from service.database.identifiers import new_identifier, to_text
-from service.database.tenancy import tenant_of, tenant_session
+from service.database.session import tenant_of, tenant_session
 from service.embedding import external_space
 from service.gallery.faces import NewFace, add_faces
 from service.gallery.galleries import create_gallery

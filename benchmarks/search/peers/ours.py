@@ -24,11 +24,11 @@ from benchmarks.search.server import memory_of, open_migrated
 from benchmarks.search.workload import Workload
 from service.access.tenants import create_tenant
 from service.database.connection import Database, libpq_url, open_pool
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.embedding import external_space
+from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.faces import NewFace, add_faces
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
-from service.gallery.loading import ReferenceRow, add_references, finish_load
 from service.gallery.people import create_person
 from service.gallery.search import search
 

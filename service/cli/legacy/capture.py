@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.cli.legacy.arguments import capture_arguments
+from service.cli.legacy.camera import Camera, Window, brighten, open_window
 from service.cli.legacy.showing import NO_SCREEN
 from service.cli.output import remark, write_line
-from service.encoder.camera import Camera, Window, brighten, open_window
 from service.encoder.contract import Image
-from service.encoder.drawing import annotate
+from service.encoder.images.annotate import annotate
 from service.errors import InvalidRequest
 
 GAMMA = 1.5

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from service.cli.context import read_settings
 from service.cli.encoders import encoders_named
 from service.cli.exits import ExitCode
 from service.cli.files import read_file
 from service.cli.legacy.arguments import encoder_arguments
 from service.cli.output import progress, remark, write_json
-from service.cli.workplace import read_settings
 from service.embedding import Embedding
 from service.encoder.encoders import Encoders
 from service.errors import InvalidRequest, ServiceError

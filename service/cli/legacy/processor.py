@@ -5,18 +5,18 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from service.cli.context import read_settings
 from service.cli.encoders import encoders_named
 from service.cli.files import read_file
 from service.cli.legacy.arguments import processor_arguments
+from service.cli.legacy.camera import Camera
 from service.cli.legacy.showing import Screen, show
 from service.cli.output import remark, write_json
-from service.cli.workplace import read_settings
 from service.compat.legacy.answers import NOBODY, faces_answer
 from service.embedding import EmbeddingSpace
-from service.encoder.camera import Camera
 from service.encoder.contract import DetectedFace, Image
-from service.encoder.drawing import annotate
 from service.encoder.encoders import Encoders
+from service.encoder.images.annotate import annotate
 from service.errors import NotFound
 from service.identity.in_memory import References, read_references
 from service.identity.legacy_recognition import legacy_space

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from service.cli.legacy.camera import Window, open_window
 from service.cli.output import remark
-from service.encoder.camera import Window, open_window
 
 NO_SCREEN = "no window can be opened here (no screen, or OpenCV without windows)"
 

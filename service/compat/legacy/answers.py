@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.encoder.contract import DetectedFace
-from service.encoder.drawing import annotate
 from service.encoder.encoders import Encoders
+from service.encoder.images.annotate import annotate
 
 NOBODY = "Uknown"
 """As the legacy recognizer spelled it; callers compare with it."""

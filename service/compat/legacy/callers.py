@@ -18,15 +18,15 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.access.admission import Caller, charge
+from service.access.authentication import Caller, charge
 from service.access.operator import operator_transaction
 from service.access.quotas import quotas_of_new_tenants
 from service.access.tenants import create_tenant, find_tenant
 from service.compat.legacy.errors import answer_error
 from service.errors import Conflict, NotFound
 from service.http.callers import caller_with, check_scope, key_in
-from service.http.service import Service, service_of
 from service.http.sessions import answer_and_commit
+from service.http.state import ServerState, server_state
 
 SCOPE = "recognize"
 _NO_KEY = 0  # no key has this number; the rates of such a caller are its tenant's
@@ -40,7 +40,7 @@ class LegacyRoute(APIRoute):
         answer = super().get_route_handler()
 
         async def answer_caller(request: Request) -> Response:
-            caller = await _caller_of(service_of(request), request.headers)
+            caller = await _caller_of(server_state(request), request.headers)
             check_scope(caller, SCOPE)
             request.state.caller = caller
             request.scope["tenant_id"] = caller.tenant_id
@@ -54,7 +54,7 @@ class LegacyRoute(APIRoute):
         await ExceptionMiddleware(super().handle, handlers)(scope, receive, send)
 
 
-async def _caller_of(service: Service, headers: Headers) -> Caller:
+async def _caller_of(service: ServerState, headers: Headers) -> Caller:
     key = key_in(headers) or _basic_password(headers)
     if key is None and service.settings.legacy_api == "open":
         caller = Caller(await _open_tenant(service), _NO_KEY, frozenset({SCOPE}))
@@ -73,7 +73,7 @@ def _basic_password(headers: Headers) -> str | None:
         return None
 
 
-async def _open_tenant(service: Service) -> int:
+async def _open_tenant(service: ServerState) -> int:
     """The tenant of callers without a key; made when it is missing, by whichever process comes first."""
     name = service.settings.legacy_tenant
     while True:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from service.errors import ServiceError, Unauthenticated
 from service.http.problems import RETRY_AFTER_SECONDS, known_error
-from service.http.requests import log_failure
+from service.http.request_log import log_failure
 
 KEPT_STATUSES = frozenset({401, 403, 405, 408, 429})
 """What no legacy caller can run into by what it sends; every other fault of the caller is a 400."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.access.admission import charge
+from service.access.authentication import charge
 from service.compat.legacy.answers import NOBODY, drawn_picture, faces_answer
 from service.compat.legacy.callers import LegacyRoute
 from service.compat.legacy.forms import DATASET, MAXIMUM_TEXT_BYTES, Form, read_form
@@ -16,8 +16,8 @@ from service.encoder.contract import DetectedFace
 from service.errors import InvalidRequest, NotOffered, UnreadableImage, UnsupportedImageFormat
 from service.gallery.galleries import Gallery
 from service.http.callers import check_gallery, current_caller
-from service.http.service import RunningService, Service, service_of
 from service.http.sessions import RequestSession
+from service.http.state import CurrentServerState, ServerState, server_state
 from service.identity.legacy_recognition import encode_portrait, label_faces, legacy_space
 from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 from service.identity.uploaded_datasets import gallery_of_dataset
@@ -39,7 +39,7 @@ Drawn = Annotated[bool, Query(alias="return_img_b64", description="Answer the pi
 
 
 @router.post("/detector/image", tags=["detector"], openapi_extra=_form_of({"file": _FILE}))
-async def detect_image(request: Request, service: RunningService, drawn: Drawn = False) -> dict[str, Any]:
+async def detect_image(request: Request, service: CurrentServerState, drawn: Drawn = False) -> dict[str, Any]:
     """Every face of the picture in `file`; its label is its place in the list."""
     data = (await _form(request, "file")).file("file")
     found = await service.encoders.detect(_space(service), data)
@@ -47,7 +47,7 @@ async def detect_image(request: Request, service: RunningService, drawn: Drawn =
 
 
 @router.post("/encoder/image", tags=["encoder"], openapi_extra=_form_of({"file": _FILE}))
-async def encode_image(request: Request, service: RunningService) -> list[float] | None:
+async def encode_image(request: Request, service: CurrentServerState) -> list[float] | None:
     """The embedding of the largest face in `file`; null where there is none."""
     data = (await _form(request, "file")).file("file")
     embedding = await encode_portrait(service.encoders, _space(service), data)
@@ -55,7 +55,7 @@ async def encode_image(request: Request, service: RunningService) -> list[float]
 
 
 @router.post("/encoder/images", tags=["encoder"], openapi_extra=_form_of({"key": _TEXT, "files": _FILES}))
-async def encode_images(request: Request, service: RunningService) -> dict[str, Any]:
+async def encode_images(request: Request, service: CurrentServerState) -> dict[str, Any]:
     """The embeddings of the pictures in `files` under `key`; pictures without a face are left out."""
     form = await _form(request, "files", "file", "key")
     key, pictures = form.text("key"), form.files("files", "file")
@@ -74,7 +74,7 @@ async def encode_images(request: Request, service: RunningService) -> dict[str, 
     openapi_extra=_form_of({"file": _FILE}, {"dataset": _FILE, "gallery": _TEXT}),
 )
 async def recognize_image(
-    request: Request, service: RunningService, session: RequestSession, drawn: Drawn = False
+    request: Request, service: CurrentServerState, session: RequestSession, drawn: Drawn = False
 ) -> dict[str, Any]:
     """Every face of the picture in `file` with its label in `dataset`, or in the gallery that `gallery` names."""
     form = await _form(request, "file", "gallery", DATASET)
@@ -101,8 +101,8 @@ async def stream() -> None:
 
 async def _form(request: Request, *names: str) -> Form:
     """The form's fields of these names; an overloaded server says so before anything is read."""
-    give_back = service_of(request).encoders.check_load()
-    settings = service_of(request).settings
+    give_back = server_state(request).encoders.reserve_slot()
+    settings = server_state(request).settings
     limits = dict.fromkeys(names, settings.maximum_image_bytes)
     limits |= {name: MAXIMUM_TEXT_BYTES for name in ("key", "gallery") if name in names}
     if DATASET in names:
@@ -114,7 +114,7 @@ async def _form(request: Request, *names: str) -> Form:
         raise
 
 
-def _space(service: Service) -> EmbeddingSpace:
+def _space(service: ServerState) -> EmbeddingSpace:
     return legacy_space(service.encoders, service.settings.legacy_encoder)
 
 
@@ -132,7 +132,7 @@ async def _named_gallery(request: Request, session: AsyncSession, form: Form) ->
     return gallery
 
 
-async def _portrait_if_any(service: Service, data: bytes) -> list[float] | None:
+async def _portrait_if_any(service: ServerState, data: bytes) -> list[float] | None:
     """None also for a file that is no picture, as it was: the places of the others tell which one it is."""
     try:
         embedding = await encode_portrait(service.encoders, _space(service), data)
@@ -142,7 +142,7 @@ async def _portrait_if_any(service: Service, data: bytes) -> list[float] | None:
 
 
 async def _faces_of_picture(
-    service: Service, data: bytes, faces: Sequence[tuple[DetectedFace, str | int]], drawn: bool
+    service: ServerState, data: bytes, faces: Sequence[tuple[DetectedFace, str | int]], drawn: bool
 ) -> dict[str, Any]:
     answer = faces_answer(faces)
     if drawn:

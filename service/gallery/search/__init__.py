@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.readings import rows_read
+from service.database.binary import WireValue, bit_string, bit_strings, half_vector, half_vector_type, half_vectors
+from service.database.statements import fetch_rows
 from service.embedding import Embedding, EmbeddingSpace, check_embedding
 from service.errors import EmbeddingSpaceMismatch, InvalidRequest
 from service.gallery.codes import face_codes, has_codes, template_codes
@@ -21,10 +22,9 @@ from service.gallery.galleries import Gallery
 from service.gallery.people import Person
 from service.gallery.search import audit
 from service.gallery.search.candidates import Candidate, candidates_of
-from service.gallery.search.paths import Path, Plan, choose, exact, shape_of
+from service.gallery.search.plans import Plan, SearchPath, choose, exact, shape_of
 from service.gallery.search.statements import ONE_PERSON, Form, statement
-from service.gallery.storing import comparable
-from service.gallery.wire import WireValue, bit_string, bit_strings, half_vector, half_vector_type, half_vectors
+from service.gallery.writing import comparable
 
 __all__ = [
     "MAXIMUM_CANDIDATES",
@@ -60,11 +60,11 @@ async def search(
     if not probes:
         return []
     matrix = _matrix(probes, gallery.space)
-    question = _Question(session, gallery, limit, wanted, mean_of)
+    running = _Search(session, gallery, limit, wanted, mean_of)
     plan = choose(shape_of(gallery), limit, is_filtered=wanted is not None, mean_of=mean_of)
-    found = await question.ask(matrix, plan)
-    await question.complete(matrix, plan, found)
-    await question.audit(matrix, plan, found)
+    found = await running.ask(matrix, plan)
+    await running.complete(matrix, plan, found)
+    await running.audit(matrix, plan, found)
     return found
 
 
@@ -73,7 +73,7 @@ async def search_by(
 ) -> list[list[Candidate]]:
     """The same, going a given way and no other: for measuring and testing the ways against each other."""
     matrix = _matrix(probes, gallery.space)
-    return await _Question(session, gallery, limit, None, 1).ask(matrix, plan)
+    return await _Search(session, gallery, limit, None, 1).ask(matrix, plan)
 
 
 async def search_galleries(
@@ -106,11 +106,11 @@ async def best_reference(session: AsyncSession, gallery: Gallery, person: Person
         "person": person.number,
         "vectors": half_vector(vector),
     }
-    rows = await rows_read(session, ONE_PERSON[gallery.space.metric], values)
+    rows = await fetch_rows(session, ONE_PERSON[gallery.space.metric], values)
     return next(iter(candidates_of(rows, 1, gallery.space.metric)[0]), None)
 
 
-class _Question:
+class _Search:
     """What one call of `search` asks, of whichever path."""
 
     def __init__(
@@ -129,19 +129,19 @@ class _Question:
             path=plan.path,
             metric=space.metric,
             is_coded=has_codes(space),
-            is_bounded=plan.farthest is not None,
-            is_sieved=plan.sieve is not None,
-            is_alone=plan.farthest_alone is not None,
+            is_bounded=plan.max_distance is not None,
+            is_prefiltered=plan.face_prefilter is not None,
+            is_single_reference=plan.max_distance_single_reference is not None,
             is_filtered=self._metadata is not None,
             has_many_probes=len(matrix) > 1,
             is_mean=self._mean_of > 1,
         )
-        rows = await rows_read(self._session, statement(form), await self._parameters(matrix, plan))
+        rows = await fetch_rows(self._session, statement(form), await self._parameters(matrix, plan))
         return candidates_of(rows, len(matrix), space.metric)
 
     async def complete(self, matrix: npt.NDArray[np.float32], plan: Plan, found: list[list[Candidate]]) -> None:
         """Ask exactly for probes that got a short list: a bound or a person of very many references left no more."""
-        if plan.path in {Path.ALL, Path.CHOSEN} and plan.farthest is None:
+        if plan.path in {SearchPath.ALL, SearchPath.CHOSEN} and plan.max_distance is None:
             return
         enough = min(self._limit, self._gallery.people)
         short = [place for place, candidates in enumerate(found) if len(candidates) < enough]
@@ -151,7 +151,7 @@ class _Question:
 
     async def audit(self, matrix: npt.NDArray[np.float32], plan: Plan, found: list[list[Candidate]]) -> None:
         """Now and then, compare with the exact answer."""
-        if plan.path in {Path.ALL, Path.CHOSEN}:
+        if plan.path in {SearchPath.ALL, SearchPath.CHOSEN}:
             return
         places = audit.sample(self._session, len(matrix))
         if places:
@@ -163,8 +163,8 @@ class _Question:
         return exact(is_filtered=self._metadata is not None, mean_of=self._mean_of)
 
     async def _parameters(self, matrix: npt.NDArray[np.float32], plan: Plan) -> dict[str, Any]:
-        of_people = template_codes(matrix) if plan.path is Path.PEOPLE else _NO_CODES
-        of_faces = face_codes(matrix) if plan.path is Path.FACES or plan.sieve is not None else _NO_CODES
+        of_people = template_codes(matrix) if plan.path is SearchPath.PEOPLE else _NO_CODES
+        of_faces = face_codes(matrix) if plan.path is SearchPath.FACES or plan.face_prefilter is not None else _NO_CODES
         codes: list[WireValue | None]
         if len(matrix) > 1:
             vectors = half_vectors(matrix, await half_vector_type(self._session))
@@ -179,10 +179,12 @@ class _Question:
             "tenant": self._gallery.tenant_id,
             "gallery": self._gallery.id,
             "limit": self._limit,
-            "depth": plan.depth,
-            "farthest": None if plan.farthest is None else float(plan.farthest),
-            "farthest_alone": None if plan.farthest_alone is None else float(plan.farthest_alone),
-            "sieve": None if plan.sieve is None else float(plan.sieve),
+            "rerank_limit": plan.rerank_limit,
+            "max_distance": _optional(plan.max_distance),
+            "max_distance_single_reference": None
+            if plan.max_distance_single_reference is None
+            else float(plan.max_distance_single_reference),
+            "face_prefilter": _optional(plan.face_prefilter),
             "metadata": None if self._metadata is None else json.dumps(self._metadata),
             "mean_of": self._mean_of,
         }
@@ -199,6 +201,10 @@ def _matrix(probes: Sequence[Embedding], space: EmbeddingSpace) -> npt.NDArray[n
         else:
             rows.append(comparable(check_embedding(probe, space), space))
     return np.stack(rows) if len(rows) > 1 else rows[0][np.newaxis]
+
+
+def _optional(number: float | None) -> float | None:
+    return None if number is None else float(number)
 
 
 def _check(probes: int, limit: int, mean_of: int) -> None:

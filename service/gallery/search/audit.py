@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.database.connection import SEARCH_AUDIT_SHARE
 from service.gallery.galleries import Gallery
 from service.gallery.search.candidates import Candidate
-from service.gallery.search.paths import Path
+from service.gallery.search.plans import SearchPath
 from service.telemetry import SEARCH_AUDITED, SEARCH_MISSED, logger
 
 
@@ -24,7 +24,7 @@ def sample(session: AsyncSession, probes: int) -> list[int]:
 
 
 def report(
-    gallery: Gallery, path: Path, found: Sequence[Sequence[Candidate]], expected: Sequence[Sequence[Candidate]]
+    gallery: Gallery, path: SearchPath, found: Sequence[Sequence[Candidate]], expected: Sequence[Sequence[Candidate]]
 ) -> None:
     """Count audited probes and people of similarity at the threshold or above whom the fast way did not name."""
     SEARCH_AUDITED.labels(path.value).inc(len(found))

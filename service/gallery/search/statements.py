@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from service.embedding import Metric
-from service.gallery.search.paths import Path
+from service.gallery.search.plans import SearchPath
 
 
 @dataclass(frozen=True)
 class Form:
     """What a statement's text depends on."""
 
-    path: Path
+    path: SearchPath
     metric: Metric = "cosine"
     is_coded: bool = True
     is_bounded: bool = False
-    is_sieved: bool = False
-    is_alone: bool = False
+    is_prefiltered: bool = False
+    is_single_reference: bool = False
     is_filtered: bool = False
     has_many_probes: bool = False
     is_mean: bool = False
@@ -34,9 +34,10 @@ _MANY_PROBES = """unnest(CAST(%(vectors)s AS halfvec[]), CAST(%(codes)s AS varbi
         WITH ORDINALITY AS probe (vector, code, face_code, ordinal)"""
 _IN_GALLERY = "{table}.tenant_id = %(tenant)s AND {table}.gallery_id = %(gallery)s"
 # The sizes of this very moment: a person who got a second reference since the gallery was looked up is not missed.
-_FARTHEST_OF_ALL = f"""
-    SELECT CASE WHEN sum(size.templates) = sum(size.faces) THEN CAST(%(farthest_alone)s AS double precision)
-        ELSE %(farthest)s END FROM gallery_size AS size WHERE {_IN_GALLERY.format(table="size")}
+_MAX_DISTANCE_NOW = f"""
+    SELECT CASE WHEN sum(size.templates) = sum(size.faces)
+        THEN CAST(%(max_distance_single_reference)s AS double precision)
+        ELSE %(max_distance)s END FROM gallery_size AS size WHERE {_IN_GALLERY.format(table="size")}
 """
 _IS_WANTED = "person.metadata @> CAST(%(metadata)s AS jsonb)"
 
@@ -68,14 +69,16 @@ def _score(form: Form) -> str:
 
 def _best(form: Form, measured: str) -> str:
     """The nearest people, each with the person's score."""
-    if form.path is Path.ALL:
+    if form.path is SearchPath.ALL:
         return _best_of_all(form, measured)
-    near = {Path.FACES: _near_faces, Path.PEOPLE: _near_people, Path.CHOSEN: _chosen_people}[form.path](form)
-    one_face = "AND face.id = near.id" if form.path is Path.FACES or form.is_sieved else ""
+    near = {SearchPath.FACES: _near_faces, SearchPath.PEOPLE: _near_people, SearchPath.CHOSEN: _chosen_people}[
+        form.path
+    ](form)
+    one_face = "AND face.id = near.id" if form.path is SearchPath.FACES or form.is_prefiltered else ""
     compared = f"""SELECT {measured} AS measured FROM face
         WHERE {_in_gallery("face")} AND face.person_id = near.person_id {one_face} OFFSET 0"""
-    if form.is_sieved:
-        near = _sieved(near)
+    if form.is_prefiltered:
+        near = _prefiltered(near)
     if form.is_mean:
         nearest = compared.replace("OFFSET 0", "ORDER BY 1 LIMIT %(mean_of)s")
         compared = f"SELECT avg(nearest.measured) AS measured FROM ({nearest}) AS nearest"
@@ -88,7 +91,7 @@ def _best(form: Form, measured: str) -> str:
 
 def _best_of_all(form: Form, measured: str) -> str:
     """In the order of the index, which is that of people: nothing is sorted to be grouped."""
-    bound = f"AND {measured} <= %(farthest)s" if form.is_bounded else ""
+    bound = f"AND {measured} <= %(max_distance)s" if form.is_bounded else ""
     return f"""
         SELECT face.person_id, min({measured}) AS measured FROM face
         WHERE {_in_gallery("face")} AND face.code IS {"NOT NULL" if form.is_coded else "NULL"} {bound}
@@ -98,34 +101,34 @@ def _best_of_all(form: Form, measured: str) -> str:
 
 def _near_people(form: Form) -> str:
     # Before anything is sorted: what is left out here costs half of what it would.
-    farthest = f"({_FARTHEST_OF_ALL})" if form.is_alone else "%(farthest)s"
-    bound = f"AND template.code <~> probe.code <= {farthest}" if form.is_bounded else ""
+    max_distance = f"({_MAX_DISTANCE_NOW})" if form.is_single_reference else "%(max_distance)s"
+    bound = f"AND template.code <~> probe.code <= {max_distance}" if form.is_bounded else ""
     return f"""
         SELECT DISTINCT nearest.person_id FROM (
             SELECT template.person_id FROM person_template AS template
             WHERE {_in_gallery("template")} {bound} {_filter(form, "template")}
-            ORDER BY template.code <~> probe.code LIMIT %(depth)s
+            ORDER BY template.code <~> probe.code LIMIT %(rerank_limit)s
         ) AS nearest
     """
 
 
-def _sieved(people: str) -> str:
+def _prefiltered(people: str) -> str:
     """Faces of people that are near themselves: still the index alone, and one vector in thirty is fetched."""
     return f"""
         SELECT people.person_id, sieved.id FROM ({people}) AS people CROSS JOIN LATERAL (
             SELECT face.id FROM face
             WHERE {_in_gallery("face")} AND face.person_id = people.person_id
-                AND face.code <~> probe.face_code <= %(sieve)s OFFSET 0
+                AND face.code <~> probe.face_code <= %(face_prefilter)s OFFSET 0
         ) AS sieved
     """
 
 
 def _near_faces(form: Form) -> str:
-    bound = "AND face.code <~> probe.face_code <= %(farthest)s" if form.is_bounded else ""
+    bound = "AND face.code <~> probe.face_code <= %(max_distance)s" if form.is_bounded else ""
     return f"""
         SELECT face.person_id, face.id FROM face
         WHERE {_in_gallery("face")} AND face.code IS NOT NULL {bound}
-        ORDER BY face.code <~> probe.face_code LIMIT %(depth)s
+        ORDER BY face.code <~> probe.face_code LIMIT %(rerank_limit)s
     """
 
 

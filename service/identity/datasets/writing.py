@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.gallery.export_rows import Reference, stream_references
 from service.gallery.galleries import Gallery
-from service.gallery.reading import Reference, stream_references
 
 Format = Literal["dataset", "encoder", "ndjson"]
 CHUNK_BYTES = 64 * 1024

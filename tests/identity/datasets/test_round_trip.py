@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.connection import Database
-from service.database.tenancy import tenant_session
+from service.database.session import tenant_session
 from service.embedding import external_space
 from service.errors import InvalidDataset
 from service.gallery.galleries import Gallery, create_gallery, delete_gallery, gallery_counts
 from service.gallery.people import create_person, find_person_named
-from service.identity.datasets import loading
-from service.identity.datasets.loading import ImportResult, import_dataset
+from service.identity.datasets import importing
+from service.identity.datasets.importing import ImportResult, load_dataset
 from service.identity.datasets.writing import Format, export_dataset
 from tests.support.jobs import dataset_of
 
@@ -35,7 +35,7 @@ async def load(session: AsyncSession, gallery: Gallery, content: bytes) -> Impor
     async def silent(done: int, total: int | None) -> None:
         return None
 
-    return await import_dataset(session, gallery, lambda: io.BytesIO(content), silent)
+    return await load_dataset(session, gallery, lambda: io.BytesIO(content), silent)
 
 
 async def export(session: AsyncSession, gallery: Gallery, file_format: Format) -> bytes:
@@ -136,7 +136,7 @@ def _numbers(exported: bytes, file_format: Format) -> np.ndarray:
 
 
 async def test_a_file_of_many_batches_keeps_its_order(session: AsyncSession) -> None:
-    values = np.random.default_rng(1).standard_normal((3 * loading.BATCH_ROWS + 7, 3))
+    values = np.random.default_rng(1).standard_normal((3 * importing.BATCH_ROWS + 7, 3))
     content = dataset_of([(f"person {place % 50}", row) for place, row in enumerate(values.tolist())])
     gallery = await make_gallery(session)
     assert await load(session, gallery, content) == ImportResult(50, len(values), "dataset")
@@ -151,7 +151,7 @@ async def test_imports_of_the_same_people_at_once_wait_for_each_other(
     """Their batches name the same people in opposite order: side by side each would wait for the other."""
     gallery = await make_gallery(session)
     await session.commit()
-    rows = [(f"person {place}", [1.0, 2.0, float(place)]) for place in range(3 * loading.BATCH_ROWS)]
+    rows = [(f"person {place}", [1.0, 2.0, float(place)]) for place in range(3 * importing.BATCH_ROWS)]
 
     async def load_alone(content: bytes) -> int:
         async with tenant_session(database.engine, tenant_id) as own:
@@ -177,7 +177,7 @@ async def test_an_import_adds_to_the_people_there_are(session: AsyncSession) -> 
 
 async def test_a_wrong_last_row_leaves_nothing_of_the_file(session: AsyncSession) -> None:
     gallery = await make_gallery(session)
-    rows = [(f"person {place}", [1.0, 2.0, 3.0]) for place in range(2 * loading.BATCH_ROWS)]
+    rows = [(f"person {place}", [1.0, 2.0, 3.0]) for place in range(2 * importing.BATCH_ROWS)]
     written = dataset_of(rows)
     for wrong in (written[:-1] + b',["Bob","1,2"]]', written[:-20], written.replace(b'"person 1500"', b"null")):
         with pytest.raises(InvalidDataset):
@@ -199,9 +199,9 @@ async def test_progress_counts_rows_as_they_are_checked_and_then_as_they_are_wri
         told.append((done, total))
 
     gallery = await make_gallery(session)
-    size = loading.BATCH_ROWS
+    size = importing.BATCH_ROWS
     content = dataset_of([("Ada", [1.0, 2.0, 3.0])] * (size + 5))
-    await import_dataset(session, gallery, lambda: io.BytesIO(content), progress)
+    await load_dataset(session, gallery, lambda: io.BytesIO(content), progress)
     assert told == [(0, size), (0, size + 5), (size, size + 5), (size + 5, size + 5)]
 
 

@@ -1,0 +1,85 @@
+"""Who is asking, and may they ask now: from a key to its caller, with the rates of key and tenant, in one round trip.
+
+The database functions `admit`, `charge` and `admit_operator` (migrations) do the work as the service role, under the
+policies; nothing is remembered here, so a revoked key is refused at once and rates hold across server processes.
+"""
+
+import hmac
+import math
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.access.key_format import read_key, read_operator_key
+from service.access.quotas import CostClass, RateLimits
+from service.database.statements import fetch_row
+from service.errors import TooManyRequests, Unauthenticated
+
+_ADMIT = "SELECT * FROM admit(%(tenant)s, %(digest)s, %(cost_class)s, 1)"
+_ADMIT_OPERATOR = "SELECT * FROM admit_operator(%(digest)s)"
+_CHARGE = "SELECT charge(%(tenant)s, %(key)s, %(cost_class)s, %(amount)s) AS wait_seconds"
+_REFUSAL = "this API key is not known, has expired or was revoked"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is asking: a tenant, through one of its keys."""
+
+    tenant_id: int
+    key_id: int
+    scopes: frozenset[str]
+    galleries: frozenset[str] | None = None
+    """Names of the only galleries the key may touch; None: all."""
+    rates: RateLimits = field(default_factory=RateLimits)
+    """The key's own, beside the tenant's."""
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The platform's operator, through one of its keys."""
+
+    key_id: int
+
+
+async def admit(engine: AsyncEngine, key: str, cost_class: CostClass = "request") -> Caller:
+    """The caller behind a live key. Unauthenticated for any other, TooManyRequests over a rate."""
+    presented = read_key(key)
+    if presented is None:
+        raise Unauthenticated("this is not an API key of this service")
+    values = {"tenant": presented.tenant_id, "digest": presented.digest, "cost_class": cost_class}
+    row = await fetch_row(engine, _ADMIT, values)
+    if row is None or not hmac.compare_digest(row.digest, presented.digest):
+        raise Unauthenticated(_REFUSAL)
+    _check_wait(row.wait_seconds, cost_class)
+    return Caller(
+        tenant_id=presented.tenant_id,
+        key_id=row.key_id,
+        scopes=frozenset(row.scopes),
+        galleries=None if row.galleries is None else frozenset(row.galleries),
+        rates=RateLimits(row.requests_per_minute, row.inferences_per_minute),
+    )
+
+
+async def charge(engine: AsyncEngine, caller: Caller, cost_class: CostClass, amount: int) -> None:
+    """Count more of a cost class, as for the second and further pictures of one request."""
+    if amount > 0:
+        values = {"tenant": caller.tenant_id, "key": caller.key_id, "cost_class": cost_class, "amount": amount}
+        row = await fetch_row(engine, _CHARGE, values)
+        _check_wait(row.wait_seconds if row else None, cost_class)
+
+
+async def admit_operator(engine: AsyncEngine, key: str) -> Operator:
+    """The operator behind a live operator's key; Unauthenticated for any other."""
+    digest = read_operator_key(key)
+    if digest is None:
+        raise Unauthenticated("this is not an operator's key of this service")
+    row = await fetch_row(engine, _ADMIT_OPERATOR, {"digest": digest})
+    if row is None or not hmac.compare_digest(row.digest, digest):
+        raise Unauthenticated(_REFUSAL)
+    return Operator(row.key_id)
+
+
+def _check_wait(wait_seconds: float | None, cost_class: CostClass) -> None:
+    if wait_seconds is not None:
+        seconds = max(1, math.ceil(wait_seconds))
+        raise TooManyRequests(f"over the rate of the cost class {cost_class!r}", retry_after_seconds=seconds)

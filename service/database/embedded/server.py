@@ -1,0 +1,235 @@
+"""An embedded PostgreSQL with pgvector: one server a folder, shared by every process that asks for it.
+
+The first process starts it, the last one to leave stops it. Who is using it is told by locks, which the kernel
+releases when a process is killed, never by lists of process numbers, which go stale.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.database.embedded import cluster
+from service.database.embedded.cluster import Account
+from service.database.embedded.postmaster import (
+    POLL_SECONDS,
+    PORT,
+    STOP_TIMEOUT_SECONDS,
+    Postmaster,
+    choose_socket_folder,
+    read_postmaster,
+    remove_socket_folder,
+    stop_server,
+)
+from service.errors import DatabaseUnavailable
+
+START_TIMEOUT_SECONDS = 600.0  # recovery after a crash replays up to max_wal_size (1 GB) of log
+LOG_BYTES = 10 * 1024 * 1024
+# Said while processes of a killed server still run; they end by themselves when they notice, mostly at once.
+STILL_ENDING = ("still in use", "lock file")
+# The shell leaves the server to the machine's first process, so that none of ours has to bury it as its parent.
+DETACHED = '"$@" </dev/null >>"$0" 2>&1 & echo $!'
+
+logger = logging.getLogger(__name__)
+
+
+class EmbeddedServer:
+    """A handle on the running server; leave it with `stop`, the end of `with`, or the end of the process."""
+
+    def __init__(self, folder: Path, account: Account, in_use: int, url: str) -> None:
+        self.folder = folder
+        self.url = url
+        self._account = account
+        self._in_use: int | None = in_use
+        self._process = os.getpid()
+        atexit.register(self.stop)
+
+    def __enter__(self) -> "EmbeddedServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leaves the server, and stops it when nobody else uses it; a second call does nothing."""
+        if self._in_use is None or os.getpid() != self._process:  # a forked child must not take the parent's lock away
+            return
+        atexit.unregister(self.stop)
+        in_use, self._in_use = self._in_use, None
+        try:
+            with _exclusive(self.folder / "start.lock", self._account):
+                fcntl.flock(in_use, fcntl.LOCK_UN)  # not by closing alone: a forked child has the file open too
+                if _try_lock(in_use, fcntl.LOCK_EX):
+                    stop_server(self.folder / "data")
+        except FileNotFoundError:
+            logger.warning("the database folder %s is gone", self.folder)
+        finally:
+            os.close(in_use)
+
+
+def start_embedded_server(folder: Path, timeout_seconds: float = START_TIMEOUT_SECONDS) -> EmbeddedServer:
+    """Starts the server whose cluster lies in `folder`, or joins it where it runs, and waits until it takes queries.
+
+    `folder` belongs to the server alone; it is made when missing (mode 0700) and keeps its data between runs. The
+    handle's `url` is a libpq URL of the superuser `postgres`. Blocks: up to seconds for a new cluster, longer for
+    recovery. Raises DatabaseUnavailable, with the end of the server's log, when it does not come up in time.
+    """
+    folder = folder.expanduser().resolve()
+    try:
+        account = cluster.account_of(folder)
+        cluster.prepare_folder(folder, account)
+        return _start_or_join(folder, account, timeout_seconds)
+    except OSError as problem:
+        raise DatabaseUnavailable(f"the database in {folder} does not start: {problem}") from problem
+
+
+def _start_or_join(folder: Path, account: Account, timeout_seconds: float) -> EmbeddedServer:
+    deadline = time.monotonic() + timeout_seconds
+    with _exclusive(folder / "start.lock", account, timeout_seconds):
+        in_use = _open_lock(folder / "in-use.lock", account)
+        try:
+            running = _join(folder / "data", deadline) or _start(folder, account, deadline)
+            fcntl.flock(in_use, fcntl.LOCK_SH)
+        except BaseException as problem:
+            if not isinstance(problem, Exception) and _try_lock(in_use, fcntl.LOCK_EX):
+                stop_server(folder / "data")  # Ctrl-C while waiting: nobody would be left to stop it
+            os.close(in_use)
+            raise
+    return EmbeddedServer(folder, account, in_use, running.url)
+
+
+def _join(data: Path, deadline: float) -> Postmaster | None:
+    """The running server once it is ready; None, with the remains of a killed one removed, when there is none."""
+    found = read_postmaster(data)
+    last = found
+    # One that listens but is not among the processes runs in another container that has the same folder.
+    while found is not None and found.data == str(data) and (found.lives() or found.listens()):
+        if found.status == "ready" and found.answers():
+            return found
+        if time.monotonic() > deadline:
+            raise DatabaseUnavailable(f"the database in {data.parent} is not ready{_log_end(data.parent)}")
+        if found.status == "stopping" or _is_lost(data):
+            stop_server(data)
+        time.sleep(POLL_SECONDS)
+        last, found = found, read_postmaster(data)
+    # PostgreSQL would refuse to start over this file where its process number is in use again.
+    (data / "postmaster.pid").unlink(missing_ok=True)
+    if last is not None and last.data == str(data):  # otherwise the folder was copied or moved with the file in it
+        remove_socket_folder(last.socket_folder)
+    return None
+
+
+def _is_lost(data: Path) -> bool:
+    """Whether a server that says it is ready cannot be reached: its socket was swept out of the temporary folder."""
+    give_up = time.monotonic() + 2
+    while time.monotonic() < give_up:
+        found = read_postmaster(data)
+        if found is None or found.status != "ready" or not found.lives() or found.listens():
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _start(folder: Path, account: Account, deadline: float) -> Postmaster:
+    data = folder / "data"
+    if not data.exists():
+        logger.info("making the database in %s", folder)
+        cluster.make_cluster(data, account)
+    cluster.write_settings(data, account)
+    _rotate_log(folder / "server.log")
+    socket_folder = choose_socket_folder(folder, account)
+    retry_until = time.monotonic() + STOP_TIMEOUT_SECONDS
+    while True:
+        log_start = _size(folder / "server.log")
+        running = _wait_until_ready(data, _launch(folder, account, socket_folder), deadline)
+        if running is not None:
+            return running
+        said = _log_end(folder, log_start)
+        if not any(words in said for words in STILL_ENDING) or time.monotonic() > min(retry_until, deadline):
+            remove_socket_folder(str(socket_folder))
+            raise DatabaseUnavailable(f"the database in {folder} does not start{said}")
+        time.sleep(0.5)
+
+
+def _launch(folder: Path, account: Account, socket_folder: Path) -> int:
+    """Runs `postgres` apart from this process, without waiting; returns its process number."""
+    data = folder / "data"
+    quoted = '"' + str(socket_folder).replace('"', '""') + '"'  # the setting is a list, parted by commas
+    command = [str(cluster.programs(data, account) / "postgres"), "-D", str(data), "-p", str(PORT)]
+    command += [f"--unix_socket_directories={quoted}"]
+    done = account.run(["/bin/sh", "-c", DETACHED, str(folder / "server.log"), *command], data)
+    if done.returncode != 0:
+        raise DatabaseUnavailable(f"the database in {folder} does not start: {done.stderr.strip()[-2000:]}")
+    return int(done.stdout)
+
+
+def _wait_until_ready(data: Path, process: int, deadline: float) -> Postmaster | None:
+    """The server once it takes queries; None when it ended instead."""
+    launched = Postmaster(process, str(data), "", "")
+    patience = time.monotonic() + 5
+    while launched.lives():
+        found = read_postmaster(data)
+        if found is not None and found.process == process and found.status == "ready":
+            return found
+        if time.monotonic() > patience:
+            logger.warning("the database in %s is still recovering", data.parent)
+            patience += 30
+        if time.monotonic() > deadline:
+            # It goes on recovering: the next start joins it there.
+            raise DatabaseUnavailable(f"the database in {data.parent} is still recovering{_log_end(data.parent)}")
+        time.sleep(POLL_SECONDS)
+    return None
+
+
+def _open_lock(path: Path, account: Account) -> int:
+    """Opens a lock file for reading, which is enough to lock it, and leaves it to the server's user."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    account.owns(path)
+    return descriptor
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path, account: Account, timeout_seconds: float = START_TIMEOUT_SECONDS) -> Iterator[None]:
+    """Holds a lock that every process takes to start or to leave the server."""
+    descriptor = _open_lock(path, account)
+    try:
+        give_up = time.monotonic() + timeout_seconds
+        while not _try_lock(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() > give_up:
+                raise DatabaseUnavailable(f"another process still starts or stops the database in {path.parent}")
+            time.sleep(POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _rotate_log(path: Path) -> None:
+    if _size(path) > LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _log_end(folder: Path, start: int = 0) -> str:
+    """The last lines that the server wrote, as the end of a message."""
+    path = folder / "server.log"
+    if not path.exists():
+        return ""
+    with path.open("rb") as log:
+        log.seek(max(start, _size(path) - 2000))
+        text = log.read().decode(errors="replace").strip()
+    return f": {text}" if text else ""

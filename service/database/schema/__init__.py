@@ -1,0 +1,1 @@
+"""The database schema: migrating it, and the security rules of every table."""

@@ -1,0 +1,107 @@
+"""Bringing a database to the newest schema, and saying how far it is.
+
+Migrations go forward only. They run as the administrator; the service role gets its password afterwards.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg import sql
+from sqlalchemy import Connection, create_engine, text
+
+from service.database.connection import Logins, connect, service_password
+from service.database.types import SERVICE_ROLE
+from service.errors import DatabaseUnavailable
+
+REPOSITORY = Path(__file__).parents[3]
+OLDEST_SAFE_PGVECTOR = (0, 8, 4)
+_LOCK = 4_077_132_026  # any number of our own: two processes never migrate at once
+
+
+@dataclass(frozen=True)
+class SchemaState:
+    """Where a database stands."""
+
+    revision: str | None
+    newest: str
+    postgresql: str
+    pgvector: str | None
+
+    @property
+    def is_current(self) -> bool:
+        """True where no migration is due."""
+        return self.revision == self.newest
+
+    @property
+    def pgvector_is_safe(self) -> bool:
+        """False for versions before 0.8.4, which can corrupt an HNSW index under vacuum."""
+        return self.pgvector is not None and _version(self.pgvector) >= OLDEST_SAFE_PGVECTOR
+
+
+def migrate(logins: Logins) -> SchemaState:
+    """Apply what is due; safe to run from several processes at once, and again."""
+    engine = create_engine(logins.administrator)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+            connection.commit()
+            _upgrade(connection)
+            _give_password(logins)
+            return _state(connection)
+    finally:
+        engine.dispose()
+
+
+def schema_state(logins: Logins) -> SchemaState:
+    """Read where the database stands, changing nothing."""
+    with connect(logins.service) as connection:
+        exists = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
+        found = (
+            connection.execute("SELECT version_num FROM alembic_version").fetchone() if exists and exists[0] else None
+        )
+        versions = connection.execute(
+            "SELECT current_setting('server_version'), (SELECT extversion FROM pg_extension WHERE extname = 'vector')"
+        ).fetchone()
+    if versions is None:
+        raise DatabaseUnavailable("the server does not tell its version")
+    return SchemaState(found[0] if found else None, _newest(), versions[0], versions[1])
+
+
+def _upgrade(connection: Connection) -> None:
+    configuration = _configuration()
+    configuration.attributes["connection"] = connection
+    command.upgrade(configuration, "head")
+    connection.execute(text(f"GRANT SELECT ON alembic_version TO {SERVICE_ROLE}"))
+    connection.commit()
+
+
+def _give_password(logins: Logins) -> None:
+    if logins.service.username != SERVICE_ROLE or logins.service.password != service_password(logins.administrator):
+        return
+    with connect(logins.administrator) as connection:
+        statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+        connection.execute(statement.format(sql.Identifier(SERVICE_ROLE), sql.Literal(logins.service.password)))
+
+
+def _state(connection: Connection) -> SchemaState:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    row = connection.execute(
+        text("SELECT current_setting('server_version'), extversion FROM pg_extension WHERE extname = 'vector'")
+    ).one()
+    return SchemaState(revision, _newest(), row[0], row[1])
+
+
+def _configuration() -> Config:
+    return Config(REPOSITORY / "alembic.ini")
+
+
+def _newest() -> str:
+    return ScriptDirectory.from_config(_configuration()).get_current_head() or ""
+
+
+def _version(text_version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text_version.split(".")[:3] if part.isdigit())

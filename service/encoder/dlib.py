@@ -1,0 +1,203 @@
+"""The default encoder: dlib's HOG face detector, 5 landmarks and 128-d ResNet, with weights from an installed package.
+
+The package is face-recognition-models (public domain); its __init__ needs the removed pkg_resources and is never
+imported. Models load at the first use. dlib detects and aligns; its network runs in ONNX Runtime.
+"""
+
+import hashlib
+import importlib.util
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from service.embedding import Embedding, EmbeddingSpace
+from service.encoder.contract import PROCESSOR_BATCHES, BatchShape, Box, DetectedFace, Image
+from service.encoder.networks.dlib_resnet import CHIP_SIDE, dlib_onnx_model
+from service.encoder.networks.quality import measure_quality
+from service.encoder.runtime.processors import usable_processors
+from service.encoder.runtime.sessions import PROCESSOR, Device, Session, open_session
+from service.errors import InvalidModel
+
+THRESHOLD = 0.45
+"""Similarity, 1 - distance. dlib's own bound is 0.6, ours 0.55: docs/decisions/0005-encoders-and-thresholds.md."""
+
+_LANDMARK_FILE = "shape_predictor_5_face_landmarks.dat"
+_RECOGNITION_FILE = "dlib_face_recognition_resnet_model_v1.dat"
+_CHIP_BORDER = 0.25  # as dlib's compute_face_descriptor cuts it
+_PREPROCESSING = b"dlib hog; 5 landmarks; chip 150 px, padding 0.25; no jitter"
+_SMALLEST_FACE_PIXELS = 80  # what the HOG detector sees without enlarging
+_LONGEST_SIDE_PIXELS = 1600  # larger pictures are searched at this size: 150 ms instead of 1 s for 20 megapixels
+_LONGEST_ENLARGED_PIXELS = 2400  # of the second search, where the first found nothing
+_ENLARGE_BELOW_PIXELS = 900
+
+
+class DlibEncoder:
+    """HOG detection at a bounded size, landmarks and embedding at full size."""
+
+    def __init__(self, device: Device = PROCESSOR) -> None:
+        """`device`: the processor, whose threads ONNX Runtime may use."""
+        self._device = device
+        folder = _weights_folder()
+        self._landmark_path = folder / _LANDMARK_FILE
+        self._recognition_path = folder / _RECOGNITION_FILE
+        self._space = _space(self._landmark_path, self._recognition_path)
+        self._loading = threading.Lock()
+        self._loaded: _Models | None = None
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """128 numbers compared by Euclidean distance."""
+        return self._space
+
+    @property
+    def detection_side(self) -> None:
+        """Every pixel: halving moves dlib's landmarks, which are whole pixels (cosine down to 0.97)."""
+
+    @property
+    def crop_side(self) -> int:
+        """What dlib's network takes."""
+        return CHIP_SIDE
+
+    @property
+    def batching(self) -> BatchShape:
+        """As the device likes it."""
+        return PROCESSOR_BATCHES
+
+    def load(self) -> None:
+        """Load the models now rather than at the first use."""
+        self._models()
+
+    def detect(self, image: Image) -> list[DetectedFace]:
+        """Every face of about 40 pixels or more (1/20 of the longer side in large pictures), largest first."""
+        models = self._models()
+        detector = models.detectors.get()
+        try:
+            found = _rectangles(detector, image)
+        finally:
+            models.detectors.put(detector)
+        faces = [_detected(models.landmarks, image, rectangle, score) for rectangle, score in found]
+        return sorted(faces, key=lambda face: -face.box.area)
+
+    def inspect(self, image: Image, faces: Sequence[DetectedFace]) -> list[DetectedFace]:  # noqa: ARG002 - of the contract
+        """Nothing more is known of them."""
+        return list(faces)
+
+    def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
+        """Each face turned upright, 150 x 150 pixels with a border of a quarter."""
+        import dlib
+
+        landmarks = self._models().landmarks
+        return [
+            dlib.get_face_chip(image, landmarks(image, _rectangle(face.box)), CHIP_SIDE, _CHIP_BORDER) for face in faces
+        ]
+
+    def embed(self, crops: Sequence[Image]) -> list[Embedding]:
+        """One embedding of shape (128,) a crop, in their order."""
+        if not crops:
+            return []
+        blob = np.stack(crops).transpose(0, 3, 1, 2).astype(np.float32)
+        return list(self._models().network.run(None, {"chips": blob})[0])
+
+    def close(self) -> None:
+        """Let go of the models."""
+        self._loaded = None
+
+    def _models(self) -> "_Models":
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = _load(self._landmark_path, self._recognition_path, self._device)
+            return self._loaded
+
+
+class _Models(NamedTuple):
+    """dlib's objects, of no type that it declares. A detector keeps buffers between calls: one call at a time."""
+
+    detectors: "SimpleQueue[Any]"
+    landmarks: Any
+    network: Session
+
+
+def _load(landmarks: Path, recognition: Path, device: Device) -> _Models:
+    import dlib
+
+    detectors: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(usable_processors()):
+        detectors.put(dlib.get_frontal_face_detector())
+    session = open_session(dlib_onnx_model(recognition), device)
+    return _Models(detectors, dlib.shape_predictor(str(landmarks)), session)
+
+
+def _weights_folder() -> Path:
+    found = importlib.util.find_spec("face_recognition_models")
+    if found is None or found.origin is None:
+        raise InvalidModel("the package face-recognition-models is not installed")
+    return Path(found.origin).parent / "models"
+
+
+def _space(*files: Path) -> EmbeddingSpace:
+    digest = hashlib.sha256(_PREPROCESSING)
+    for file in files:
+        if not file.is_file():
+            raise InvalidModel(f"{file.name} is missing in the package face-recognition-models")
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return EmbeddingSpace("dlib", digest.hexdigest(), 128, "euclidean", THRESHOLD)
+
+
+def _rectangles(detector: Any, image: Image) -> list[tuple[Any, float]]:
+    """Rectangles in pixels of `image` and detection scores; enlarged once more where nothing was found."""
+    longest = max(image.shape[:2])
+    scale = 2.0 if longest < _ENLARGE_BELOW_PIXELS else min(1.0, _LONGEST_SIDE_PIXELS / longest)
+    found = _at_scale(detector, image, scale)
+    larger = min(2 * scale, _LONGEST_ENLARGED_PIXELS / longest)
+    return found or (_at_scale(detector, image, larger) if larger > 1.2 * scale else [])
+
+
+def _at_scale(detector: Any, image: Image, scale: float) -> list[tuple[Any, float]]:
+    import dlib
+
+    height, width = image.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    if min(size) < _SMALLEST_FACE_PIXELS:  # a face that fills the picture has a frame around it then
+        scale = scale * _SMALLEST_FACE_PIXELS / min(size)
+        size = round(width * scale), round(height * scale)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    resized = image if size == (width, height) else cv2.resize(image, size, interpolation=method)
+    rectangles, scores, _ = detector.run(np.ascontiguousarray(resized), 0, 0.0)
+    return [
+        (dlib.rectangle(*(round(side / scale) for side in (r.left(), r.top(), r.right(), r.bottom()))), score)
+        for r, score in zip(rectangles, scores, strict=True)
+    ]
+
+
+def _rectangle(box: Box) -> Any:
+    import dlib
+
+    return dlib.rectangle(round(box.left), round(box.top), round(box.right), round(box.bottom))
+
+
+def _detected(predictor: Any, image: Image, rectangle: Any, score: float) -> DetectedFace:
+    box = Box(rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom())
+    points = [(float(part.x), float(part.y)) for part in predictor(image, rectangle).parts()]
+    landmarks = _five_points(points)
+    confidence = float(np.clip(0.5 + score / 2, 0.0, 1.0))
+    parts = measure_quality(image, box, landmarks, confidence)
+    return DetectedFace(box, confidence, landmarks, parts.score, parts)
+
+
+def _five_points(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """dlib gives the corners of both eyes and the base of the nose; the mouth is laid out from them.
+
+    Its order: right eye of the picture outer, inner, then left eye outer, inner, then nose.
+    """
+    corners = np.array(points)
+    right, left, nose = corners[0:2].mean(axis=0), corners[2:4].mean(axis=0), corners[4]
+    middle = (left + right) / 2
+    lower = nose + (nose - middle) * 0.6
+    half = (right - left) * 0.38
+    return tuple((float(x), float(y)) for x, y in (left, right, nose, lower - half, lower + half))

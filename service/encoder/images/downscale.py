@@ -1,0 +1,78 @@
+"""An uploaded picture that is decoded when it is needed and no larger than it is needed.
+
+Detection looks at a few hundred pixels; a photograph of 12 megapixels is halved until it is below twice what is asked
+for. A JPEG is decoded at that size (half the time), others are averaged down to the same pixels.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from service.encoder.contract import Box, DetectedFace, Image
+from service.encoder.images.decode import ImageLimits, decode_image, jpeg_size
+from service.encoder.networks.quality import size_part
+
+_LARGEST_REDUCTION = 8
+
+
+class ReducedImage(NamedTuple):
+    """Pixels, and how many pixels of the whole picture lie along each side of one of them: 1, 2, 4 or 8."""
+
+    pixels: Image
+    factor: int
+
+
+class SourceImage:
+    """A file or pixels of one upright picture. Used by one thread at a time."""
+
+    def __init__(self, source: bytes | Image, limits: ImageLimits) -> None:
+        self._limits = limits
+        self._data = source if isinstance(source, bytes) else b""
+        self._decoded: dict[int, Image] = {} if isinstance(source, bytes) else {1: source}
+
+    def whole(self) -> Image:
+        """Every pixel. Raises as decode_image does."""
+        if 1 not in self._decoded:
+            self._decoded[1] = decode_image(self._data, self._limits)
+        return self._decoded[1]
+
+    def reduced(self, side_pixels: int | None) -> ReducedImage:
+        """The picture halved while its longer side stays at least `side_pixels` long; None asks for every pixel."""
+        size = jpeg_size(self._data, self._limits) if side_pixels is not None and 1 not in self._decoded else None
+        longer = max(size or self.whole().shape[:2])
+        factor = _reduction(longer, side_pixels)
+        if factor not in self._decoded:
+            self._decoded[factor] = (
+                _averaged(self.whole(), factor) if size is None else decode_image(self._data, self._limits, factor)
+            )
+        return ReducedImage(self._decoded[factor], factor)
+
+
+def enlarged(face: DetectedFace, factor: int) -> DetectedFace:
+    """A face of the reduced picture in pixels of the whole one."""
+    if factor == 1:
+        return face
+    box = Box(*(side * factor for side in (face.box.left, face.box.top, face.box.right, face.box.bottom)))
+    landmarks = tuple((x * factor, y * factor) for x, y in face.landmarks)
+    parts = face.quality_parts and replace(face.quality_parts, size=size_part(box))
+    return replace(
+        face, box=box, landmarks=landmarks, quality=parts.score if parts else face.quality, quality_parts=parts
+    )
+
+
+def _reduction(longer: int, side_pixels: int | None) -> int:
+    factor = 1
+    while side_pixels is not None and factor < _LARGEST_REDUCTION and longer >= 2 * factor * side_pixels:
+        factor *= 2
+    return factor
+
+
+def _averaged(image: Image, factor: int) -> Image:
+    """Each pixel the mean of factor x factor, those at the borders of fewer, as a JPEG decoder has it."""
+    height, width = image.shape[:2]
+    down, right = -height % factor, -width % factor
+    even = cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE) if down or right else image
+    size = (width + right) // factor, (height + down) // factor
+    return np.asarray(cv2.resize(even, size, interpolation=cv2.INTER_AREA))

@@ -1,0 +1,63 @@
+"""Is there a living face before the camera, or a picture of one? InsightFace's liveness addon, where it is installed.
+
+The network judges an 80 x 80 crop; where too much of that lies outside the picture, nothing is judged.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from service.encoder.contract import DetectedFace, Image, Liveness
+from service.encoder.networks.alignment import similarity_transform
+from service.encoder.runtime.sessions import Device, open_session
+from service.errors import InvalidModel, InvalidSettings
+from service.models.packs import file_digest
+
+LivenessMode = Literal["off", "observe", "enforce"]
+
+ADDON_DIGEST = "87a9ac1dbb16a61eec212957e5095e62a8769c1e188af9b0198f253302c4afdb"
+"""Of the file that InsightFace publishes (insightface/addons/catalog.py)."""
+
+_FILE = Path("addons") / "liveness.onnx"
+_SIDE = 80
+_MOST_OUTSIDE = 0.3
+_TEMPLATE = np.array([[32.03, 38.06], [47.89, 37.98], [40.01, 47.08], [33.50, 56.36], [46.63, 56.29]])
+
+
+def find_liveness(data_dir: Path) -> Path:
+    """The addon's file, checked; InvalidSettings says where it was looked for. It is never downloaded."""
+    places = [data_dir / _FILE, Path.home() / ".insightface" / _FILE]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise InvalidSettings(f"LIVENESS needs InsightFace's liveness addon: looked for {places[0]} and {places[1]}")
+    if (digest := file_digest(found)) != ADDON_DIGEST:
+        raise InvalidModel(f"{found} is not the published liveness addon: its SHA-256 is {digest}")
+    return found
+
+
+class LivenessNetwork:
+    """The addon's network. `judge` may be called by several threads at a time."""
+
+    def __init__(self, file: Path, device: Device, threshold: float) -> None:
+        self._session = open_session(file, device)
+        self._threshold = threshold
+        (given, *others), outputs = self._session.get_inputs(), self._session.get_outputs()
+        if others or len(outputs) != 1 or list(given.shape[1:]) != [3, _SIDE, _SIDE]:
+            raise InvalidModel(f"{file.name} is no liveness network: it takes {given.shape}")
+        self._input = given.name
+
+    def judge(self, image: Image, face: DetectedFace) -> Liveness:
+        """The network's probability of a living face, or why it was not asked."""
+        matrix = similarity_transform(np.array(face.landmarks, dtype=np.float64), _TEMPLATE)
+        size = (_SIDE, _SIDE)
+        inside = cv2.warpAffine(np.ones(image.shape[:2], dtype=np.float32), matrix, size)
+        if 1.0 - float(inside.mean()) > _MOST_OUTSIDE:
+            return Liveness(None, None, "too much of the face's surroundings lies outside the picture")
+        crop = cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+        pixels = crop.transpose(2, 0, 1)[None].astype(np.float32) / 255.0
+        score = float(np.asarray(self._session.run(None, {self._input: pixels})[0]).reshape(-1)[0])
+        if not 0.0 <= score <= 1.0:
+            raise InvalidModel("the liveness network gives no probability")
+        return Liveness(score >= self._threshold, score)

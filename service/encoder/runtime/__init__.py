@@ -1,0 +1,1 @@
+"""How networks run: threads, batches, back-pressure, ONNX Runtime sessions."""

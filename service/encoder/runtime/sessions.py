@@ -1,0 +1,116 @@
+"""ONNX Runtime sessions on the device that was asked for, or a clear refusal: never another device in silence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy.typing as npt
+import onnxruntime
+
+from service.encoder.runtime.providers import Provider, chosen_provider, provider_options
+from service.encoder.runtime.run_counter import RunCounter
+from service.errors import InvalidModel, InvalidSettings
+
+_LARGEST_DOUBLED_BYTES = 64 * 2**20
+"""A network up to this size is opened twice on a processor, for one thread and for all; that costs its size again."""
+
+
+class Session(Protocol):
+    """What is used of onnxruntime.InferenceSession; `run` may be called by several threads at a time."""
+
+    def run(self, outputs: Sequence[str] | None, inputs: dict[str, npt.NDArray[Any]]) -> list[Any]:
+        """The outputs asked for (None: all), in that order."""
+        ...
+
+    def get_inputs(self) -> list[Any]:
+        """Names, types and shapes of the inputs."""
+        ...
+
+    def get_outputs(self) -> list[Any]:
+        """Names, types and shapes of the outputs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a network runs: -1 the processor, 0..N a GPU; `setting` is named where that cannot be.
+
+    On a processor a run has one thread, or all `threads` while `runs` knows of nothing else to do.
+    """
+
+    number: int = -1
+    setting: str = "ENCODER"
+    provider: Literal["auto"] | Provider = "auto"
+    threads: int = 1
+    runs: RunCounter = field(default_factory=RunCounter)
+
+    @property
+    def is_processor(self) -> bool:
+        """Whether runs share the processors with everything else."""
+        return self.number < 0
+
+
+PROCESSOR = Device()
+"""One thread a run."""
+
+
+def open_session(model: Path | bytes, device: Device) -> Session:
+    """The network, ready to run. InvalidSettings where the device is not there, InvalidModel for a bad file."""
+    size = len(model) if isinstance(model, bytes) else model.stat().st_size
+    narrow = _session(model, device, 1)
+    if not device.is_processor or device.threads == 1 or size > _LARGEST_DOUBLED_BYTES:
+        return narrow
+    return _DividedSession(narrow, _session(model, device, device.threads), device.runs)
+
+
+class _DividedSession:
+    """All threads for a run that is alone, one for each of several: 2 processors are busy, never oversubscribed."""
+
+    def __init__(self, narrow: Session, wide: Session, runs: RunCounter) -> None:
+        self._narrow, self._wide, self._runs = narrow, wide, runs
+
+    def run(self, outputs: Sequence[str] | None, inputs: dict[str, npt.NDArray[Any]]) -> list[Any]:
+        session = self._wide if self._runs.begin() else self._narrow
+        try:
+            return session.run(outputs, inputs)
+        finally:
+            self._runs.end()
+
+    def get_inputs(self) -> list[Any]:
+        return self._narrow.get_inputs()
+
+    def get_outputs(self) -> list[Any]:
+        return self._narrow.get_outputs()
+
+
+def _session(model: Path | bytes, device: Device, threads: int) -> Session:
+    wanted = chosen_provider(device.number, device.provider, device.setting)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the others alone
+    try:
+        session = onnxruntime.InferenceSession(
+            model if isinstance(model, bytes) else str(model),
+            options,
+            providers=provider_options(wanted, device.number),
+        )
+    except Exception as error:  # onnxruntime raises classes of its own extension module
+        name = "the model" if isinstance(model, bytes) else model.name
+        raise InvalidModel(
+            f"{name} cannot be opened ({device.setting}={device.number}): {_first_line(error)}"
+        ) from None
+    if session.get_providers()[0] != wanted:
+        raise InvalidSettings(
+            f"{device.setting}={device.number}: onnxruntime has {wanted}, but could not start it (are its driver and "
+            "libraries installed?)"
+        )
+    session.disable_fallback()
+    opened: Session = session
+    return opened
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

@@ -1,0 +1,63 @@
+"""References read back exactly as they came, in bounded memory, for export and re-encoding."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.identifiers import to_text
+from service.gallery import tables
+from service.gallery.exact_values import from_bytes
+from service.gallery.galleries import Gallery
+
+ROWS_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A stored reference with its person; `values` are exactly the numbers that came, shape (dimension,)."""
+
+    name: str
+    external_id: str | None
+    metadata: dict[str, Any]
+    values: npt.NDArray[np.float64]
+    source: Any | None
+    face_id: str
+
+
+async def stream_references(
+    session: AsyncSession, gallery: Gallery, *, by_person: bool = False, by_name: bool = False
+) -> AsyncIterator[Reference]:
+    """All references in the order of enrollment; `by_person`: together, people in the order of their first one.
+
+    `by_name`: the same, but people of one name count as one.
+    """
+    group = tables.face_detail.c.person_id if by_person else tables.person.c.name if by_name else None
+    rows = await session.stream(_statement(gallery, group), execution_options={"yield_per": ROWS_AT_ONCE})
+    async for row in rows:
+        values = from_bytes(row.original, gallery.space.dimension)
+        yield Reference(row.name, row.external_id, row.metadata, values, row.source, to_text(row.face_id))
+
+
+def _statement(gallery: Gallery, group: ColumnElement[Any] | None) -> Any:
+    people, details = tables.person.c, tables.face_detail.c
+    columns = (people.name, people.external_id, people.metadata, details.original, details.source, details.face_id)
+    joined = tables.face_detail.join(
+        tables.person,
+        (people.tenant_id == details.tenant_id)
+        & (people.gallery_id == details.gallery_id)
+        & (people.id == details.person_id),
+    )
+    statement = (
+        select(*columns)
+        .select_from(joined)
+        .where(details.tenant_id == gallery.tenant_id, details.gallery_id == gallery.id)
+    )
+    if group is not None:
+        first = func.min(details.face_id).over(partition_by=group)
+        return statement.order_by(first, details.face_id)
+    return statement.order_by(details.face_id)

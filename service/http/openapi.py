@@ -1,0 +1,132 @@
+"""What OpenAPI says beyond the models: the two ways to send a key, and the problems that each route answers."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
+
+from service.errors import ServiceError, title_of
+from service.http.api_page import CONTENT_SECURITY_POLICY, render_api_page
+from service.http.problems import MEDIA_TYPE, TYPE_PREFIX
+
+SECURITY: list[dict[str, list[str]]] = [{"ApiKey": []}, {"Bearer": []}]
+OPERATOR_SECURITY: list[dict[str, list[str]]] = [{"OperatorApiKey": []}, {"OperatorBearer": []}]
+_SCHEMES = {
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "Bearer": {"type": "http", "scheme": "bearer"},
+    "OperatorApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An operator's key."},
+    "OperatorBearer": {"type": "http", "scheme": "bearer", "description": "An operator's key."},
+}
+_PROBLEM = {
+    "title": "Problem",
+    "description": "RFC 9457; `type` ends with the kind of problem, for programs; `detail` is for people.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "description": "Each field that is wrong, where fields are.",
+            "items": {
+                "type": "object",
+                "required": ["field", "reason"],
+                "properties": {"field": {"type": "string"}, "reason": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def problems(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer these problems."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        response = responses.setdefault(kind.status, {"description": "", "content": {MEDIA_TYPE: {}}})
+        content = response["content"][MEDIA_TYPE]
+        content["schema"] = {"$ref": "#/components/schemas/Problem"}
+        content.setdefault("examples", {})[kind.slug] = {"value": _example(kind)}
+        titles = [example["value"]["title"] for example in content["examples"].values()]
+        response["description"] = " ".join(f"{title}." for title in titles)
+    return responses
+
+
+def leads_to(*operations: str, answer: int = 201, **parameters: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that makes something: what can be done with it, and what in the `answer` names it.
+
+    `parameters` are runtime expressions of OpenAPI without their `$`, such as `person="response.body#/id"`.
+    """
+    named = {name: f"${expression}" for name, expression in parameters.items()}
+    return {answer: {"links": {name: {"operationId": name, "parameters": named} for name in operations}}}
+
+
+def operation_id(route: APIRoute) -> str:
+    """What generated clients call an operation: `people_create`."""
+    return f"{route.endpoint.__module__.rpartition('.')[2]}_{route.name}"
+
+
+def document(app: FastAPI) -> None:
+    """Let `app` describe keys and problems in its OpenAPI document, and show it at `/docs`."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _describe(app)
+        return app.openapi_schema
+
+    async def reference(_: Request) -> Response:
+        headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
+        return HTMLResponse(render_api_page(openapi()), headers=headers)
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    app.add_route("/docs", reference, include_in_schema=False)
+
+
+def body_of(
+    *, pictures: str | None = None, least: int = 1, most: int = 1, json: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its body itself: pictures as a form, a JSON schema, or either."""
+    content: dict[str, Any] = {}
+    if pictures is not None:
+        image = {"type": "string", "contentMediaType": "application/octet-stream"}
+        several = {"type": "array", "items": image, "minItems": least, "maxItems": most, "description": pictures}
+        form = {
+            "type": "object",
+            "required": ["image"],
+            "additionalProperties": False,
+            "properties": {"image": several},
+        }
+        content["multipart/form-data"] = {"schema": form, "encoding": {"image": {"contentType": "image/*"}}}
+    if json is not None:
+        content["application/json"] = {"schema": json}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    described = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description,
+        tags=app.openapi_tags,
+        routes=app.routes,
+        license_info=app.license_info,
+    )
+    components = described.setdefault("components", {})
+    components.setdefault("schemas", {})["Problem"] = _PROBLEM
+    components["securitySchemes"] = _SCHEMES
+    return described
+
+
+def _example(kind: type[ServiceError]) -> dict[str, Any]:
+    return {
+        "type": TYPE_PREFIX + kind.slug,
+        "title": title_of(kind),
+        "status": kind.status,
+        "detail": "What exactly, and where.",
+        "request_id": "0f8c1d2e3b4a5968",
+    }

@@ -1,0 +1,111 @@
+"""Around every request: a number for it, one line in the log, counts, and an answer when something broke.
+
+The log line has the route's template, never its values; of an error it has kind and place, never its text, which
+may hold what a client sent.
+"""
+
+import re
+import secrets
+import time
+import traceback
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import telemetry
+from service.errors import HeadTooLarge, ServiceError
+from service.http.problems import METHODS, problem
+from service.http.protection import protected
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+MAXIMUM_HEAD_BYTES = 32 * 1024
+CLIENT_LEFT = 499
+
+
+class AnswerCutShort(Exception):
+    """An answer broke after it had begun; the connection is closed, so that nobody takes it for whole."""
+
+
+class RequestMiddleware:
+    """ASGI middleware, outermost of our own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and see that it is numbered, answered, counted and logged."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._answer(scope, receive, _Sender(scope, send, request_id))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: "_Sender") -> None:
+        start = time.perf_counter()
+        try:
+            if sum(len(name) + len(value) for name, value in scope["headers"]) > MAXIMUM_HEAD_BYTES:
+                error = HeadTooLarge(f"headers may have {MAXIMUM_HEAD_BYTES} bytes")
+                await problem(error, send.request_id)(scope, receive, send)
+                return
+            await self._app(scope, receive, send)
+        except ClientDisconnect:
+            send.status = send.status or CLIENT_LEFT
+        except Exception as error:
+            log_failure(error)
+            if send.status:
+                raise AnswerCutShort from None
+            await problem(ServiceError("see the log under request_id"), send.request_id)(scope, receive, send)
+        finally:
+            _record(scope, send.status or CLIENT_LEFT, time.perf_counter() - start)
+
+
+class _Sender:
+    """Sends on, with the headers that every answer has, and remembers the status."""
+
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self._scope = scope
+        self._send = send
+        self.request_id = request_id
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [*message.get("headers", []), (b"x-request-id", self.request_id.encode())]
+            message["headers"] = protected(self._scope, headers)
+        await self._send(message)
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's own number where it is short and plain, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+            if _REQUEST_ID.fullmatch(given):
+                return str(given)
+    return secrets.token_hex(8)
+
+
+def _record(scope: Scope, status: int, seconds: float) -> None:
+    method = scope["method"] if scope["method"] in METHODS else "other"
+    route = getattr(scope.get("route"), "path", "none")
+    telemetry.REQUESTS.labels(method, route, status).inc()
+    telemetry.REQUEST_SECONDS.labels(method, route).observe(seconds)
+    telemetry.logger("http").info(
+        "request",
+        method=method,
+        route=route,
+        status=status,
+        milliseconds=round(seconds * 1000, 2),
+        tenant=scope.get("tenant_id"),
+        key=scope.get("key"),
+    )
+
+
+def log_failure(error: Exception) -> None:
+    """A line for an error that nobody foresaw: its kind and where it arose, never its text."""
+    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    telemetry.logger("http").error("request broke", kind=type(error).__qualname__, places=places[-12:])

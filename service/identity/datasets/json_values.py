@@ -1,0 +1,135 @@
+"""Cuts a JSON file into its values, one after the other, in bounded memory and without looking into them.
+
+A general streaming parser makes an event of every number: 99 us for a row of 512 against 3 us here, where the
+numbers are then read by msgspec all at once. What lies inside a piece is checked there.
+"""
+
+import re
+from typing import BinaryIO
+
+READ_BYTES = 256 * 1024
+MAXIMUM_PIECE_BYTES = 4 * 1024 * 1024
+"""Of one row, line, label or other value; an embedding of 4,000 numbers has about 100 kB."""
+MAXIMUM_DEPTH = 64
+
+_SIGNIFICANT = re.compile(rb"[^ \t\r\n]")
+_STRUCTURE = re.compile(rb'["\[\]{}]')
+_SCALAR = re.compile(rb'[^ \t\r\n,:"\[\]{}]+')
+_BACKSLASH = ord("\\")
+_CLOSING = {b"[": b"]", b"{": b"}"}
+
+
+class JsonValueError(Exception):
+    """The file is not JSON here; the text says how, without quoting it."""
+
+
+class JsonValues:
+    """The values of a JSON file, from its beginning to its end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._buffer = b""
+        self._position = 0
+
+    def peek(self) -> str:
+        """The next character that is not blank; empty at the end of the file."""
+        while True:
+            found = _SIGNIFICANT.search(self._buffer, self._position)
+            if found is not None:
+                self._position = found.start()
+                return found.group().decode("latin-1")
+            self._position = len(self._buffer)
+            if not self._read():
+                return ""
+
+    def take(self, expected: str) -> str:
+        """Go past the next character, which must be one of `expected`."""
+        found = self.peek()
+        if not found:
+            raise JsonValueError("the file ends here, cut in the middle")
+        if found not in expected:
+            raise JsonValueError(f"{' or '.join(expected)} is expected")
+        self._position += 1
+        return found
+
+    def value(self) -> bytes:
+        """The next value as it stands in the file; whether it is well-formed inside is the reader's business."""
+        if not self.peek():
+            raise JsonValueError("the file ends here, cut in the middle")
+        while (end := _end_of_value(self._buffer, self._position)) is None:
+            if len(self._buffer) - self._position > MAXIMUM_PIECE_BYTES:
+                raise JsonValueError(f"it is longer than {MAXIMUM_PIECE_BYTES} bytes")
+            if not self._read():
+                raise JsonValueError("the file ends here, cut in the middle")
+        piece = self._buffer[self._position : end]
+        if not piece:
+            raise JsonValueError("a value is missing")
+        self._position = end
+        return piece
+
+    def end(self) -> None:
+        """Nothing but blanks may follow."""
+        if self.peek():
+            raise JsonValueError("something follows after the end of the dataset")
+
+    def _read(self) -> bool:
+        chunk = self._file.read(READ_BYTES)
+        self._buffer = self._buffer[self._position :] + chunk
+        self._position = 0
+        return bool(chunk)
+
+
+def _end_of_value(buffer: bytes, start: int) -> int | None:
+    """Where the value at `start` ends; None where the buffer ends first."""
+    first = buffer[start : start + 1]
+    if first == b'"':
+        return _end_of_text(buffer, start)
+    if first in (b"[", b"{"):
+        return _end_of_nested(buffer, start)
+    found = _SCALAR.match(buffer, start)
+    if found is None:
+        return start
+    return found.end() if found.end() < len(buffer) else None
+
+
+def _end_of_text(buffer: bytes, start: int) -> int | None:
+    end = buffer.find(b'"', start + 1)
+    while end != -1:
+        before = end
+        while buffer[before - 1] == _BACKSLASH:
+            before -= 1
+        if (end - before) % 2 == 0:
+            return end + 1
+        end = buffer.find(b'"', end + 1)
+    return None
+
+
+def _end_of_nested(buffer: bytes, start: int) -> int | None:
+    expected: list[bytes] = []  # what closes what is open, the innermost last
+    position: int | None = start
+    while position is not None and (found := _STRUCTURE.search(buffer, position)) is not None:
+        character, place = found.group(), found.start()
+        position = place + 1
+        if character == b'"':
+            position = _end_of_text(buffer, place)
+        elif character in _CLOSING:
+            flat_end = _end_of_flat(buffer, place) if character == b"[" else 0
+            if flat_end and not expected:
+                return flat_end
+            position = flat_end or position
+            expected += [] if flat_end else [_CLOSING[character]]
+        elif character != expected.pop():
+            raise JsonValueError("brackets do not match")
+        elif not expected:
+            return position
+        if len(expected) > MAXIMUM_DEPTH:
+            raise JsonValueError("it is nested too deeply")
+    return None
+
+
+def _end_of_flat(buffer: bytes, start: int) -> int:
+    """The end of a list that holds neither texts nor lists nor objects, found without a look at each number; else 0."""
+    end = buffer.find(b"]", start)
+    if end == -1 or any(buffer.find(character, start + 1, end) != -1 for character in (b'"', b"[", b"{")):
+        return 0
+    return end + 1

@@ -1,0 +1,147 @@
+"""Reads a dataset file of any shape as rows, checked one by one against the embedding space.
+
+InvalidDataset names the row, line or entry, counted from 1, and the field; it never quotes an embedding.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+
+from service.embedding import EmbeddingSpace, check_embedding
+from service.errors import InvalidDataset, ServiceError
+from service.gallery.bulk_writing import ReferenceRow
+from service.gallery.content import check_metadata, check_name
+from service.identity.datasets.decimals import numbers_of_csv
+from service.identity.datasets.formats import DatasetFormat
+from service.identity.datasets.json_values import MAXIMUM_PIECE_BYTES, JsonValueError, JsonValues
+from service.identity.datasets.rows import EncoderEntry, NdjsonRow, explain, free_value, source_of
+
+LABEL_IN_ERRORS = 60
+
+_anything = msgspec.json.Decoder()
+_label = msgspec.json.Decoder(str)
+_encoder_entry = msgspec.json.Decoder(EncoderEntry)
+_ndjson_row = msgspec.json.Decoder(NdjsonRow)
+
+
+def read_rows(file: BinaryIO, shape: DatasetFormat, space: EmbeddingSpace) -> Iterator[ReferenceRow]:
+    """Every row of the file in its order, each checked; values are float64 of shape (dimension,)."""
+    readers: dict[DatasetFormat, Callable[[BinaryIO, EmbeddingSpace], Iterator[ReferenceRow]]] = {
+        "dataset": _read_dataset,
+        "encoder": _read_encoder,
+        "ndjson": _read_ndjson,
+    }
+    return readers[shape](file, space)
+
+
+def _read_dataset(file: BinaryIO, space: EmbeddingSpace) -> Iterator[ReferenceRow]:
+    pieces, number = JsonValues(file), 0
+    with _At(lambda: f"row {number}"):
+        pieces.take("[")
+        is_open = pieces.peek() != "]"
+        while is_open:
+            number += 1
+            yield _dataset_row(pieces.value(), space)
+            is_open = pieces.take(",]") == ","
+        if number == 0:
+            pieces.take("]")
+        pieces.end()
+
+
+def _dataset_row(piece: bytes, space: EmbeddingSpace) -> ReferenceRow:
+    row = _decode(_anything, piece)
+    if not isinstance(row, list) or len(row) != 2:
+        raise InvalidDataset("a row is a list of two, label and numbers; the label or the numbers are missing")
+    label, numbers = row
+    if label is None or label == "":
+        raise InvalidDataset("the label is missing")
+    if not isinstance(label, str):
+        raise InvalidDataset("the label is not a text")
+    if not isinstance(numbers, str):
+        raise InvalidDataset("the numbers are not one text separated by commas")
+    values = numbers_of_csv(numbers)
+    check_embedding(values, space)
+    return ReferenceRow(check_name(label, "label"), None, values)
+
+
+def _read_encoder(file: BinaryIO, space: EmbeddingSpace) -> Iterator[ReferenceRow]:
+    """A label that comes twice is one person: both lists are read."""
+    pieces, place = JsonValues(file), "the first label"
+    with _At(lambda: place):
+        pieces.take("{")
+        is_open = pieces.peek() != "}"
+        while is_open:
+            label = check_name(_decode(_label, pieces.value()), "label")
+            place = f"label {label[:LABEL_IN_ERRORS]!r}"
+            pieces.take(":")
+            pieces.take("[")
+            number = 0
+            while pieces.peek() != "]" or number:
+                number += 1
+                place = f"label {label[:LABEL_IN_ERRORS]!r}, entry {number}"
+                yield _encoder_row(label, pieces.value(), space)
+                if pieces.take(",]") == "]":
+                    break
+            else:
+                pieces.take("]")
+            is_open = pieces.take(",}") == ","
+            place = f"after label {label[:LABEL_IN_ERRORS]!r}"
+        if place == "the first label":
+            pieces.take("}")
+        pieces.end()
+
+
+def _encoder_row(label: str, piece: bytes, space: EmbeddingSpace) -> ReferenceRow:
+    entry = _decode(_encoder_entry, piece)
+    values = np.array(entry.embedding, dtype=np.float64)
+    check_embedding(values, space)
+    return ReferenceRow(label, None, values, source_of(entry))
+
+
+def _read_ndjson(file: BinaryIO, space: EmbeddingSpace) -> Iterator[ReferenceRow]:
+    number = 0
+    with _At(lambda: f"line {number}"):
+        while line := file.readline(MAXIMUM_PIECE_BYTES + 1):
+            number += 1
+            if len(line) > MAXIMUM_PIECE_BYTES:
+                raise JsonValueError(f"it is longer than {MAXIMUM_PIECE_BYTES} bytes")
+            if line.strip():
+                yield _ndjson_reference(line, space)
+
+
+def _ndjson_reference(line: bytes, space: EmbeddingSpace) -> ReferenceRow:
+    row = _decode(_ndjson_row, line)
+    values = np.array(row.embedding, dtype=np.float64)
+    check_embedding(values, space)
+    external_id = None if row.external_id is None else check_name(row.external_id, "external_id")
+    metadata = free_value("metadata", row.metadata)
+    if metadata is not None:
+        check_metadata(metadata)
+    source = free_value("source", row.source)
+    return ReferenceRow(check_name(row.person, "person"), external_id, values, source, metadata)
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], piece: bytes) -> Any:
+    try:
+        return decoder.decode(piece)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        fields: tuple[str, ...] = getattr(decoder.type, "__struct_fields__", ())
+        raise InvalidDataset(explain(error, piece, fields)) from None
+
+
+class _At:
+    """Puts the place before the detail of whatever is wrong there."""
+
+    def __init__(self, place: Callable[[], str]) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, JsonValueError):
+            raise InvalidDataset(f"{self._place()}: {error}") from None
+        if isinstance(error, ServiceError):
+            raise InvalidDataset(f"{self._place()}: {error.detail}") from None

@@ -1,0 +1,74 @@
+"""The import job: a dataset file taken in whole, then loaded by a worker in one transaction."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from service.database.quotas import check_quota_for_one_face
+from service.errors import InvalidDataset, NotFound, PayloadTooLarge
+from service.gallery.bulk_writing import finish_load
+from service.gallery.galleries import Gallery, find_gallery
+from service.identity.datasets.importing import ReportProgress, load_dataset
+from service.identity.spaces import find_same_gallery
+from service.jobs.inputs import store_input, write_input
+from service.jobs.jobs import Job, create_job
+
+IMPORT = "import"
+LARGE_FACES = 1000
+"""From so many new faces on the tables are tidied after an import; fewer change nothing that a search would notice."""
+
+
+async def start_import(session: AsyncSession, gallery_name: str, chunks: AsyncIterator[bytes], limit_bytes: int) -> Job:
+    """Keep the file and queue its import, both when the caller commits.
+
+    No connection is held while the file arrives. PayloadTooLarge beyond `limit_bytes`.
+    """
+    gallery = await find_gallery(session, gallery_name)
+    await check_quota_for_one_face(session, gallery.id)
+    await session.rollback()
+    with tempfile.TemporaryFile() as file:
+        await _receive(chunks, file, limit_bytes)
+        gallery = await find_same_gallery(session, gallery)
+        arguments = {"gallery": gallery.name, "gallery_id": gallery.id}
+        job = await create_job(session, IMPORT, arguments, one_at_a_time=f"import into gallery {gallery.id}")
+        await store_input(session, job, file)
+    return job
+
+
+async def run_import(session: AsyncSession, job: Job, progress: ReportProgress) -> dict[str, Any]:
+    """Load the job's file in the session's transaction; the result has people, faces and the file's shape."""
+    gallery = await _gallery_of(session, job)
+    with tempfile.TemporaryDirectory(prefix="face-identity-import-") as folder:
+        path = Path(folder, "dataset")
+        await write_input(session, job, path)
+        return asdict(await load_dataset(session, gallery, lambda: path.open("rb"), progress))
+
+
+async def tidy_after_import(engine: AsyncEngine, result: dict[str, Any]) -> None:
+    """What a search needs after a large import, once that is committed."""
+    if result["faces"] >= LARGE_FACES:
+        await finish_load(engine)
+
+
+async def _receive(chunks: AsyncIterator[bytes], file: BinaryIO, limit_bytes: int) -> None:
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > limit_bytes:
+            raise PayloadTooLarge(f"the dataset has more than {limit_bytes} bytes")
+        await asyncio.to_thread(file.write, chunk)
+    if size == 0:
+        raise InvalidDataset("the file is empty")
+    await asyncio.to_thread(file.seek, 0)
+
+
+async def _gallery_of(session: AsyncSession, job: Job) -> Gallery:
+    gallery = await find_gallery(session, job.arguments["gallery"])
+    if gallery.id != job.arguments["gallery_id"]:
+        raise NotFound(f"gallery {gallery.name!r} was deleted after the import was asked for")
+    return gallery

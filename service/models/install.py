@@ -1,0 +1,144 @@
+"""Packs put into DATA_DIR/models, from InsightFace or from a local file.
+
+Nothing is downloaded unless it is asked for by name and its license accepted; nothing half-installed is ever seen.
+"""
+
+import hashlib
+import json
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from service.errors import Conflict, Forbidden, InvalidModel, InvalidRequest, NotFound
+from service.models.catalog import CATALOG, LICENSE_NOTICE, CatalogPack, catalog_pack
+from service.models.packs import MANIFEST, file_digest, read_pack
+from service.models.verify import RECORD, VerifiedPack, verify_folder
+
+_LARGEST_BYTES = 512 * 2**20  # of an archive and of one file in it; the largest published archive has 361 MB
+_CHUNK_BYTES = 2**20
+_TIMEOUT_SECONDS = 60
+
+ReportBytes = Callable[[int, int | None], None]
+"""Called with bytes done and bytes in all, where they are known."""
+
+
+def install_pack(
+    name: str,
+    data_dir: Path,
+    *,
+    accept_license: bool,
+    archive: Path | None = None,
+    everything: bool = False,
+    progress: ReportBytes | None = None,
+) -> VerifiedPack:
+    """Put the pack into DATA_DIR/models, from InsightFace or from a local `archive` (zip), and verify it.
+
+    Only detection and recognition are taken, `everything` takes the other networks too. Forbidden without the
+    license's acceptance; Conflict where it is installed; InvalidModel where a digest differs, and nothing is kept.
+    """
+    if not accept_license:
+        raise Forbidden(LICENSE_NOTICE)
+    target = _target(name, data_dir)
+    published = CATALOG.get(name) if archive is not None else catalog_pack(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".installing-") as scratch:
+        file = archive or _download(catalog_pack(name), Path(scratch) / "pack.zip", progress)
+        digest = file_digest(_existing(file))
+        if published is not None and digest != published.archive_digest and not published.files:
+            raise InvalidModel(f"{file.name} is not {name}.zip as InsightFace published it: its SHA-256 is {digest}")
+        unpacked = Path(scratch) / "unpacked"
+        unpacked.mkdir()
+        _unpack(file, unpacked)
+        _check_digests(unpacked, published.files if published is not None else {})
+        if not everything:
+            _keep_needed(unpacked)
+        _record(unpacked, name, digest)
+        unpacked.replace(target)
+    return verify_folder(name, target)
+
+
+def _target(name: str, data_dir: Path) -> Path:
+    if not name or PurePosixPath(name).name != name or name.startswith(".") or "\\" in name:
+        raise InvalidRequest(f"{name!r} is no name of a pack")
+    target = data_dir / "models" / name
+    if target.exists():
+        raise Conflict(f"{target} is already there; remove it first to install the pack again")
+    return target
+
+
+def _existing(archive: Path) -> Path:
+    if not archive.is_file():
+        raise NotFound(f"there is no file {archive}")
+    return archive
+
+
+def _download(pack: CatalogPack, file: Path, progress: ReportBytes | None) -> Path:
+    digest = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(pack.url, timeout=_TIMEOUT_SECONDS) as answer, file.open("wb") as out:  # noqa: S310 - the catalog has https only
+            total = int(answer.headers.get("Content-Length") or 0) or None
+            for chunk in _chunks(answer, _LARGEST_BYTES, pack.url):
+                out.write(chunk)
+                digest.update(chunk)
+                if progress is not None:
+                    progress(out.tell(), total)
+    except (urllib.error.URLError, OSError) as error:
+        raise InvalidModel(
+            f"{pack.url} cannot be downloaded ({error}); download it elsewhere and install it from the file"
+        ) from None
+    if digest.hexdigest() != pack.archive_digest:
+        raise InvalidModel(f"{pack.url} is not what InsightFace published: its SHA-256 is {digest.hexdigest()}")
+    return file
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """The networks, the manifest and the license; folders inside the archive are left out, links are refused."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for member in opened.infolist():
+                name = PurePosixPath(member.filename).name
+                if member.is_dir() or not (name.endswith(".onnx") or name in (MANIFEST, "MODEL.LICENSE")):
+                    continue
+                if (folder / name).exists():
+                    raise InvalidModel(f"{archive.name} has two files {name}")
+                with opened.open(member) as source, (folder / name).open("wb") as out:
+                    for chunk in _chunks(source, _LARGEST_BYTES, name):
+                        out.write(chunk)
+    except (zipfile.BadZipFile, OSError, RuntimeError) as error:
+        raise InvalidModel(f"{archive.name} is not a readable zip file: {error}") from None
+
+
+def _chunks(source: IO[bytes], most: int, name: str) -> Iterator[bytes]:
+    done = 0
+    while chunk := source.read(_CHUNK_BYTES):
+        done += len(chunk)
+        if done > most:
+            raise InvalidModel(f"{name} is larger than {most} bytes")
+        yield chunk
+
+
+def _check_digests(folder: Path, expected: Mapping[str, str]) -> None:
+    for name, digest in expected.items():
+        path = folder / name
+        if not path.is_file():
+            raise InvalidModel(f"the archive lacks {name}")
+        if (actual := file_digest(path)) != digest:
+            raise InvalidModel(f"{name} is not the published file: its SHA-256 is {actual}, not {digest}")
+
+
+def _keep_needed(folder: Path) -> None:
+    pack = read_pack(folder)
+    needed = {pack.detection.path.name, pack.recognition.path.name}
+    for path in folder.glob("*.onnx"):
+        if path.name not in needed:
+            path.unlink()
+
+
+def _record(folder: Path, name: str, archive_digest: str) -> None:
+    files = {path.name: file_digest(path) for path in sorted(folder.glob("*.onnx"))}
+    record = {"name": name, "archive_sha256": archive_digest, "files": files}
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,65 @@
+"""One operator of a network with what it reads, about to be written into the ONNX graph."""
+
+from dataclasses import dataclass
+
+from service.models.mxnet.attributes import Attributes
+from service.models.mxnet.onnx_graph import Graph, Tensor, TensorShape
+from service.models.mxnet.parameters import ParameterFile
+from service.models.mxnet.symbol import Node
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An input that lies in the parameter file."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a translation needs; its methods refuse, by the node's name, what does not fit."""
+
+    node: Node
+    name: str
+    """What the result is called: as the node, or as the BatchNorm that vanishes into it."""
+    attributes: Attributes
+    inputs: tuple[Tensor | Parameter, ...]
+    parameters: ParameterFile
+    graph: Graph
+
+    @property
+    def data(self) -> Tensor:
+        """The first input."""
+        return self.tensor(0)
+
+    def tensor(self, place: int) -> Tensor:
+        """The input at `place`, which another node computes."""
+        found = self.inputs[place] if place < len(self.inputs) else None
+        if not isinstance(found, Tensor):
+            raise self.attributes.refusal(f"input {place} has to be computed by a node")
+        return found
+
+    def parameter(self, place: int) -> str:
+        """The name of the parameter that is the input at `place`."""
+        found = self.inputs[place] if place < len(self.inputs) else None
+        if not isinstance(found, Parameter):
+            raise self.attributes.refusal(f"input {place} has to be a parameter")
+        return found.name
+
+    def expect(self, inputs: int, rank: int | None = None) -> None:
+        """InvalidModel unless there are so many inputs, the first of that rank."""
+        if len(self.inputs) != inputs:
+            raise self.attributes.refusal(f"it has {len(self.inputs)} inputs where {inputs} are supported")
+        if rank is not None and self.data.rank != rank:
+            raise self.attributes.refusal(f"its input has {self.data.rank} dimensions where {rank} are supported")
+
+    def expect_shape(self, parameter: str, shape: tuple[int | None, ...]) -> None:
+        """InvalidModel unless the parameter has that shape; None stands for any size."""
+        found = self.parameters.shape(parameter)
+        if len(found) != len(shape) or any(want not in (None, size) for want, size in zip(shape, found, strict=True)):
+            wanted = tuple("any" if size is None else size for size in shape)
+            raise self.attributes.refusal(f"the parameter {parameter} has the shape {found}, not {wanted}")
+
+    def add(self, op: str, inputs: list[str], shape: TensorShape, **attributes: object) -> Tensor:
+        """The ONNX node that gives the operator's result."""
+        return self.graph.add(op, inputs, self.name, shape, **attributes)

@@ -1,0 +1,107 @@
+"""The embedded server as root and as a plain user: each has one, neither spoils the other's, strangers stay out."""
+
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.database.embedded.server import start_embedded_server
+from tests.support.server_users import ROOT_FOLDER, UserProcess, ask, python_path, runs, server_process
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="left out: switching users needs root")
+
+
+@pytest.fixture(scope="module")
+def plain_user() -> int:
+    """The number of a user who is not root."""
+    return pwd.getpwnam("nobody").pw_uid
+
+
+def run_as(user: int, command: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": python_path()}
+    return subprocess.run(
+        command,
+        check=False,
+        user=user,
+        group=user,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        cwd=ROOT_FOLDER,
+        env=environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def plain_python(plain_user: int) -> str:
+    """An interpreter that the plain user can run; this one may lie in root's own folders."""
+    major, minor = sys.version_info[:2]
+    for candidate in (sys.executable, f"/usr/bin/python{major}.{minor}"):
+        try:
+            if (
+                run_as(plain_user, [candidate, "-c", "import psycopg, service.database.embedded.server"]).returncode
+                == 0
+            ):
+                return candidate
+        except OSError:
+            continue
+    pytest.skip("left out: a plain user cannot run this Python or read this folder")
+
+
+@pytest.fixture
+def plain_folder(plain_user: int) -> Iterator[Path]:
+    """A folder of the plain user; pytest's own lie under one that only root passes through."""
+    folder = Path(tempfile.mkdtemp(prefix="embedded-plain-"))
+    os.chown(folder, plain_user, plain_user)
+    yield folder / "postgres"
+    shutil.rmtree(folder)
+
+
+def test_a_plain_user_has_a_server_while_root_has_one(
+    tmp_path: Path, plain_folder: Path, plain_user: int, plain_python: str
+) -> None:
+    with start_embedded_server(tmp_path / "postgres") as server:
+        user = UserProcess(plain_folder, plain_user, [plain_python])
+        assert ask(user.url, "SELECT 1") == 1
+        assert {plain_folder.stat().st_uid, (plain_folder / "data").stat().st_uid} == {plain_user}
+        assert ask(server.url, "SELECT 1") == 1
+        postmaster = server_process(plain_folder)
+        user.leave()
+        assert not runs(postmaster)
+
+
+def test_root_joins_the_server_of_a_plain_user_and_leaves_it_usable(
+    plain_folder: Path, plain_user: int, plain_python: str
+) -> None:
+    with start_embedded_server(plain_folder.parent / "other"):
+        pass  # root was here first, in a folder beside
+    UserProcess(plain_folder, plain_user, [plain_python]).leave()
+    with start_embedded_server(plain_folder) as server:
+        user = UserProcess(plain_folder, plain_user, [plain_python])
+        assert user.url == server.url
+    assert ask(user.url, "SELECT 1") == 1
+    postmaster = server_process(plain_folder)
+    user.leave()
+    assert not runs(postmaster)
+
+
+def test_another_user_does_not_reach_the_server(tmp_path: Path, plain_user: int, plain_python: str) -> None:
+    with start_embedded_server(tmp_path / "postgres") as server:
+        done = run_as(plain_user, [plain_python, "-c", f"import psycopg; psycopg.connect({server.url!r})"])
+    assert done.returncode != 0
+    assert "Permission denied" in done.stderr
+
+
+def test_root_opens_closed_parents_for_passing_through_only(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    with start_embedded_server(closed / "postgres") as server:
+        assert ask(server.url, "SELECT 1") == 1
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o701

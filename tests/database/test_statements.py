@@ -1,0 +1,179 @@
+"""Readings in one message: each is its own tenant's, a transaction of its own, and bears what happens to the wire."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.database.connection import Database, open_pool
+from service.database.session import fetch_rows_in_transaction, tenant_session
+from service.database.statements import fetch_row, fetch_rows
+from service.errors import DatabaseUnavailable
+from tests.conftest import new_tenant
+
+TENANTS = 20
+READINGS = 400
+MINE = "SELECT tenant_id, name, current_setting('app.tenant') FROM gallery"
+INSERT = (
+    "INSERT INTO gallery (tenant_id, name, embedding_space, embedding_space_digest, dimension, metric,"
+    " default_threshold) VALUES (%(tenant)s, %(name)s, 'x', 'x', 2, 'cosine', 0) RETURNING id"
+)
+BACKEND = "SELECT pg_backend_pid() AS number"
+
+
+@pytest.fixture
+async def engine(database: Database) -> AsyncIterator[AsyncEngine]:
+    """A pool of one connection."""
+    engine = open_pool(database.logins.service, 1)
+    yield engine
+    await engine.dispose()
+
+
+async def tenant_with_gallery(database: Database) -> int:
+    number = await new_tenant(database)
+    async with tenant_session(database.engine, number) as session:
+        await fetch_rows_in_transaction(session, INSERT, {"tenant": number, "name": "a"})
+        await session.commit()
+    return number
+
+
+async def test_interleaved_readings_are_only_ones_own(database: Database) -> None:
+    tenants = [await tenant_with_gallery(database) for _ in range(TENANTS)]
+    engine = open_pool(database.logins.service, 3)
+    answered = 0
+
+    async def read(tenant: int, seed: int) -> None:
+        nonlocal answered
+        choice = random.Random(seed)  # noqa: S311 - when, not what
+        async with tenant_session(engine, tenant) as session:
+            if choice.random() < 0.2:
+                async with asyncio.timeout(choice.uniform(0.0, 0.02)):
+                    await fetch_rows(session, "SELECT pg_sleep(0.05)", {})
+            if choice.random() < 0.2:
+                await fetch_rows(session, "SELECT 1 / CAST(%(zero)s AS integer)", {"zero": 0})
+            if choice.random() < 0.2:
+                await fetch_rows(session, "SELECT nothing_like_this", {})
+            assert await fetch_rows(session, MINE, {}) == [(tenant, "a", str(tenant))]
+            answered += 1
+
+    work = [read(tenants[number % TENANTS], number) for number in range(READINGS)]
+    results = await asyncio.gather(*work, return_exceptions=True)
+    assert [error for error in results if isinstance(error, AssertionError)] == []
+    assert 50 < answered < READINGS
+    kinds = {type(error) for error in results}
+    assert {TimeoutError, psycopg.errors.DivisionByZero, psycopg.errors.UndefinedColumn} <= kinds
+    for tenant in tenants:
+        async with tenant_session(engine, tenant) as session:
+            assert await fetch_rows(session, MINE, {}) == [(tenant, "a", str(tenant))]
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    await engine.dispose()
+
+
+async def test_a_reading_leaves_neither_a_transaction_nor_its_tenant(database: Database, engine: AsyncEngine) -> None:
+    tenant = await tenant_with_gallery(database)
+    async with tenant_session(engine, tenant) as session:
+        ((before,),) = await fetch_rows(session, BACKEND, {})
+        assert len(await fetch_rows(session, MINE, {})) == 1
+        assert not session.in_transaction()
+        async with engine.connect() as connection:  # there is but one: it was given back
+            assert await connection.scalar(text(BACKEND)) == before
+            assert await connection.scalar(text("SELECT current_setting('app.tenant', true)")) == ""
+            assert await connection.scalar(text("SELECT count(*) FROM gallery")) == 0
+            assert await connection.scalar(text("SHOW enable_seqscan")) == "on"
+
+
+async def test_a_reading_sees_what_its_transaction_has_not_committed(database: Database, engine: AsyncEngine) -> None:
+    tenant = await tenant_with_gallery(database)
+    async with tenant_session(engine, tenant) as session:
+        await fetch_rows_in_transaction(session, INSERT, {"tenant": tenant, "name": "b"})
+        assert sorted(row[1] for row in await fetch_rows(session, MINE, {})) == ["a", "b"]
+        await session.rollback()
+        assert [row[1] for row in await fetch_rows(session, MINE, {})] == ["a"]
+
+
+async def test_every_reading_has_the_one_plan_of_its_statement(database: Database, engine: AsyncEngine) -> None:
+    tenant = await tenant_with_gallery(database)
+    query = "SELECT name FROM gallery WHERE tenant_id = %(tenant)s AND name = %(name)s"
+    plans = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE %(like)s"
+    async with tenant_session(engine, tenant) as session:
+        for _ in range(7):
+            assert await fetch_rows(session, query, {"tenant": tenant, "name": "a"}) == [("a",)]
+        assert await fetch_rows(session, plans, {"like": "SELECT name FROM gallery%"}) == [(7, 0)]
+
+
+async def test_after_an_error_the_same_connection_reads_on(database: Database, engine: AsyncEngine) -> None:
+    tenant = await tenant_with_gallery(database)
+    async with tenant_session(engine, tenant) as session:
+        before = await fetch_rows(session, BACKEND, {})
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await fetch_rows(session, "SELECT 1 / CAST(%(zero)s AS integer)", {"zero": 0})
+        with pytest.raises(psycopg.errors.UndefinedColumn):
+            await fetch_rows(session, "SELECT nothing_like_this", {})
+        assert await fetch_rows(session, BACKEND, {}) == before
+
+
+async def test_statements_that_the_server_was_made_to_forget_are_prepared_again(
+    database: Database, engine: AsyncEngine
+) -> None:
+    tenant = await tenant_with_gallery(database)
+    async with tenant_session(engine, tenant) as session:
+        before = await fetch_rows(session, BACKEND, {})
+        for _ in range(7):
+            await fetch_rows_in_transaction(session, "SELECT CAST(%(one)s AS integer)", {"one": 1})
+        await session.rollback()  # psycopg deallocates all
+        assert await fetch_rows(session, BACKEND, {}) == before
+        await (await session.connection()).exec_driver_sql("DEALLOCATE ALL")
+        await session.rollback()
+        assert await fetch_rows(session, BACKEND, {}) == before
+
+
+async def test_a_reading_that_was_given_up_answers_nobody_else(database: Database, engine: AsyncEngine) -> None:
+    tenant = await tenant_with_gallery(database)
+    async with tenant_session(engine, tenant) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await fetch_rows(session, "SELECT 'too late', pg_sleep(5)", {})
+        assert await fetch_rows(session, MINE, {}) == [(tenant, "a", str(tenant))]
+
+
+async def end_connections(database: Database, engine: AsyncEngine, count: int) -> None:
+    """End the server's side of so many of the pool's connections, all of which have read before."""
+    asked = [fetch_row(engine, "SELECT pg_backend_pid() AS number, pg_sleep(0.05)", {}) for _ in range(count)]
+    numbers = [row.number for row in await asyncio.gather(*asked) if row]
+    async with await psycopg.AsyncConnection.connect(
+        database.logins.administrator.set(drivername="postgresql").render_as_string(hide_password=False),
+        autocommit=True,
+    ) as administrator:
+        for number in numbers:
+            await administrator.execute("SELECT pg_terminate_backend(%s, 5000)", [number])
+
+
+async def test_connections_lost_since_the_last_reading_are_replaced_unnoticed(database: Database) -> None:
+    tenant = await tenant_with_gallery(database)
+    engine = open_pool(database.logins.service, 3)
+    await end_connections(database, engine, 3)
+    async with tenant_session(engine, tenant) as session:
+        assert await fetch_rows(session, MINE, {}) == [(tenant, "a", str(tenant))]
+    await end_connections(database, engine, 3)
+    row = await fetch_row(engine, "SELECT CAST(%(number)s AS integer) AS number", {"number": 7})
+    assert row is not None
+    assert row.number == 7
+    await engine.dispose()
+
+
+async def test_a_connection_lost_at_its_first_reading_is_an_unavailable_database(
+    database: Database, engine: AsyncEngine
+) -> None:
+    tenant = await tenant_with_gallery(database)
+    async with tenant_session(engine, tenant) as session:
+        with pytest.raises(DatabaseUnavailable):
+            await fetch_rows(session, "SELECT pg_terminate_backend(pg_backend_pid())", {})
+        assert len(await fetch_rows(session, MINE, {})) == 1
+
+
+async def test_a_statement_without_rows_has_no_row(engine: AsyncEngine) -> None:
+    assert await fetch_row(engine, "SELECT 1 AS number WHERE CAST(%(it)s AS boolean)", {"it": False}) is None

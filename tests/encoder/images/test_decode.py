@@ -1,0 +1,194 @@
+"""Uploads to upright RGB pixels, and what is refused before which work."""
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from service.encoder.images.decode import ImageLimits, decode_image
+from service.errors import ImageTooLarge, ServiceError, UnreadableImage, UnsupportedImageFormat
+from tests.support.encoders import LIMITS
+
+PNG_HEADER = b"\x89PNG\r\n\x1a\n"
+
+
+def saved(picture: Pillow.Image, format: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, format, **options)
+    return file.getvalue()
+
+
+def colors() -> Pillow.Image:
+    """A picture whose four corners differ: red, green, blue, white."""
+    picture = Pillow.new("RGB", (40, 20), (255, 0, 0))
+    picture.paste((0, 255, 0), (20, 0, 40, 10))
+    picture.paste((0, 0, 255), (0, 10, 20, 20))
+    picture.paste((255, 255, 255), (20, 10, 40, 20))
+    return picture
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_each_format_is_decoded_to_rgb(format: str) -> None:
+    decoded = decode_image(saved(colors(), format), LIMITS)
+    assert decoded.shape == (20, 40, 3)
+    assert decoded.dtype == np.uint8
+    assert np.allclose(decoded[4, 9], (255, 0, 0), atol=12)
+    assert np.allclose(decoded[15, 30], (255, 255, 255), atol=12)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
+def test_each_mode_of_png_becomes_rgb(mode: str) -> None:
+    white = {"1": 1, "L": 255, "LA": (255, 255), "P": 255, "RGBA": (255, 255, 255, 255), "I;16": 65535}[mode]
+    picture = Pillow.new(mode, (8, 6), white)
+    if mode == "P":
+        picture.putpalette([255, 255, 255] * 256)
+    decoded = decode_image(saved(picture), LIMITS)
+    assert decoded.shape == (6, 8, 3)
+    assert decoded.min() >= 254
+
+
+def test_sixteen_bits_of_grey_are_scaled_not_clipped() -> None:
+    picture = Pillow.fromarray(np.full((4, 4), 0x8000, dtype=np.uint16))
+    assert decode_image(saved(picture), LIMITS)[0, 0].tolist() == [128, 128, 128]
+
+
+def test_sixteen_bits_of_color_are_scaled() -> None:
+    rows = b"".join(b"\0" + struct.pack(">3H", 0xFFFF, 0x8000, 0) * 2 for _ in range(2))
+    file = PNG_HEADER + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0))
+    file += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    assert decode_image(file, LIMITS)[1, 1].tolist() == [255, 128, 0]
+
+
+def test_transparent_pixels_lie_on_white() -> None:
+    assert decode_image(saved(Pillow.new("RGBA", (4, 4), (0, 0, 0, 0))), LIMITS).min() == 255
+    palette = Pillow.new("P", (4, 4), 0)
+    palette.putpalette([10, 20, 30])
+    assert decode_image(saved(palette, transparency=0), LIMITS).min() == 255
+
+
+def test_cmyk_jpeg_keeps_its_colors() -> None:
+    decoded = decode_image(saved(colors().convert("CMYK"), "JPEG", quality=95), LIMITS)
+    assert np.allclose(decoded[4, 9], (255, 0, 0), atol=40)
+    assert np.allclose(decoded[15, 30], (255, 255, 255), atol=12)
+
+
+TURNS = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: np.rot90(pixels, 1),
+    7: lambda pixels: pixels.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda pixels: np.rot90(pixels, 3),
+}
+"""How a camera stores an upright picture under each orientation (EXIF 2.3, tag 0x0112)."""
+
+
+def turned_file(pixels: np.ndarray, orientation: int, format: str = "PNG", **options: object) -> bytes:
+    """An upright picture stored turned, with the orientation that says so."""
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    stored = Pillow.fromarray(np.ascontiguousarray(TURNS[orientation](pixels)))
+    return saved(stored, format, exif=exif.tobytes(), **options)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_turned_upright(orientation: int, format: str) -> None:
+    upright = np.asarray(colors())
+    options = {"lossless": True} if format == "WEBP" else {"quality": 95} if format == "JPEG" else {}
+    decoded = decode_image(turned_file(upright, orientation, format, **options), LIMITS)
+    assert decoded.shape == upright.shape
+    assert np.abs(decoded[4:16:11, 4:36:31].astype(int) - upright[4:16:11, 4:36:31]).max() < 20
+
+
+def test_an_unknown_orientation_changes_nothing() -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = 77
+    assert decode_image(saved(colors(), exif=exif.tobytes()), LIMITS).shape == (20, 40, 3)
+
+
+def test_more_bytes_than_allowed_are_refused() -> None:
+    with pytest.raises(ImageTooLarge, match="at most 100 "):
+        decode_image(saved(colors(), "BMP"), ImageLimits(bytes=100, pixels=10**6))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("lossless", [False, True])
+def test_more_pixels_than_allowed_are_refused(format: str, lossless: bool) -> None:
+    data = saved(colors(), format, lossless=lossless)
+    with pytest.raises(ImageTooLarge, match="40 x 20 pixels"):
+        decode_image(data, ImageLimits(bytes=10**6, pixels=799))
+    assert decode_image(data, ImageLimits(bytes=10**6, pixels=800)).shape == (20, 40, 3)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+def flat_png(side: int) -> bytes:
+    """A black grey PNG, made row by row."""
+    packer = zlib.compressobj(6)
+    rows = b"".join([packer.compress(bytes(side + 1) * 100) for _ in range(side // 100)]) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return PNG_HEADER + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+MEASURE = """
+import resource, sys
+from service.encoder.images.decode import ImageLimits, decode_image
+from service.errors import ImageTooLarge
+data = open(sys.argv[1], "rb").read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    decode_image(data, ImageLimits(20 * 2**20, 40_000_000))
+except ImageTooLarge as error:
+    print(error.detail, "|", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_png_of_400_megapixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(flat_png(20_000))
+    assert bomb.stat().st_size < 600_000
+    ran = subprocess.run([sys.executable, "-c", MEASURE, bomb], capture_output=True, text=True, check=True)
+    detail, growth_kib = ran.stdout.split("|")
+    assert "20000 x 20000 pixels" in detail
+    assert int(growth_kib) < 10_000
+    assert not ran.stderr
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_a_file_cut_off_anywhere_is_refused(format: str) -> None:
+    data = saved(Pillow.effect_noise((60, 40), 90).convert("RGB"), format)
+    for end in (*range(20, 120, 7), len(data) // 3, len(data) // 2, len(data) - 40):
+        with pytest.raises(UnreadableImage):
+            decode_image(data[:end], LIMITS)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello, this is text", b"GIF89a\1\0\1\0\0\0\0;", b"%PDF-1.7", b"RIFF1234WAVE"])
+def test_other_files_are_an_unsupported_format(data: bytes) -> None:
+    with pytest.raises(UnsupportedImageFormat):
+        decode_image(data, LIMITS)
+
+
+def test_flipped_bytes_give_pixels_or_a_clear_error() -> None:
+    random = np.random.default_rng(1)
+    for format in ("JPEG", "PNG", "WEBP", "BMP"):
+        good = saved(colors(), format)
+        for _ in range(150):
+            data = bytearray(good)
+            for place in random.integers(4, len(good), 3):
+                data[place] = random.integers(256)
+            try:
+                decode_image(bytes(data), LIMITS)
+            except ServiceError as error:
+                assert error.status in {413, 415, 422}, error  # noqa: PT017 - either outcome is right, a third is not

@@ -1,0 +1,183 @@
+"""Who waits and who is told to come back, on a clock of the test's own."""
+
+import contextvars
+from concurrent.futures import CancelledError
+
+import pytest
+
+from service.encoder.runtime.backpressure import PICTURES_A_THREAD, BackPressure, QueueEntry
+from service.errors import Overloaded
+
+
+class Clock:
+    """Time that only moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def admission(clock: Clock) -> BackPressure:
+    """Two threads."""
+    return BackPressure(2, clock)
+
+
+def entered(admission: BackPressure, pictures: int) -> list[QueueEntry]:
+    return [admission.enter(bulk=False) for _ in range(pictures)]
+
+
+def done(admission: BackPressure, ticket: QueueEntry, seconds: float = 0.1) -> None:
+    admission.start(ticket)
+    ticket.busy_seconds = seconds
+    admission.leave(ticket)
+
+
+def strained(admission: BackPressure) -> list[QueueEntry]:
+    """As many as are taken, and one refused."""
+    tickets = entered(admission, 2 * PICTURES_A_THREAD)
+    with pytest.raises(Overloaded):
+        admission.enter(bulk=False)
+    return tickets
+
+
+def test_sixteen_clients_that_take_turns_are_never_refused(admission: BackPressure) -> None:
+    tickets = entered(admission, 16)
+    for _ in range(500):
+        done(admission, tickets.pop(0))
+        tickets += entered(admission, 1)
+    assert admission.load().refused == 0
+
+
+def test_more_than_can_be_answered_in_time_are_refused_with_a_time(admission: BackPressure) -> None:
+    strained(admission)
+    with pytest.raises(Overloaded) as refused:
+        admission.check()
+    assert refused.value.status == 503
+    assert refused.value.retry_after_seconds >= 1
+    assert refused.value.members["retry_after_seconds"] == refused.value.retry_after_seconds
+    assert admission.load().refused == 2
+
+
+def test_a_strained_server_lets_only_as_many_wait_as_are_worked_on(admission: BackPressure, clock: Clock) -> None:
+    for ticket in strained(admission):
+        clock.now += 0.001
+        done(admission, ticket)
+    entered(admission, 4)  # two are taken up at once, two wait
+    with pytest.raises(Overloaded):
+        admission.enter(bulk=False)
+
+
+def test_images_that_waited_too_long_are_refused_while_the_server_is_strained(
+    admission: BackPressure, clock: Clock
+) -> None:
+    tickets = strained(admission)
+    clock.now += 1.0
+    with pytest.raises(Overloaded):
+        admission.start(tickets[0])
+    admission.leave(tickets[0])
+    assert admission.load().running == 0
+
+
+def test_without_strain_long_waits_are_answered(admission: BackPressure, clock: Clock) -> None:
+    (ticket,) = entered(admission, 1)
+    clock.now += 60
+    admission.start(ticket)
+
+
+def test_the_strain_ends_two_seconds_after_the_last_refusal(admission: BackPressure, clock: Clock) -> None:
+    for ticket in strained(admission):
+        admission.leave(ticket)
+    clock.now += 2.1
+    entered(admission, 2 * PICTURES_A_THREAD)
+
+
+def test_bulk_work_is_never_refused_and_takes_no_place_of_others(admission: BackPressure) -> None:
+    for _ in range(1000):
+        admission.enter(bulk=True)
+    strained(admission)
+    admission.enter(bulk=True)
+    assert admission.load().waiting == 1001 + 2 * PICTURES_A_THREAD
+
+
+def test_whoever_leaves_makes_room(admission: BackPressure) -> None:
+    tickets = entered(admission, 2 * PICTURES_A_THREAD)
+    admission.leave(tickets[0])
+    admission.enter(bulk=False)
+
+
+def test_a_picture_given_up_while_it_waits_is_not_taken_up(admission: BackPressure) -> None:
+    (ticket,) = entered(admission, 1)
+    admission.leave(ticket)
+    with pytest.raises(CancelledError):
+        admission.start(ticket)
+    assert (admission.load().running, admission.load().waiting) == (0, 0)
+
+
+def test_the_time_to_come_back_grows_with_how_long_pictures_take(admission: BackPressure) -> None:
+    for ticket in entered(admission, 20) + entered(admission, 4):
+        done(admission, ticket, seconds=10.0)
+    entered(admission, 2 * PICTURES_A_THREAD)
+    with pytest.raises(Overloaded) as refused:
+        admission.check()
+    assert refused.value.retry_after_seconds > 20
+    assert admission.load().picture_seconds > 5
+
+
+def test_a_place_is_kept_for_a_picture_that_is_being_uploaded_but_not_for_long(
+    admission: BackPressure, clock: Clock
+) -> None:
+    for _ in range(2 * PICTURES_A_THREAD):
+        admission.check()
+    with pytest.raises(Overloaded):
+        admission.check()
+    clock.now += 2.2  # no place is kept any more, and the strain is over
+    admission.check()
+    entered(admission, 2 * PICTURES_A_THREAD)  # the first has the place that was kept
+    with pytest.raises(Overloaded):
+        admission.enter(bulk=False)
+
+
+def test_a_kept_place_is_taken_by_the_picture_it_was_kept_for_and_by_no_other(admission: BackPressure) -> None:
+    request = contextvars.copy_context()
+    request.run(admission.check)
+    entered(admission, 2 * PICTURES_A_THREAD - 1)
+    with pytest.raises(Overloaded):
+        admission.enter(bulk=False)
+    assert request.run(admission.enter, bulk=False).state == "waiting"
+    with pytest.raises(Overloaded):
+        request.run(admission.enter, bulk=False)  # its second picture has none
+
+
+def test_requests_without_a_picture_keep_nobody_out(admission: BackPressure) -> None:
+    for _ in range(100):
+        admission.give_back(admission.check())
+    (ticket,) = entered(admission, 1)
+    place = admission.check()
+    entered(admission, 1)  # the picture for which the place was kept
+    admission.give_back(place)  # is not given back twice
+    done(admission, ticket)
+    assert admission.load().refused == 0
+
+
+def test_few_clients_that_ask_again_at_once_end_the_strain(admission: BackPressure, clock: Clock) -> None:
+    for ticket in strained(admission):
+        admission.leave(ticket)
+    working, waiting = entered(admission, 2), entered(admission, 2)
+    for ticket in working:
+        admission.start(ticket)
+    for _ in range(60):  # two threads, a little faster than 0.1 s a picture
+        clock.now += 0.045
+        working[0].busy_seconds = 0.1
+        admission.leave(working.pop(0))
+        waiting += entered(admission, 1)
+        admission.start(waiting[0])
+        working.append(waiting.pop(0))
+    entered(admission, 2 * PICTURES_A_THREAD - 4)

@@ -1,0 +1,150 @@
+"""Loading in bulk: whose reference is whose, all or nothing, and what comes back out, number for number."""
+
+import asyncio
+import math
+import time
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.connection import Database
+from service.database.session import tenant_session
+from service.errors import InvalidEmbedding, InvalidRequest
+from service.gallery.bulk_writing import BulkResult, ReferenceRow, add_references, finish_load
+from service.gallery.export_rows import Reference, stream_references
+from service.gallery.faces import list_faces
+from service.gallery.galleries import Gallery, create_gallery, find_gallery, gallery_counts
+from service.gallery.people import create_person, find_person_named, list_people
+from tests.support.galleries import crowd_of, load, space_of
+
+
+@pytest.fixture
+async def gallery(session: AsyncSession) -> Gallery:
+    return await create_gallery(session, "staff", space_of(8))
+
+
+def row(name: str, external_id: str | None = None, seed: int = 0, **more: object) -> ReferenceRow:
+    values = np.random.default_rng(seed).standard_normal(8)
+    return ReferenceRow(name, external_id, values, **more)  # type: ignore[arg-type]
+
+
+async def everything(session: AsyncSession, gallery: Gallery, by_person: bool = False) -> list[Reference]:
+    return [reference async for reference in stream_references(session, gallery, by_person=by_person)]
+
+
+async def test_rows_of_one_name_are_one_person(session: AsyncSession, gallery: Gallery) -> None:
+    result = await add_references(session, gallery, [row("Ada"), row("Grace", seed=1), row("Ada", seed=2)])
+    assert result == BulkResult(people=2, faces=3)
+    ada = await find_person_named(session, gallery, "Ada")
+    assert ada is not None
+    assert ada.faces == 2
+
+
+async def test_external_ids_tell_people_apart(session: AsyncSession, gallery: Gallery) -> None:
+    rows = [row("Ada"), row("Ada", "1"), row("Ada", "2"), row("Lovelace", "1")]
+    assert (await add_references(session, gallery, rows)).people == 3
+    counts = {(person.name, person.external_id): person.faces for person in (await list_people(session, gallery)).items}
+    assert counts == {("Ada", None): 1, ("Ada", "1"): 2, ("Ada", "2"): 1}
+
+
+async def test_people_who_are_there_get_more_faces(session: AsyncSession, gallery: Gallery) -> None:
+    await create_person(session, gallery, "Ada", metadata={"kept": True})
+    assert await add_references(session, gallery, [row("Ada", metadata={"kept": False})]) == BulkResult(0, 1)
+    assert await add_references(session, gallery, [row("Ada", seed=1)]) == BulkResult(0, 1)
+    ada = await find_person_named(session, gallery, "Ada")
+    assert ada is not None
+    assert (ada.faces, ada.metadata) == (2, {"kept": True})
+
+
+async def test_metadata_and_source_are_kept(session: AsyncSession, gallery: Gallery) -> None:
+    await add_references(session, gallery, [row("Ada", metadata={"floor": 3}, source=0), row("Ada", source="b.jpg")])
+    ada = await find_person_named(session, gallery, "Ada")
+    assert ada is not None
+    assert ada.metadata == {"floor": 3}
+    assert [face.source for face in (await list_faces(session, gallery, ada)).items] == [0, "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (ReferenceRow("Eve", None, [math.nan] * 8), InvalidEmbedding),
+        (ReferenceRow("", None, [1.0] * 8), InvalidRequest),
+        (ReferenceRow("Eve", "\0", [1.0] * 8), InvalidRequest),
+        (ReferenceRow("Eve", None, [1.0] * 8, metadata={"a": math.nan}), InvalidRequest),
+    ],
+)
+async def test_a_bad_row_leaves_nothing_of_its_batch(
+    session: AsyncSession, gallery: Gallery, bad: ReferenceRow, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await add_references(session, gallery, [row("Ada"), bad])
+    assert (await list_people(session, gallery)).items == []
+    assert await add_references(session, gallery, []) == BulkResult(0, 0)
+
+
+async def test_numbers_come_back_exactly(session: AsyncSession, gallery: Gallery) -> None:
+    wide = np.random.default_rng(3).standard_normal(8)
+    narrow = wide.astype(np.float32).astype(np.float64) * 2.5
+    tiny = np.array([5e-324, 1e-300, 1.0, -0.0, 1e30, 3.0, 2**-149, 0.1])
+    await add_references(
+        session, gallery, [ReferenceRow(name, None, v) for name, v in zip("abc", (wide, narrow, tiny), strict=True)]
+    )
+    found = await everything(session, gallery)
+    for reference, values in zip(found, (wide, narrow, tiny), strict=True):
+        assert reference.values.tobytes() == values.tobytes()
+
+
+async def test_references_come_in_order_of_enrollment_or_by_person(session: AsyncSession, gallery: Gallery) -> None:
+    names = ["b", "a", "b", "c", "a"]
+    await add_references(session, gallery, [row(name, source=place) for place, name in enumerate(names)])
+    await add_references(session, gallery, [row("b", source=5)])
+    assert [reference.source for reference in await everything(session, gallery)] == [0, 1, 2, 3, 4, 5]
+    assert [reference.source for reference in await everything(session, gallery, by_person=True)] == [0, 2, 5, 1, 4, 3]
+
+
+async def test_another_tenant_reads_nothing(
+    session: AsyncSession, other_session: AsyncSession, gallery: Gallery
+) -> None:
+    await add_references(session, gallery, [row("Ada")])
+    await session.commit()
+    assert await everything(other_session, gallery) == []
+
+
+async def test_two_loads_at_once_make_one_person(database: Database, tenant_id: int) -> None:
+    async with (
+        tenant_session(database.engine, tenant_id) as first,
+        tenant_session(database.engine, tenant_id) as second,
+    ):
+        gallery = await create_gallery(first, "staff", space_of(8))
+        await first.commit()
+        await add_references(first, gallery, [row("Ada"), row("Grace")])
+        waiting = asyncio.create_task(add_references(second, gallery, [row("Grace"), row("Ada")]))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        await first.commit()
+        assert await waiting == BulkResult(people=0, faces=2)
+        await second.commit()
+        assert (await gallery_counts(first, gallery)) == (await gallery_counts(second, gallery))
+        assert [person.faces for person in (await list_people(first, gallery)).items] == [2, 2]
+
+
+async def test_a_load_is_fast_and_ends_with_a_visible_index(database: Database, tenant_id: int) -> None:
+    crowd = crowd_of(2000, 5)
+    async with tenant_session(database.engine, tenant_id) as session:
+        gallery = await create_gallery(session, "crowd", space_of())
+        started = time.perf_counter()
+        await load(session, gallery, crowd.rows())
+        await session.commit()
+        seconds = time.perf_counter() - started
+    await finish_load(database.engine)
+    async with tenant_session(database.engine, tenant_id) as session:
+        found = await find_gallery(session, "crowd")
+        visible = await session.scalar(
+            text("SELECT relallvisible::float / relpages FROM pg_class WHERE relname = 'face'")
+        )
+    assert (found.people, found.faces) == (2000, 10_000)
+    assert visible is not None
+    assert visible > 0.9
+    assert seconds < 10

@@ -1,0 +1,64 @@
+"""The geometry behind codes: what is derived is what real codes show, and few mates lie beyond the derived distance."""
+
+import numpy as np
+import pytest
+
+from service.gallery.codes import FACE_BITS, TEMPLATE_BITS, Codes, face_codes, template_codes
+from service.gallery.search.distances import CodeGeometry, max_distance, strangers_within
+from service.gallery.templates import CLOSE
+from tests.support.galleries import Matrix, unit
+
+PAIRS = 8_000
+
+
+def distances(first: Codes, second: Codes) -> np.ndarray:
+    return np.unpackbits(first ^ second, axis=1).sum(axis=1)
+
+
+def at_cosine(rows: Matrix, cosine: float, random: np.random.Generator) -> Matrix:
+    """One vector a row, at exactly that cosine to it."""
+    noise = random.standard_normal(rows.shape)
+    noise -= np.sum(noise * rows, axis=1, keepdims=True) * rows
+    return (cosine * rows + np.sqrt(1 - cosine**2) * unit(noise)).astype(np.float32)
+
+
+@pytest.mark.parametrize("dimension", [256, 512, 640])
+def test_strangers_are_as_rare_within_the_distance_as_derived(dimension: int) -> None:
+    random = np.random.default_rng(0)
+    first, second = (unit(random.standard_normal((PAIRS, dimension))) for _ in range(2))
+    for kind, codes in (
+        (CodeGeometry(dimension, FACE_BITS), face_codes),
+        (CodeGeometry(dimension, TEMPLATE_BITS, CLOSE), template_codes),
+    ):
+        bound = max_distance(kind, 0.4)
+        measured = np.mean(distances(codes(first), codes(second)) <= bound)
+        assert measured == pytest.approx(strangers_within(kind, bound), rel=0.5, abs=5e-4)
+
+
+@pytest.mark.parametrize("dimension", [256, 512, 640])
+@pytest.mark.parametrize(("cosine", "most"), [(0.4, 1e-4), (0.35, 1e-3)])
+def test_mates_beyond_the_distance_are_as_rare_as_promised(dimension: int, cosine: float, most: float) -> None:
+    random = np.random.default_rng(1)
+    references = unit(random.standard_normal((PAIRS, dimension)))
+    probes = at_cosine(references, cosine, random)
+    lost = np.sum(
+        distances(face_codes(references), face_codes(probes)) > max_distance(CodeGeometry(dimension, FACE_BITS), 0.4)
+    )
+    assert lost <= most * PAIRS + 4 * np.sqrt(most * PAIRS)
+    templates = at_cosine(references, CLOSE, random)
+    kind = CodeGeometry(dimension, TEMPLATE_BITS, CLOSE)
+    lost = np.sum(distances(template_codes(templates), template_codes(probes)) > max_distance(kind, 0.4))
+    assert lost <= most * PAIRS + 4 * np.sqrt(most * PAIRS)
+
+
+def test_a_lower_threshold_looks_farther() -> None:
+    kind = CodeGeometry(512, TEMPLATE_BITS, CLOSE)
+    assert max_distance(kind, 0.2) > max_distance(kind, 0.4)
+    assert max_distance(kind, 0.9) == max_distance(kind, 0.6)  # down to a cosine of 0.35 whatever the threshold
+
+
+def test_codes_are_the_same_on_every_machine() -> None:
+    """They are stored: another version of this program must make the same ones."""
+    embedding = np.sin(np.arange(512, dtype=np.float64) ** 1.5).astype(np.float32)[np.newaxis]
+    assert face_codes(embedding).tobytes().hex()[:32] == "7af2ee91074c7191db9dcaebd4cfc6b2"
+    assert template_codes(embedding).tobytes().hex()[-32:] == "661b50c9c4d3f0a0f60a067ad0e83f22"

@@ -1,0 +1,60 @@
+"""Decimal numbers as embeddings."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from service.errors import InvalidEmbedding
+from service.identity.datasets.decimals import numbers_of_csv
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+
+
+@given(st.lists(finite, min_size=1))
+@example([5e-324, -0.0, 1.7976931348623157e308, 2.2250738585072014e-308, 0.1, 1 / 3])
+def test_every_float_is_read_exactly(values: list[float]) -> None:
+    assert numbers_of_csv(",".join(map(repr, values))).tobytes() == np.array(values).tobytes()
+
+
+@given(decimals)
+@example("0.1000000000000000055511151231257827021181583404541015625")
+@example("9007199254740993")
+@example("2.2250738585072011e-308")
+@example("1e23")
+def test_every_spelling_is_read_as_python_reads_it(text: str) -> None:
+    expected = float(text)
+    found = numbers_of_csv(text)
+    assert found.tolist() == [expected]
+    assert np.isfinite(found).all() == np.isfinite(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"), [("1.,.5", [1.0, 0.5]), (" 1 ,\t2 ", [1.0, 2.0]), ("+1,-2E+2", [1.0, -200.0]), ("1", [1.0])]
+)
+def test_spellings_that_json_has_not_are_read_too(text: str, values: list[float]) -> None:
+    assert numbers_of_csv(text).tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("1,x,3", "number 1 (counted from 0) is not a number"),
+        ("1,,3", "number 1 (counted from 0) is missing"),
+        ("1,2,", "number 2 (counted from 0) is missing"),
+        ("nan,1", "number 0 (counted from 0) is not finite"),
+        ("1,-Infinity", "number 1 (counted from 0) is not finite"),
+        ("1_0,2", "number 0 (counted from 0) is not a number"),
+        ("0x10", "number 0 (counted from 0) is not a number"),
+        ("1;2", "number 0 (counted from 0) is not a number"),
+        ("\u0661", "number 0 (counted from 0) is not a number"),
+        ("[1]", "number 0 (counted from 0) is not a number"),
+        ("1]", "number 0 (counted from 0) is not a number"),
+        ("\ud800", "number 0 (counted from 0) is not a number"),
+    ],
+)
+def test_what_is_no_number_is_named_by_its_place(text: str, reason: str) -> None:
+    with pytest.raises(InvalidEmbedding) as error:
+        numbers_of_csv(text)
+    assert error.value.detail == reason

@@ -1,0 +1,194 @@
+"""Dataset files: which shape, which rows, and what is said of a wrong one."""
+
+import io
+import tracemalloc
+from collections.abc import Iterator
+from typing import BinaryIO, cast
+
+import pytest
+
+from service.embedding import EmbeddingSpace, external_space
+from service.errors import InvalidDataset
+from service.gallery.bulk_writing import ReferenceRow
+from service.identity.datasets.formats import DatasetFormat, detect_format
+from service.identity.datasets.json_values import MAXIMUM_PIECE_BYTES
+from service.identity.datasets.parsing import read_rows
+
+SPACE = cast(EmbeddingSpace, external_space("external:test:2"))
+
+
+def read(content: bytes) -> tuple[DatasetFormat, list[ReferenceRow]]:
+    """The shape and all rows of a file."""
+    file = io.BytesIO(content)
+    shape = detect_format(file)
+    return shape, list(read_rows(file, shape, SPACE))
+
+
+def in_short(rows: list[ReferenceRow]) -> list[tuple[object, ...]]:
+    return [(row.name, row.external_id, list(row.values), row.source, row.metadata) for row in rows]
+
+
+def test_the_first_shape_is_read() -> None:
+    shape, rows = read(b'[["Ada", "0.1,0.2"],\n ["Bob/\xc3\xa9", " 1, 2"], ["Ada","3,4"]]\n')
+    assert shape == "dataset"
+    assert in_short(rows) == [
+        ("Ada", None, [0.1, 0.2], None, None),
+        ("Bob/é", None, [1.0, 2.0], None, None),
+        ("Ada", None, [3.0, 4.0], None, None),
+    ]
+
+
+def test_the_second_shape_is_read_with_both_spellings_of_the_picture() -> None:
+    shape, rows = read(
+        b'{"Ada": [{"img": "a.jpg", "embedding": [0.1, 0.2]}, {"image": 0, "embedding": [1, 2]},'
+        b'{"img": null, "embedding": [1, 2]}, {"embedding": [1, 2]}], "nobody": [], "Bob": [{"embedding": [3, 4]}]}'
+    )
+    assert shape == "encoder"
+    assert in_short(rows) == [
+        ("Ada", None, [0.1, 0.2], "a.jpg", None),
+        ("Ada", None, [1.0, 2.0], {"image": 0}, None),
+        ("Ada", None, [1.0, 2.0], {"img": None}, None),
+        ("Ada", None, [1.0, 2.0], None, None),
+        ("Bob", None, [3.0, 4.0], None, None),
+    ]
+
+
+def test_a_label_that_comes_twice_keeps_both_lists() -> None:
+    _, rows = read(b'{"Ada": [{"embedding": [1, 2]}], "Bob": [], "Ada": [{"embedding": [3, 4]}]}')
+    assert in_short(rows) == [("Ada", None, [1.0, 2.0], None, None), ("Ada", None, [3.0, 4.0], None, None)]
+
+
+def test_ndjson_is_read_line_by_line() -> None:
+    shape, rows = read(
+        b'\n{"person": "Ada", "embedding": [0.1, 0.2]}\n\n'
+        b'{"embedding":[1,2],"person":"Bob","external_id":"7","source":{"image":3},"metadata":{"t":[1,"]"]}}\r\n'
+        b'{"person": "Ada", "embedding": [3, 4], "external_id": null, "source": null, "metadata": null}'
+    )
+    assert shape == "ndjson"
+    assert in_short(rows) == [
+        ("Ada", None, [0.1, 0.2], None, None),
+        ("Bob", "7", [1.0, 2.0], {"image": 3}, {"t": [1, "]"]}),
+        ("Ada", None, [3.0, 4.0], None, None),
+    ]
+
+
+def test_a_label_called_person_is_a_label() -> None:
+    assert read(b'{"person": [{"embedding": [1, 2]}]}')[0] == "encoder"
+    assert read(b'{"embedding": [1, 2], "person": "Ada"}')[0] == "ndjson"
+
+
+@pytest.mark.parametrize(("content", "shape"), [(b"[]", "dataset"), (b" { } ", "encoder"), (b'{"a":[]}', "encoder")])
+def test_a_dataset_of_nobody_is_a_dataset(content: bytes, shape: DatasetFormat) -> None:
+    assert read(content) == (shape, [])
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert read(b'\xef\xbb\xbf[["Ada","1,2"]]')[1][0].name == "Ada"
+    assert read(b'\xef\xbb\xbf{"person":"Ada","embedding":[1,2]}')[1][0].name == "Ada"
+
+
+WRONG = [
+    (b"", "the file is empty"),
+    (b" \n", "the file is empty"),
+    (b"null", "the file holds null: the encoder found no face in that image"),
+    (b"[0.1, 0.2]", "the file is one bare list of numbers, an embedding without a label"),
+    (b"hello", "the file is not JSON"),
+    (b"\x1f\x8b\x08", "the file is compressed (gzip)"),
+    (b"PK\x03\x04", "the file is compressed (zip)"),
+    ('[["Ada","1,2"]]'.encode("utf-16"), "the file is UTF-16"),
+    (b'[{"person":"Ada","embedding":[1,2]}]', "a list of objects is no dataset"),
+    # the first shape
+    (b'[["Ada","1,2"],["1,2"]]', "row 2: a row is a list of two, label and numbers"),
+    (b'[["Ada","1,2"],[null,"1,2"]]', "row 2: the label is missing"),
+    (b'[["","1,2"]]', "row 1: the label is missing"),
+    (b'[[7,"1,2"]]', "row 1: the label is not a text"),
+    (b'[["Ada",[1,2]]]', "row 1: the numbers are not one text separated by commas"),
+    (b'[["Ada","1,2,3"]]', "row 1: 3 numbers where external:test:2 has 2"),
+    (b'[["Ada",""]]', "row 1: 0 numbers where external:test:2 has 2"),
+    (b'[["Ada","1,2"],["Bob","1,NaN"]]', "row 2: number 1 (counted from 0) is not finite"),
+    (b'[["Ada","1,two"]]', "row 1: number 1 (counted from 0) is not a number"),
+    (b'[["Ada","0,0.0"]]', "row 1: all numbers are zero"),
+    (b'[["Ada","1e999,2"]]', "row 1: number 0 (counted from 0) is not finite"),
+    (b'[["A\\u0000","1,2"]]', "row 1: label: control characters"),
+    (b'[["A\\ud800","1,2"]]', "row 1: it is not well-formed JSON"),
+    (b'[["A\xff","1,2"]]', "row 1: it is not well-formed JSON"),
+    (b'[["' + b"A" * 501 + b'","1,2"]]', "row 1: label: 501 characters where 500 are the most"),
+    (b'[["Ada","1,2"],["Bob","1,', "row 2: the file ends here, cut in the middle"),
+    (b'[["Ada","1,2"]', "row 1: the file ends here, cut in the middle"),
+    (b'[["Ada","1,2"]] []', "row 1: something follows after the end of the dataset"),
+    (b'[["Ada","1,2"],]', "row 2: a value is missing"),
+    (b'[["Ada","1,2"] ["Bob","1,2"]]', "row 1: , or ] is expected"),
+    # the second shape
+    (b'{"Ada":[{"img":0}]}', "label 'Ada', entry 1: `embedding` is missing"),
+    (b'{"Ada":[{"embedding":[1,2]},{"embedding":[1,"2"]}]}', "label 'Ada', entry 2: `embedding[1]`: expected float"),
+    (b'{"Ada":[{"embedding":[1,NaN]}]}', "label 'Ada', entry 1: a number is not finite"),
+    (b'{"Ada":[{"embedding":[1,2],"imgs":0}]}', "label 'Ada', entry 1: there is no field `imgs`"),
+    (b'{"Ada":[{"embedding":[1,2],"img":0,"image":0}]}', "label 'Ada', entry 1: `img` and `image` are the same field"),
+    (b'{"Ada":[{"embedding":[1,2],"img":[1]}]}', "label 'Ada', entry 1: `img` is neither a text nor an integer"),
+    (b'{"Ada":[{"embedding":[1,2],"img":true}]}', "label 'Ada', entry 1: `img` is neither a text nor an integer"),
+    (b'{"Ada":[{"embedding":[1,2],"img":"\\u0000"}]}', "label 'Ada', entry 1: img: the character U+0000"),
+    (b'{"Ada":[{"embedding":[1,2]}],"Bob":null}', "label 'Bob': [ is expected"),
+    (b'{"Ada":[{"embedding":[1,2]}],"Bo', "after label 'Ada': the file ends here, cut in the middle"),
+    (b'{"Ada":[{"embedding":[1,', "label 'Ada', entry 1: the file ends here, cut in the middle"),
+    (b'{"":[{"embedding":[1,2]}]}', "the first label: label: 1 to 500 characters"),
+    # NDJSON
+    (b'{"person":"Ada","embedding":[1,2]}\n{"embedding":[1,2]}', "line 2: `person` is missing"),
+    (b'{"person":"Ada","embedding":[1,2]}\n\n{"person":"Bob"', "line 3: it is not well-formed JSON"),
+    (b'{"person":null,"embedding":[1,2]}', "line 1: `person`: expected str, got null"),
+    (b'{"person":"Ada","embedding":[1,2],"externalid":"7"}', "line 1: there is no field `externalid`"),
+    (b'{"person":"Ada","embedding":[1,Infinity]}', "line 1: a number is not finite"),
+    (b'{"person":"Ada","embedding":"1,2"}', "line 1: `embedding`: expected array, got str"),
+    (b'{"person":"Ada","embedding":[1,2],"metadata":[1]}', "line 1: metadata: a JSON object"),
+    (b'{"person":"Ada","embedding":[1,2],"external_id":""}', "line 1: external_id: 1 to 500 characters"),
+    (b'{"person":"Ada","embedding":[1,2]}{"person":"Ada","embedding":[1,2]}', "line 1: it is not well-formed JSON"),
+]
+
+
+@pytest.mark.parametrize(("content", "reason"), WRONG, ids=[reason for _, reason in WRONG])
+def test_what_is_wrong_is_named_with_its_place(content: bytes, reason: str) -> None:
+    with pytest.raises(InvalidDataset) as error:
+        read(content)
+    assert error.value.detail.startswith(reason)
+
+
+class EndlessLine(io.RawIOBase):
+    """A gigabyte of one line, made as it is read."""
+
+    def __init__(self, start: bytes) -> None:
+        self._start = start
+        self._left = 1_000_000_000
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        size = min(len(buffer), self._left)
+        buffer[:size] = (self._start + b"1" * size)[:size]
+        self._start, self._left = b"", self._left - size
+        return size
+
+
+@pytest.mark.parametrize(
+    ("start", "shape"), [(b'[["Ada","', "dataset"), (b'{"person":"', "ndjson"), (b'{"a":[{"', "encoder")]
+)
+def test_a_line_of_a_gigabyte_is_refused_in_bounded_memory(start: bytes, shape: DatasetFormat) -> None:
+    file = cast(BinaryIO, io.BufferedReader(EndlessLine(start)))
+    rows: Iterator[ReferenceRow] = read_rows(file, shape, SPACE)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidDataset, match=f"it is longer than {MAXIMUM_PIECE_BYTES} bytes"):
+            next(rows)
+        assert tracemalloc.get_traced_memory()[1] < 5 * MAXIMUM_PIECE_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_error_quotes_nothing_of_an_embedding() -> None:
+    for content in (
+        b'[["Ada","0.123456,0.987654,x123456"]]',
+        b'{"Ada":[{"embedding":[0.123456,"0.123456"]}]}',
+        b'{"person":"Ada","embedding":[0.123456,NaN]}',
+    ):
+        with pytest.raises(InvalidDataset) as error:
+            read(content)
+        assert "123456" not in error.value.detail

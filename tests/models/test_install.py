@@ -1,0 +1,175 @@
+"""Packs installed from local archives, listed and verified; no network."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from service.encoder.insightface import InsightfaceEncoder
+from service.errors import Conflict, Forbidden, InvalidModel, InvalidRequest, NotFound
+from service.models import install
+from service.models.catalog import CATALOG, LICENSE_NOTICE, CatalogPack
+from service.models.install import install_pack
+from service.models.packs import MANIFEST, file_digest, find_pack
+from service.models.verify import list_packs, verify_pack
+from tests.support.encoders import pack_folder
+
+NETWORKS = ("scrfd_2.5g_bnkps.onnx", "mobilefacenet.onnx")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """The test pack as InsightFace publishes packs: in a folder, with files that are not needed."""
+    path = tmp_path / "mine.zip"
+    with zipfile.ZipFile(path, "w") as zipped:
+        for name in NETWORKS:
+            zipped.write(pack_folder() / name, f"mine/{name}")
+        zipped.writestr("mine/notes.txt", "not a network")
+    return path
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def state(name: str, data_dir: Path) -> str:
+    return {pack.name: pack.state for pack in list_packs(data_dir)}[name]
+
+
+def test_an_archive_is_installed_listed_verified_and_loaded(archive: Path, data_dir: Path) -> None:
+    verified = install_pack("mine", data_dir, accept_license=True, archive=archive)
+    assert verified.is_intact
+    assert {file.name for file in verified.files} == set(NETWORKS)
+    assert verified.license == "non-commercial"
+    assert state("mine", data_dir) == "installed"
+    assert not (data_dir / "models" / "mine" / "notes.txt").exists()
+    assert InsightfaceEncoder("insightface:mine", find_pack("mine", data_dir)).space.dimension == 128
+
+
+def test_without_acceptance_nothing_is_installed(archive: Path, data_dir: Path) -> None:
+    with pytest.raises(Forbidden, match="non-commercial"):
+        install_pack("mine", data_dir, accept_license=False, archive=archive)
+    with pytest.raises(Forbidden):
+        install_pack("buffalo_l", data_dir, accept_license=False)
+    assert not data_dir.exists()
+    assert "non-commercial" in LICENSE_NOTICE
+
+
+def test_a_published_name_takes_only_the_published_files(archive: Path, data_dir: Path) -> None:
+    with pytest.raises(InvalidModel, match=r"lacks det_10g\.onnx"):
+        install_pack("buffalo_l", data_dir, accept_license=True, archive=archive)
+    assert list((data_dir / "models").iterdir()) == []
+    assert state("buffalo_l", data_dir) == "not installed"
+
+
+def test_a_published_pack_with_a_manifest_takes_only_the_published_archive(archive: Path, data_dir: Path) -> None:
+    with pytest.raises(InvalidModel, match=r"is not raccoon_s\.zip"):
+        install_pack("raccoon_s", data_dir, accept_license=True, archive=archive)
+
+
+def test_a_changed_file_is_found_by_verify_and_refused_at_installation(
+    archive: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = {name: file_digest(pack_folder() / name) for name in NETWORKS}
+    pack = CatalogPack("mine", "of the test", file_digest(archive), published)
+    monkeypatch.setitem(CATALOG, "mine", pack)  # type: ignore[arg-type]  # as if InsightFace published it
+    assert install_pack("mine", data_dir, accept_license=True, archive=archive).is_intact
+    network = data_dir / "models" / "mine" / NETWORKS[1]
+    network.write_bytes(network.read_bytes() + b"\0")
+    verified = verify_pack("mine", data_dir)
+    assert [file.name for file in verified.files if not file.is_intact] == [NETWORKS[1]]
+    changed = CatalogPack("other", "of the test", file_digest(archive), {**published, NETWORKS[0]: "0" * 64})
+    monkeypatch.setitem(CATALOG, "other", changed)  # type: ignore[arg-type]
+    with pytest.raises(InvalidModel, match=rf"{NETWORKS[0]} is not the published file"):
+        install_pack("other", data_dir, accept_license=True, archive=archive)
+    assert not (data_dir / "models" / "other").exists()
+
+
+def test_a_missing_file_of_a_published_pack_is_named(data_dir: Path) -> None:
+    folder = data_dir / "models" / "buffalo_s"
+    folder.mkdir(parents=True)
+    (folder / "det_500m.onnx").write_bytes(b"")
+    with pytest.raises(InvalidModel, match=r"lacks w600k_mbf\.onnx"):
+        verify_pack("buffalo_s", data_dir)
+    assert state("buffalo_s", data_dir) == "damaged"
+
+
+def test_a_pack_with_a_manifest_keeps_it_and_its_digests(data_dir: Path, tmp_path: Path) -> None:
+    tasks = {
+        "detection": {"file": NETWORKS[0], "sha256": file_digest(pack_folder() / NETWORKS[0])},
+        "recognition": {"file": NETWORKS[1], "sha256": file_digest(pack_folder() / NETWORKS[1])},
+    }
+    manifest = {"manifest_version": 2, "model_id": "mine", "license": "MODEL.LICENSE", "tasks": tasks}
+    path = tmp_path / "manifest.zip"
+    with zipfile.ZipFile(path, "w") as zipped:
+        zipped.writestr(MANIFEST, json.dumps(manifest))
+        for name in NETWORKS:
+            zipped.write(pack_folder() / name, name)
+    verified = install_pack("mine", data_dir, accept_license=True, archive=path)
+    assert all(file.expected == file.digest for file in verified.files)
+
+
+def test_an_installed_pack_is_not_overwritten(archive: Path, data_dir: Path) -> None:
+    install_pack("mine", data_dir, accept_license=True, archive=archive)
+    with pytest.raises(Conflict, match="remove it first"):
+        install_pack("mine", data_dir, accept_license=True, archive=archive)
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", ".hidden", "a\\b", ""])
+def test_a_name_stays_inside_the_folder(archive: Path, data_dir: Path, name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        install_pack(name, data_dir, accept_license=True, archive=archive)
+
+
+def test_files_of_an_archive_never_leave_the_pack(data_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "slip.zip"
+    with zipfile.ZipFile(path, "w") as zipped:
+        for name in NETWORKS:
+            zipped.write(pack_folder() / name, f"../../{name}")
+    install_pack("mine", data_dir, accept_license=True, archive=path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "slip.zip"]
+    assert (data_dir / "models" / "mine" / NETWORKS[0]).is_file()
+
+
+def test_a_file_that_is_no_archive_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "text.zip"
+    path.write_text("no zip")
+    with pytest.raises(InvalidModel, match="not a readable zip file"):
+        install_pack("mine", data_dir, accept_license=True, archive=path)
+    with pytest.raises(NotFound, match="absent"):
+        install_pack("mine", data_dir, accept_license=True, archive=tmp_path / "absent.zip")
+
+
+def test_an_unknown_name_without_a_file_names_the_published_ones(data_dir: Path) -> None:
+    with pytest.raises(NotFound, match="buffalo_l"):
+        install_pack("mine", data_dir, accept_license=True)
+    with pytest.raises(NotFound, match="models/mine"):
+        verify_pack("mine", data_dir)
+
+
+def test_a_download_that_differs_is_not_installed(
+    archive: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CatalogPack, "url", archive.as_uri())
+    done: list[int] = []
+    with pytest.raises(InvalidModel, match="is not what InsightFace published"):
+        install_pack("buffalo_sc", data_dir, accept_license=True, progress=lambda now, _total: done.append(now))
+    assert done[-1] == archive.stat().st_size
+    assert list((data_dir / "models").iterdir()) == []
+
+
+def test_an_endless_archive_is_stopped(archive: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "_LARGEST_BYTES", 1000)
+    with pytest.raises(InvalidModel, match="larger than 1000 bytes"):
+        install_pack("mine", data_dir, accept_license=True, archive=archive)
+
+
+def test_every_published_pack_is_listed_with_its_license(data_dir: Path) -> None:
+    listed = {pack.name: pack for pack in list_packs(data_dir)}
+    assert {"buffalo_l", "buffalo_s", "buffalo_sc", "antelopev2", "raccoon_s", "raccoon_l"} <= set(listed)
+    assert {pack.license for pack in listed.values()} == {"non-commercial"}
+    for name in listed:
+        assert len(CATALOG[name].archive_digest) == 64
+        assert CATALOG[name].url.startswith("https://")

@@ -1,0 +1,101 @@
+"""InsightFace packs on disk: both layouts, where a name is looked for, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from service.errors import InvalidModel, InvalidSettings
+from service.models.packs import MANIFEST, file_digest, find_pack, read_pack
+from tests.support.encoders import pack_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the test pack that may be spoiled."""
+    return Path(shutil.copytree(pack_folder(), tmp_path / "models" / "pack"))
+
+
+def write_manifest(folder: Path, **changes: object) -> None:
+    tasks = {
+        "detection": {"file": "scrfd_2.5g_bnkps.onnx", "sha256": file_digest(folder / "scrfd_2.5g_bnkps.onnx")},
+        "recognition": {"file": "mobilefacenet.onnx", "preprocessing": {"mean": 127.5, "std": 127.5}},
+    }
+    for path, value in changes.items():
+        task, key = path.split("__")
+        tasks[task][key] = value
+    manifest = {"manifest_version": 2, "model_id": "test", "license": "MODEL.LICENSE", "tasks": tasks}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_loose_files_are_told_apart_by_their_shapes(folder: Path) -> None:
+    pack = read_pack(folder)
+    assert pack.detection.path.name == "scrfd_2.5g_bnkps.onnx"
+    assert pack.recognition.path.name == "mobilefacenet.onnx"
+    assert (pack.detection.mean, pack.detection.std) == (127.5, 128.0)
+    assert (pack.recognition.mean, pack.recognition.std) == (127.5, 127.5)
+
+
+def test_a_manifest_says_which_file_does_what(folder: Path) -> None:
+    (folder / "aaa_another.onnx").write_bytes(b"not read")
+    write_manifest(folder)
+    assert read_pack(folder).detection.path.name == "scrfd_2.5g_bnkps.onnx"
+
+
+def test_a_manifest_may_leave_scaling_to_the_network(folder: Path) -> None:
+    write_manifest(folder, recognition__preprocessing="embedded")
+    assert (read_pack(folder).recognition.mean, read_pack(folder).recognition.std) == (0.0, 1.0)
+
+
+def test_a_manifest_of_another_version_is_ignored(folder: Path) -> None:
+    (folder / MANIFEST).write_text('{"manifest_version": 1}')
+    assert read_pack(folder).recognition.path.name == "mobilefacenet.onnx"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"detection__sha256": "0" * 64}, "SHA-256"),
+        ({"detection__file": "../pack/scrfd_2.5g_bnkps.onnx"}, "inside the pack"),
+        ({"detection__file": "/etc/passwd"}, "inside the pack"),
+        ({"detection__file": "absent.onnx"}, "absent.onnx is missing"),
+        ({"recognition__preprocessing": {"mean": 1, "std": 0}}, "tasks.recognition.preprocessing"),
+        ({"recognition__file": 7}, "tasks.recognition names no file"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_by_place(folder: Path, change: dict[str, object], told: str) -> None:
+    write_manifest(folder, **change)
+    with pytest.raises(InvalidModel, match=told):
+        read_pack(folder)
+
+
+def test_a_manifest_that_is_no_json_is_refused(folder: Path) -> None:
+    (folder / MANIFEST).write_text("{")
+    with pytest.raises(InvalidModel, match="not readable JSON"):
+        read_pack(folder)
+
+
+def test_a_pack_without_a_recognition_file_is_refused(folder: Path) -> None:
+    (folder / "mobilefacenet.onnx").unlink()
+    with pytest.raises(InvalidModel, match="no ONNX file for recognition"):
+        read_pack(folder)
+
+
+def test_a_damaged_file_is_refused_by_name(folder: Path) -> None:
+    (folder / "mobilefacenet.onnx").write_bytes(b"\xff" * 1000)
+    with pytest.raises(InvalidModel, match=r"mobilefacenet\.onnx"):
+        read_pack(folder)
+
+
+def test_a_name_is_looked_for_in_the_data_folder(folder: Path) -> None:
+    assert find_pack("pack", folder.parents[1]).folder == folder
+
+
+def test_a_missing_pack_says_where_it_was_looked_for_and_under_what_license(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings) as refused:
+        find_pack("buffalo_l", tmp_path)
+    assert str(tmp_path / "models" / "buffalo_l") in refused.value.detail
+    assert ".insightface/models/buffalo_l" in refused.value.detail
+    assert "non-commercial" in refused.value.detail
+    assert not list(tmp_path.iterdir())
