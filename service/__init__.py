@@ -1,8 +1,9 @@
 """Face identity service: enroll people, recognize faces by nearest-neighbour SQL.
 
-As a module it offers `Recognizer`, which is imported when it is asked for.
+As a module it offers `Recognizer`. The name is imported on first use, because its libraries take a second to load.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ _PLACES = {
     "Recognizer": "service.recognizer",
     "References": "service.identity.in_memory",
 }
+
+# ONNX Runtime 1.29 and newer has telemetry switched on in its Linux and macOS wheels: it writes a device id below
+# ~/.cache and looks up a host of its vendor. Only this variable stops it, and only if it is set before the library is
+# loaded (`disable_telemetry_events()` comes too late). Every entry point imports this package first.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> object:
