@@ -1,13 +1,27 @@
-"""The foundation: extension, roles, tenants, keys, galleries, people, faces, jobs; row-level security on all."""
+"""The foundation: extension, roles, tenants, keys, galleries, people, faces, jobs; row-level security on all.
 
-from pathlib import Path
+Frozen with release 0.1.0: a test holds the digest of this file. Later changes are revisions of their own.
+"""
 
 import sqlalchemy as sa
 from alembic import op
-from procrastinate.schema import SchemaManager
 from sqlalchemy.dialects import postgresql
 
-from service.database.types import OPERATOR_ROLE, OWNER_ROLE, SERVICE_ROLE, AnyHalfVector, VariableBits
+from service.database.schema.security import (
+    ALL_RIGHTS,
+    belongs_to,
+    covering_primary_key,
+    create_function,
+    create_queue,
+    create_roles,
+    force_row_security,
+    keep_out_of_statistics,
+    open_to_operator,
+    packed_primary_key,
+    secure,
+    store_codes_plain,
+)
+from service.database.types import OWNER_ROLE, SERVICE_ROLE, AnyHalfVector, VariableBits
 
 revision = "0001"
 down_revision = None
@@ -28,18 +42,17 @@ TENANT_TABLES = [
     "job_input",
 ]
 RIGHTS = {"tenant": "SELECT", "api_key": "SELECT, INSERT, UPDATE"}
-"""What the service may do with a table where that is less than everything."""
-POLICY = "tenant_id = NULLIF(current_setting('app.tenant', true), '')::integer"
+"""Rights of the service role, for tables where it has less than all."""
 
 FUNCTIONS = {
-    "spend": "integer, bigint, text, integer, integer",
-    "charge": "integer, bigint, text, integer",
-    "admit": "integer, bytea, text, integer",
-    "admit_operator": "bytea",
-    "stored_bytes": "integer",
-    "exceeded_quota": "integer, boolean, integer[], integer",
+    "spend_v1": "integer, bigint, text, integer, integer",
+    "charge_v1": "integer, bigint, text, integer",
+    "admit_v1": "integer, bytea, text, integer",
+    "admit_operator_v1": "bytea",
+    "stored_bytes_v1": "integer",
+    "exceeded_quota_v1": "integer, boolean, integer[], integer",
 }
-"""Texts lie in `0001_functions/`. Each runs as its caller, the service role, under the policies."""
+"""Name and argument types; the texts lie in service/database/schema/functions."""
 
 
 def upgrade() -> None:
@@ -50,46 +63,21 @@ def upgrade() -> None:
     create_gallery()
     create_jobs()
     for table in TENANT_TABLES:
-        secure(table)
+        secure(table, RIGHTS.get(table, ALL_RIGHTS))
     secure_operator()
-    create_functions()
+    for name, arguments in FUNCTIONS.items():
+        create_function(name, arguments)
     allow_vacuum()
-    keep_out_of_statistics()
-    create_queue()
+    keep_personal_data_out_of_statistics()
+    create_queue("procrastinate_3_10.sql")
     op.execute("RESET ROLE")
 
 
-def create_roles() -> None:
-    """Roles belong to the whole server, so another database of it may have made them already."""
-    # The service takes up the operator's role on purpose (SET LOCAL ROLE), never by inheriting it.
-    for role, attributes in ((OWNER_ROLE, "NOLOGIN"), (OPERATOR_ROLE, "NOLOGIN"), (SERVICE_ROLE, "LOGIN NOINHERIT")):
-        op.execute(
-            f"""DO $$ BEGIN
-                CREATE ROLE {role} {attributes} NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
-            EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"""
-        )
-    op.execute(f"GRANT {OWNER_ROLE}, {OPERATOR_ROLE} TO CURRENT_USER")
-    op.execute(f"GRANT {OPERATOR_ROLE} TO {SERVICE_ROLE}")
-    op.execute(f"GRANT USAGE, CREATE ON SCHEMA public TO {OWNER_ROLE}")
-    op.execute(f"GRANT USAGE ON SCHEMA public TO {SERVICE_ROLE}, {OPERATOR_ROLE}")
-
-
-def secure(table: str) -> None:
-    """Row-level security, enabled and forced, and what the service role may do."""
-    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-    op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
-    op.execute(f"CREATE POLICY tenant ON {table} TO {SERVICE_ROLE} USING ({POLICY}) WITH CHECK ({POLICY})")
-    rights = RIGHTS.get(table, "SELECT, INSERT, UPDATE, DELETE")
-    op.execute(f"GRANT {rights} ON {table} TO {SERVICE_ROLE}")
-
-
 def secure_operator() -> None:
-    """The operator sees tenants and operator's keys; the service sees the one operator's key whose digest it holds."""
+    """The operator reads tenants and operator keys. The service reads only the operator key whose digest it has set."""
     for table in ("tenant", "operator_key"):
-        op.execute(f"CREATE POLICY operator ON {table} TO {OPERATOR_ROLE} USING (true) WITH CHECK (true)")
-        op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {OPERATOR_ROLE}")
-    op.execute("ALTER TABLE operator_key ENABLE ROW LEVEL SECURITY")
-    op.execute("ALTER TABLE operator_key FORCE ROW LEVEL SECURITY")
+        open_to_operator(table)
+    force_row_security("operator_key")
     presented = "digest = decode(NULLIF(current_setting('app.operator_digest', true), ''), 'hex')"
     op.execute(f"CREATE POLICY presented ON operator_key TO {SERVICE_ROLE} USING ({presented})")
     op.execute(f"GRANT SELECT, UPDATE (last_used_at) ON operator_key TO {SERVICE_ROLE}")
@@ -121,13 +109,15 @@ def create_access() -> None:
         key("tenant_id", sa.Integer),
         key("id"),
         sa.Column("name", sa.Text, nullable=False),
-        sa.Column("hint", sa.Text, nullable=False, comment="The first characters of the key, to tell keys apart."),
-        sa.Column("digest", sa.LargeBinary, nullable=False, comment="SHA-256 of the key; the key itself is not kept."),
+        sa.Column("hint", sa.Text, nullable=False, comment="First characters of the key, shown in lists."),
+        sa.Column(
+            "digest", sa.LargeBinary, nullable=False, comment="SHA-256 of the key. The key itself is not stored."
+        ),
         sa.Column("scopes", postgresql.ARRAY(sa.Text), nullable=False),
         sa.Column(
             "galleries",
             postgresql.ARRAY(sa.Text),
-            comment="Names of the only galleries this key may touch; null: all.",
+            comment="Names of the galleries that the key may use. Null: all.",
         ),
         *rates(),
         *key_moments(),
@@ -144,13 +134,13 @@ def create_access() -> None:
             "full_at",
             sa.DateTime(timezone=True),
             nullable=False,
-            comment="When the whole allowance is there again.",
+            comment="Time at which the allowance is full again.",
         ),
         sa.PrimaryKeyConstraint("tenant_id", "key_id", "cost_class", name="rate_limit_pkey"),
         belongs_to("rate_limit", "tenant", ["tenant_id"], ["tenant_id"]),
         prefixes=["UNLOGGED"],
     )
-    # Every request rewrites one row: with room in its page that stays a change of one page and of no index.
+    # Every request updates one row. Free space in its page keeps the update heap-only: it writes no index entry.
     op.execute("ALTER TABLE rate_limit SET (fillfactor = 50)")
     op.create_table(
         "operator_key",
@@ -173,26 +163,6 @@ def key_moments() -> list[sa.Column[object]]:
     return [created_at(), *ends]
 
 
-def create_functions() -> None:
-    folder = Path(__file__).with_name("0001_functions")
-    for name, arguments in FUNCTIONS.items():
-        op.get_bind().exec_driver_sql((folder / f"{name}.sql").read_text().replace("%", "%%"))
-        op.execute(f"REVOKE EXECUTE ON FUNCTION {name}({arguments}) FROM PUBLIC")
-        op.execute(f"GRANT EXECUTE ON FUNCTION {name}({arguments}) TO {SERVICE_ROLE}")
-
-
-def belongs_to(
-    table: str, parent: str, columns: list[str], parent_columns: list[str], onupdate: str | None = None
-) -> sa.ForeignKeyConstraint:
-    return sa.ForeignKeyConstraint(
-        columns,
-        [f"{parent}.{column}" for column in parent_columns],
-        name=f"{table}_{parent}_fkey",
-        ondelete="CASCADE",
-        onupdate=onupdate,
-    )
-
-
 def create_gallery() -> None:
     op.create_table(
         "gallery",
@@ -203,25 +173,25 @@ def create_gallery() -> None:
             "embedding_space",
             sa.Text,
             nullable=False,
-            comment="The encoder's name or external:LABEL:DIMENSION.",
+            comment="Name of the encoder, or external:LABEL:DIMENSION.",
         ),
         sa.Column("embedding_space_digest", sa.Text, nullable=False),
         sa.Column("dimension", sa.Integer, nullable=False),
         sa.Column("metric", sa.Text, nullable=False, comment="cosine | euclidean"),
-        sa.Column("default_threshold", sa.REAL, nullable=False, comment="The embedding space's own."),
-        sa.Column("threshold", sa.REAL, comment="This gallery's; null: the embedding space's default."),
+        sa.Column("default_threshold", sa.REAL, nullable=False, comment="Default threshold of the embedding space."),
+        sa.Column("threshold", sa.REAL, comment="Threshold of this gallery. Null: the default of the space."),
         sa.Column(
             "verification_only",
             sa.Boolean,
             nullable=False,
             server_default=sa.text("false"),
-            comment="True: nobody is identified (1:N) in it.",
+            comment="True: identification (1:N) is refused in this gallery.",
         ),
         created_at(),
         sa.Column(
             "expires_at",
             sa.DateTime(timezone=True),
-            comment="Of a scratch gallery, see scratch.py; else null.",
+            comment="Expiry of a gallery made for an uploaded dataset, else null.",
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="gallery_pkey"),
         sa.UniqueConstraint("tenant_id", "name", name="gallery_tenant_id_name_key"),
@@ -243,8 +213,9 @@ def create_person() -> None:
         created_at(),
         belongs_to("person", "gallery", ["tenant_id", "gallery_id"], ["tenant_id", "id"]),
     )
-    pack("person", ["tenant_id", "gallery_id", "id"])
-    # The gallery in three ways, so that no statement can be answered by one of these and another or the primary key.
+    packed_primary_key("person", ["tenant_id", "gallery_id", "id"])
+    # The gallery stands in three spellings (gallery_id, -gallery_id, ~gallery_id), so that each statement names the one
+    # index that can answer it: docs/decisions/0015-indexes-that-a-statement-names.md.
     gallery, inverted = sa.text("(- gallery_id)"), sa.text("(~ gallery_id)")
     with_id, without_id = sa.text("external_id IS NOT NULL"), sa.text("external_id IS NULL")
     names, ids = ["tenant_id", gallery, "name"], ["tenant_id", gallery, "external_id"]
@@ -261,12 +232,16 @@ def create_face() -> None:
         key("gallery_id", sa.Integer),
         key("person_id"),
         key("id"),
-        sa.Column("code", VariableBits(), comment="Sign bits of the embedding; null where they carry nothing."),
-        sa.Column("embedding", AnyHalfVector(), nullable=False, comment="Normalized where the metric is cosine."),
+        sa.Column(
+            "code",
+            VariableBits(),
+            comment="Sides of hyperplanes on which the embedding lies, see codes.py.",
+        ),
+        sa.Column("embedding", AnyHalfVector(), nullable=False, comment="Unit length if the metric is cosine."),
         belongs_to("face", "person", people, ["tenant_id", "gallery_id", "id"]),
     )
-    cover("face", [*people, "id"])
-    # The vector stays in the row where it fits a page: a scan that goes to the TOAST table is ten times slower.
+    covering_primary_key("face", [*people, "id"])
+    # The vector stays in the row if it fits a page. A scan that reads the TOAST table is ten times slower.
     op.execute("ALTER TABLE face ALTER COLUMN embedding SET STORAGE MAIN")
     op.execute("ALTER TABLE face SET (toast_tuple_target = 8160)")
     op.create_index(
@@ -282,45 +257,39 @@ def create_face() -> None:
         key("gallery_id", sa.Integer),
         key("person_id"),
         key("face_id"),
-        sa.Column("original", sa.LargeBinary, nullable=False, comment="The embedding as it came; see originals.py."),
-        sa.Column("source", postgresql.JSONB, comment="What the caller said of the picture: a name or a number."),
-        sa.Column("detection", postgresql.JSONB, comment="Box, score, quality, landmarks; null for an embedding."),
+        sa.Column(
+            "original", sa.LargeBinary, nullable=False, comment="Exact values of the embedding, see exact_values.py."
+        ),
+        sa.Column("source", postgresql.JSONB, comment="Source of the image, given by the caller."),
+        sa.Column(
+            "detection",
+            postgresql.JSONB,
+            comment="Box, score, quality and landmarks. Null: the caller sent an embedding.",
+        ),
         belongs_to("face_detail", "face", [*people, "face_id"], [*people, "id"], onupdate="CASCADE"),
     )
-    pack("face_detail", [*people, "face_id"])
+    packed_primary_key("face_detail", [*people, "face_id"])
     op.execute("ALTER TABLE face_detail ALTER COLUMN original SET STORAGE EXTERNAL")
     op.create_table(
         "person_template",
         key("tenant_id", sa.Integer),
         key("gallery_id", sa.Integer),
         key("person_id"),
-        sa.Column("code", VariableBits(), nullable=False, comment="Sign bits of a mean of the person's references."),
+        sa.Column(
+            "code",
+            VariableBits(),
+            nullable=False,
+            comment="Sides of hyperplanes on which a mean of references lies.",
+        ),
         belongs_to("person_template", "person", people, ["tenant_id", "gallery_id", "id"]),
     )
-    plain("person_template")
-    pack("person_template", [*people, "code"])
+    store_codes_plain("person_template")
+    packed_primary_key("person_template", [*people, "code"])
     create_sizes()
 
 
-def cover(table: str, columns: list[str]) -> None:
-    """A primary key whose index carries the code: the candidate step of a search reads nothing else."""
-    plain(table)
-    pack(table, columns, "INCLUDE (code)")
-
-
-def plain(table: str) -> None:
-    """Stored plain, a code has an aligned four-byte header; the short header would cost a copy for every comparison."""
-    op.execute(f"ALTER TABLE {table} ALTER COLUMN code SET STORAGE PLAIN")
-
-
-def pack(table: str, columns: list[str], include: str = "") -> None:
-    """A primary key with filled pages: identifiers grow with time, so an index grows at its end."""
-    key = f"PRIMARY KEY ({', '.join(columns)}) {include} WITH (fillfactor = 100)"
-    op.execute(f"ALTER TABLE {table} ADD CONSTRAINT {table}_pkey {key}")
-
-
 def create_sizes() -> None:
-    """How much a gallery holds, counted in the transaction that changes it; several rows so that no writer waits."""
+    """Counters of a gallery. A gallery has several rows, so that writers do not wait for each other."""
     op.create_table(
         "gallery_size",
         key("tenant_id", sa.Integer),
@@ -329,16 +298,16 @@ def create_sizes() -> None:
         sa.Column("people", sa.BigInteger, nullable=False),
         sa.Column("faces", sa.BigInteger, nullable=False),
         sa.Column("templates", sa.BigInteger, nullable=False),
-        sa.Column("bytes", sa.BigInteger, nullable=False, comment="Originals, names and JSON."),
+        sa.Column("bytes", sa.BigInteger, nullable=False, comment="Bytes of exact values, names and JSON."),
         sa.PrimaryKeyConstraint("tenant_id", "gallery_id", "slot", name="gallery_size_pkey"),
         belongs_to("gallery_size", "gallery", ["tenant_id", "gallery_id"], ["tenant_id", "id"]),
     )
 
 
 def allow_vacuum() -> None:
-    """A search reads the index alone once a load was vacuumed, which the service does where PostgreSQL can let it.
+    """Let the service vacuum the searched tables after an import, so that searches are index-only scans.
 
-    Before PostgreSQL 17 only the owner may; there the server's autovacuum, made eager here, does it.
+    PostgreSQL 17 and newer can grant that (MAINTAIN). Older versions rely on autovacuum, which is made eager here.
     """
     searched = ["person", "face", "face_detail", "person_template"]
     op.execute(
@@ -357,8 +326,7 @@ def allow_vacuum() -> None:
         )
 
 
-def keep_out_of_statistics() -> None:
-    """ANALYZE copies samples into pg_statistic, where they would outlive what was erased; no plan needs these."""
+def keep_personal_data_out_of_statistics() -> None:
     columns = {
         "person": ["name", "external_id", "metadata"],
         "face": ["code", "embedding"],
@@ -366,8 +334,7 @@ def keep_out_of_statistics() -> None:
         "person_template": ["code"],
     }
     for table, names in columns.items():
-        for name in names:
-            op.execute(f"ALTER TABLE {table} ALTER COLUMN {name} SET STATISTICS 0")
+        keep_out_of_statistics(table, names)
 
 
 def create_jobs() -> None:
@@ -385,7 +352,7 @@ def create_jobs() -> None:
             sa.Integer,
             nullable=False,
             server_default=sa.text("0"),
-            comment="How often a worker began it.",
+            comment="Number of attempts by a worker.",
         ),
         sa.Column("result", postgresql.JSONB),
         sa.Column("error", postgresql.JSONB),
@@ -404,31 +371,14 @@ def create_jobs() -> None:
             "content",
             sa.LargeBinary,
             nullable=False,
-            comment="One piece of the uploaded file, a mebibyte or less.",
+            comment="One piece of the uploaded file, at most one mebibyte.",
         ),
         sa.PrimaryKeyConstraint("tenant_id", "job_id", "position", name="job_input_pkey"),
         belongs_to("job_input", "job", ["tenant_id", "job_id"], ["tenant_id", "id"]),
     )
-    # Read once and deleted: trying to compress it would cost more than its short life on the disk.
+    # A piece is read once and deleted. Compression would cost more than it saves.
     op.execute("ALTER TABLE job_input ALTER COLUMN content SET STORAGE EXTERNAL")
 
 
-def create_queue() -> None:
-    """procrastinate's own tables; a queued job holds a tenant's and a job's number, nothing else of theirs."""
-    op.get_bind().exec_driver_sql(SchemaManager.get_schema().replace("%", "%%"))
-    op.execute(
-        f"""DO $$ DECLARE found record; BEGIN
-            FOR found IN SELECT tablename FROM pg_tables
-                WHERE schemaname = 'public' AND tablename LIKE 'procrastinate\\_%' LOOP
-                EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO {SERVICE_ROLE}', found.tablename);
-            END LOOP;
-            FOR found IN SELECT sequencename FROM pg_sequences
-                WHERE schemaname = 'public' AND sequencename LIKE 'procrastinate\\_%' LOOP
-                EXECUTE format('GRANT USAGE, SELECT ON SEQUENCE %I TO {SERVICE_ROLE}', found.sequencename);
-            END LOOP;
-        END $$"""
-    )
-
-
 def downgrade() -> None:
-    raise NotImplementedError("Migrations go forward only: restore a backup to go back.")
+    raise NotImplementedError("migrations go forward only; restore a backup to go back")

@@ -1,7 +1,8 @@
-"""Who is asking, and may they ask now: from a key to its caller, with the rates of key and tenant, in one round trip.
+"""Authentication: from the key in a request to its caller, with rate limits charged, in one round trip.
 
-The database functions `admit`, `charge` and `admit_operator` (migrations) do the work as the service role, under the
-policies; nothing is remembered here, so a revoked key is refused at once and rates hold across server processes.
+The database functions `admit_v1`, `charge_v1` and `admit_operator_v1` (database/schema/functions) run as the service
+role under the policies. Nothing is cached here: a revoked key is refused at the next request, and rate limits hold across
+server processes.
 """
 
 import hmac
@@ -15,9 +16,9 @@ from service.access.quotas import CostClass, RateLimits
 from service.database.statements import fetch_row
 from service.errors import TooManyRequests, Unauthenticated
 
-_ADMIT = "SELECT * FROM admit(%(tenant)s, %(digest)s, %(cost_class)s, 1)"
-_ADMIT_OPERATOR = "SELECT * FROM admit_operator(%(digest)s)"
-_CHARGE = "SELECT charge(%(tenant)s, %(key)s, %(cost_class)s, %(amount)s) AS wait_seconds"
+_ADMIT = "SELECT * FROM admit_v1(%(tenant)s, %(digest)s, %(cost_class)s, 1)"
+_ADMIT_OPERATOR = "SELECT * FROM admit_operator_v1(%(digest)s)"
+_CHARGE = "SELECT charge_v1(%(tenant)s, %(key)s, %(cost_class)s, %(amount)s) AS wait_seconds"
 _REFUSAL = "this API key is not known, has expired or was revoked"
 
 

@@ -9,7 +9,7 @@ from service.database.session import tenant_of
 
 _USAGE = text("""
     SELECT (SELECT count(*) FROM gallery WHERE tenant_id = :tenant AND expires_at IS NULL) AS galleries,
-        coalesce(sum(people), 0) AS people, coalesce(sum(faces), 0) AS faces, stored_bytes(:tenant) AS stored_bytes
+        coalesce(sum(people), 0) AS people, coalesce(sum(faces), 0) AS faces, stored_bytes_v1(:tenant) AS stored_bytes
     FROM gallery_size WHERE tenant_id = :tenant
 """)
 

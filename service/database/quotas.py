@@ -17,7 +17,7 @@ from service.errors import QuotaExceeded
 RETRY_AFTER_SECONDS = 3600
 """Room comes from erasing or from the operator, not from waiting; clients that come back by themselves come seldom."""
 _KEY = "growth"
-_EXCEEDED = text("SELECT exceeded_quota(:tenant, :made_gallery, CAST(:galleries AS integer[]), :ahead)")
+_EXCEEDED = text("SELECT exceeded_quota_v1(:tenant, :made_gallery, CAST(:galleries AS integer[]), :ahead)")
 
 
 @dataclass

@@ -17,9 +17,6 @@ from sqlalchemy.util import await_only
 
 from service.errors import DatabaseUnavailable
 
-TENANT_POLICY = "tenant_id = NULLIF(current_setting('app.tenant', true), '')::integer"
-"""What every policy asks. After a transaction the setting is '' and not NULL, hence NULLIF."""
-
 PLANNING = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_bitmapscan": "off"}
 """Every statement reads by an index on the tenant, and has one plan whatever the planner knows of the tables: right
 after a load it knows nothing."""

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.binary import big_integers
 from service.database.identifiers import new_identifier
+from service.database.locks import LOAD_LOCK
 from service.database.session import fetch_rows_in_transaction
 from service.errors import NotFound
 from service.gallery.content import check_metadata, check_name
@@ -71,13 +72,12 @@ _MAKE = text(f"""
 """)  # noqa: S608 - a piece of this room only
 
 
-_LOADS = 77_126_341  # any number of our own, beside the gallery's
-_BEGIN = text("SELECT pg_advisory_xact_lock(:loads, :gallery)")
+_LOCK_LOADS = text("SELECT pg_advisory_xact_lock(:lock, :gallery)")
 
 
 async def begin_load(session: AsyncSession, gallery: Gallery) -> None:
     """Wait until no other load of several batches into the gallery runs: two would wait for each other's people."""
-    await session.execute(_BEGIN, {"loads": _LOADS, "gallery": gallery.id})
+    await session.execute(_LOCK_LOADS, {"lock": LOAD_LOCK, "gallery": gallery.id})
 
 
 async def add_references(session: AsyncSession, gallery: Gallery, rows: Sequence[ReferenceRow]) -> BulkResult:

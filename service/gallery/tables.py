@@ -38,21 +38,23 @@ gallery = Table(
     tenant_key(),
     Column("id", Integer, Identity(always=True), primary_key=True),
     Column("name", Text, nullable=False),
-    Column("embedding_space", Text, nullable=False, comment="The encoder's name or external:LABEL:DIMENSION."),
+    Column("embedding_space", Text, nullable=False, comment="Name of the encoder, or external:LABEL:DIMENSION."),
     Column("embedding_space_digest", Text, nullable=False),
     Column("dimension", Integer, nullable=False),
     Column("metric", Text, nullable=False, comment="cosine | euclidean"),
-    Column("default_threshold", REAL, nullable=False, comment="The embedding space's own."),
-    Column("threshold", REAL, comment="This gallery's; null: the embedding space's default."),
+    Column("default_threshold", REAL, nullable=False, comment="Default threshold of the embedding space."),
+    Column("threshold", REAL, comment="Threshold of this gallery. Null: the default of the space."),
     Column(
         "verification_only",
         Boolean,
         nullable=False,
         server_default=text("false"),
-        comment="True: nobody is identified (1:N) in it.",
+        comment="True: identification (1:N) is refused in this gallery.",
     ),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Column("expires_at", DateTime(timezone=True), comment="Of a scratch gallery, see scratch.py; else null."),
+    Column(
+        "expires_at", DateTime(timezone=True), comment="Expiry of a gallery made for an uploaded dataset, else null."
+    ),
     UniqueConstraint("tenant_id", "name"),
     ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], ondelete="CASCADE"),
 )
@@ -106,8 +108,8 @@ face = Table(
     _gallery_key(),
     identifier("person_id"),
     identifier("id"),
-    Column("code", VariableBits(), comment="Sign bits of the embedding; null where they carry nothing."),
-    Column("embedding", AnyHalfVector(), nullable=False, comment="Normalized where the metric is cosine."),
+    Column("code", VariableBits(), comment="Sides of hyperplanes on which the embedding lies, see codes.py."),
+    Column("embedding", AnyHalfVector(), nullable=False, comment="Unit length if the metric is cosine."),
     ForeignKeyConstraint(["tenant_id", "gallery_id", "person_id"], _PERSON, ondelete="CASCADE"),
 )
 Index(
@@ -126,9 +128,9 @@ face_detail = Table(
     _gallery_key(),
     identifier("person_id"),
     identifier("face_id"),
-    Column("original", LargeBinary, nullable=False, comment="The embedding as it came; see originals.py."),
-    Column("source", JSONB, comment="What the caller said of the picture: a name or a number."),
-    Column("detection", JSONB, comment="Box, score, quality, landmarks; null for an embedding."),
+    Column("original", LargeBinary, nullable=False, comment="Exact values of the embedding, see exact_values.py."),
+    Column("source", JSONB, comment="Source of the image, given by the caller."),
+    Column("detection", JSONB, comment="Box, score, quality and landmarks. Null: the caller sent an embedding."),
     ForeignKeyConstraint(
         ["tenant_id", "gallery_id", "person_id", "face_id"],
         ["face.tenant_id", "face.gallery_id", "face.person_id", "face.id"],
@@ -143,7 +145,9 @@ person_template = Table(
     tenant_key(),
     _gallery_key(),
     identifier("person_id"),
-    Column("code", VariableBits(), primary_key=True, comment="Sign bits of a mean of the person's references."),
+    Column(
+        "code", VariableBits(), primary_key=True, comment="Sides of hyperplanes on which a mean of references lies."
+    ),
     ForeignKeyConstraint(["tenant_id", "gallery_id", "person_id"], _PERSON, ondelete="CASCADE"),
 )
 
@@ -156,6 +160,6 @@ gallery_size = Table(
     Column("people", BigInteger, nullable=False),
     Column("faces", BigInteger, nullable=False),
     Column("templates", BigInteger, nullable=False),
-    Column("bytes", BigInteger, nullable=False, comment="Originals, names and JSON."),
+    Column("bytes", BigInteger, nullable=False, comment="Bytes of exact values, names and JSON."),
     ForeignKeyConstraint(["tenant_id", "gallery_id"], ["gallery.tenant_id", "gallery.id"], ondelete="CASCADE"),
 )

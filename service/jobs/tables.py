@@ -15,7 +15,7 @@ job = Table(
     Column("status", Text, nullable=False, server_default=text("'queued'")),
     Column("done", BigInteger, nullable=False, server_default=text("0")),
     Column("total", BigInteger),
-    Column("attempts", Integer, nullable=False, server_default=text("0"), comment="How often a worker began it."),
+    Column("attempts", Integer, nullable=False, server_default=text("0"), comment="Number of attempts by a worker."),
     Column("result", JSONB),
     Column("error", JSONB),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
@@ -30,6 +30,6 @@ job_input = Table(
     tenant_key(),
     identifier("job_id"),
     Column("position", Integer, primary_key=True, autoincrement=False),
-    Column("content", LargeBinary, nullable=False, comment="One piece of the uploaded file, a mebibyte or less."),
+    Column("content", LargeBinary, nullable=False, comment="One piece of the uploaded file, at most one mebibyte."),
     ForeignKeyConstraint(["tenant_id", "job_id"], ["job.tenant_id", "job.id"], ondelete="CASCADE"),
 )

@@ -213,6 +213,6 @@ async def measured(session: AsyncSession) -> int:
                 FROM person)
              + (SELECT sum(octet_length(original) + coalesce(octet_length(source::text), 0)
                            + coalesce(octet_length(detection::text), 0) + 512 * 2 + 512 / 8) FROM face_detail)
-             + (SELECT count(*) * 64 FROM person_template)
+             + (SELECT sum(octet_length(code::text) / 8) FROM person_template)
     """)
     return int((await session.execute(statement)).scalar_one())

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from service.database.connection import Database
-from service.database.session import TENANT_POLICY
+from service.database.schema.security import POLICY as TENANT_POLICY
 from service.database.types import OPERATOR_ROLE, OWNER_ROLE, SERVICE_ROLE, metadata
 
 TENANT_TABLES = sorted(table.name for table in metadata.tables.values() if "tenant_id" in table.c)

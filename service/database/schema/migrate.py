@@ -4,6 +4,7 @@ Migrations go forward only. They run as the administrator; the service role gets
 """
 
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from alembic import command
@@ -14,12 +15,12 @@ from psycopg import sql
 from sqlalchemy import Connection, create_engine, text
 
 from service.database.connection import Logins, connect, service_password
+from service.database.locks import MIGRATION_LOCK
 from service.database.types import SERVICE_ROLE
 from service.errors import DatabaseUnavailable
 
-REPOSITORY = Path(__file__).parents[3]
+_PACKAGE = Path(str(files("service")))
 OLDEST_SAFE_PGVECTOR = (0, 8, 4)
-_LOCK = 4_077_132_026  # any number of our own: two processes never migrate at once
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def migrate(logins: Logins) -> SchemaState:
     engine = create_engine(logins.administrator)
     try:
         with engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
             connection.commit()
             _upgrade(connection)
             _give_password(logins)
@@ -72,9 +73,9 @@ def schema_state(logins: Logins) -> SchemaState:
 
 
 def _upgrade(connection: Connection) -> None:
-    configuration = _configuration()
-    configuration.attributes["connection"] = connection
-    command.upgrade(configuration, "head")
+    alembic = configuration()
+    alembic.attributes["connection"] = connection
+    command.upgrade(alembic, "head")
     connection.execute(text(f"GRANT SELECT ON alembic_version TO {SERVICE_ROLE}"))
     connection.commit()
 
@@ -95,12 +96,22 @@ def _state(connection: Connection) -> SchemaState:
     return SchemaState(revision, _newest(), row[0], row[1])
 
 
-def _configuration() -> Config:
-    return Config(REPOSITORY / "alembic.ini")
+def configuration() -> Config:
+    """Alembic's configuration, with the revisions of this installation.
+
+    A wheel holds the revisions as `service/migrations`; in a checkout they lie beside the package.
+    """
+    inside = _PACKAGE / "migrations"
+    scripts = inside if inside.is_dir() else _PACKAGE.parent / "migrations"
+    alembic = Config()
+    # Alembic reads a percent sign as an interpolation, and a folder's name may hold one.
+    alembic.set_main_option("script_location", str(scripts).replace("%", "%%"))
+    alembic.set_main_option("path_separator", "os")
+    return alembic
 
 
 def _newest() -> str:
-    return ScriptDirectory.from_config(_configuration()).get_current_head() or ""
+    return ScriptDirectory.from_config(configuration()).get_current_head() or ""
 
 
 def _version(text_version: str) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
-CREATE FUNCTION exceeded_quota(of_tenant integer, made_gallery boolean, grown integer[], ahead integer)
+CREATE FUNCTION exceeded_quota_v1(of_tenant integer, made_gallery boolean, grown integer[], ahead integer)
 RETURNS text LANGUAGE plpgsql AS $$
--- The quota that a transaction exceeds which is about to commit (ahead 0), or that one more face would exceed (1).
+-- Returns the name of the quota that is exceeded, or null. With ahead = 0 the transaction is about to commit; with
+-- ahead = 1 the question is whether one more face would exceed a quota.
 DECLARE
     quota record;
 BEGIN
@@ -10,7 +11,8 @@ BEGIN
         RETURN NULL;
     END IF;
     IF ahead = 0 THEN
-        -- Held to the commit, so the next one of this tenant counts what this one stored.
+        -- Held until the commit, so that the next transaction of this tenant counts what this one stores.
+        -- The first number is QUOTA_LOCK of database/locks.py.
         PERFORM pg_advisory_xact_lock(407713202, of_tenant);
     END IF;
     IF made_gallery AND quota.galleries
@@ -23,7 +25,7 @@ BEGIN
     ) THEN
         RETURN 'maximum_faces_per_gallery';
     END IF;
-    IF quota.bytes IS NOT NULL AND stored_bytes(of_tenant) + ahead > quota.bytes THEN
+    IF quota.bytes IS NOT NULL AND stored_bytes_v1(of_tenant) + ahead > quota.bytes THEN
         RETURN 'maximum_stored_bytes';
     END IF;
     RETURN NULL;

@@ -1,6 +1,7 @@
-CREATE FUNCTION spend(of_tenant integer, of_key bigint, of_class text, per_minute integer, amount integer)
+CREATE FUNCTION spend_v1(of_tenant integer, of_key bigint, of_class text, per_minute integer, amount integer)
 RETURNS double precision LANGUAGE plpgsql AS $$
--- Takes `amount` from an allowance that refills evenly within a minute. Null: granted; else how many seconds to wait.
+-- Takes `amount` from an allowance that refills evenly within a minute (generic cell rate algorithm).
+-- Returns null if the allowance covers it, else the seconds to wait.
 DECLARE
     moment timestamptz := clock_timestamp();
     price interval := interval '1 minute' * (least(amount, per_minute)::double precision / per_minute);

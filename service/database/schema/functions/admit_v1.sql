@@ -1,7 +1,8 @@
-CREATE FUNCTION admit(of_tenant integer, presented bytea, of_class text, amount integer)
+CREATE FUNCTION admit_v1(of_tenant integer, presented bytea, of_class text, amount integer)
 RETURNS TABLE (key_id bigint, digest bytea, scopes text[], galleries text[], requests_per_minute integer,
                inferences_per_minute integer, wait_seconds double precision) LANGUAGE plpgsql AS $$
--- The live key behind a digest, if there is one, and how long it has to wait for its next request.
+-- Returns the live key with this digest, or no row. wait_seconds is null if the rate limit admits the request.
+-- Sets the tenant for the transaction itself, so that one message to the server does everything.
 DECLARE
     live record;
 BEGIN
@@ -12,10 +13,12 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
+    -- Once a minute is enough for people, and it saves a row version per request. Losing it in a crash does no harm,
+    -- so this transaction does not wait for the disk.
     IF live.last_used_at IS NULL OR live.last_used_at < now() - interval '1 minute' THEN
         PERFORM set_config('synchronous_commit', 'off', true);
         UPDATE api_key k SET last_used_at = now() WHERE k.tenant_id = of_tenant AND k.id = live.id;
     END IF;
     RETURN QUERY SELECT live.id, live.digest, live.scopes, live.galleries, live.requests_per_minute,
-                        live.inferences_per_minute, charge(of_tenant, live.id, of_class, amount);
+                        live.inferences_per_minute, charge_v1(of_tenant, live.id, of_class, amount);
 END $$

@@ -1,5 +1,7 @@
-CREATE FUNCTION admit_operator(presented bytea) RETURNS TABLE (key_id bigint, digest bytea) LANGUAGE plpgsql AS $$
--- The live operator's key behind a digest, if there is one; the policy shows this one row and no other.
+CREATE FUNCTION admit_operator_v1(presented bytea)
+RETURNS TABLE (key_id bigint, digest bytea) LANGUAGE plpgsql AS $$
+-- Returns the live operator key with this digest, or no row. The policy of operator_key shows only the row whose digest
+-- the transaction has set.
 DECLARE
     live record;
 BEGIN
