@@ -1,8 +1,8 @@
 """Authentication: from the key in a request to its caller, with rate limits charged, in one round trip.
 
-The database functions `admit_v1`, `charge_v1` and `admit_operator_v1` (database/schema/functions) run as the service
-role under the policies. Nothing is cached here: a revoked key is refused at the next request, and rate limits hold across
-server processes.
+The functions `admit_v1`, `charge_v1` and `admit_operator_v1` of the database (database/schema/functions) run as the
+service role under the policies. Nothing is cached here: a revoked key is refused at the next request, and rate limits
+hold across server processes.
 """
 
 import hmac
