@@ -13,17 +13,14 @@ RUN useradd --system --user-group --create-home --shell /usr/sbin/nologin face-i
 WORKDIR /service
 
 # The packages first, in a layer that a change of the service's own code leaves as it is.
-COPY pyproject.toml constraints.txt README.md LICENSE ./
-COPY service/__init__.py service/__init__.py
-# insightface asks for the OpenCV build with windows, whose libraries are not here; the headless one replaces it.
-RUN pip install -c constraints.txt -e . \
-    && pip uninstall --yes opencv-python opencv-python-headless \
-    && pip install --no-deps -c constraints.txt opencv-python-headless
+COPY constraints.txt ./
+RUN pip install --require-hashes -r constraints.txt
 
-# Installed in place (-e): migrations/ and alembic.ini are read beside the package.
-COPY alembic.ini ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY migrations migrations
 COPY service service
+COPY face_identity face_identity
+RUN pip install --no-deps .
 
 USER face-identity
 VOLUME /data

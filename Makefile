@@ -25,19 +25,17 @@ all: install help
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-install: $(INSTALLED) ## Virtual environment in .venv with everything, in the versions of constraints.txt
+install: $(INSTALLED) ## Virtual environment in .venv, with the versions and hashes of constraints-dev.txt
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here. Install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed. Name one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu the package python3-venv is missing." >&2; exit 1; }
 
-$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	@# insightface asks for the OpenCV build with windows, whose libraries a server may lack; the headless one replaces it there.
-	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
-	    $(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless && \
-	    $(BIN)/python -m pip install --quiet --no-deps -c constraints.txt opencv-python-headless; }
+$(INSTALLED): pyproject.toml setup.py constraints-dev.txt constraints-insightface.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes -r constraints-dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r constraints-insightface.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
 	@touch $(INSTALLED)
 
 setup-env: ## Writes .env with every setting and its default, where there is none yet
@@ -65,12 +63,12 @@ fuzz: install ## Ten thousand requests and more made from the OpenAPI document; 
 	$(BIN)/python -m tests.security.fuzz
 
 audit: install ## Known vulnerabilities of the packages in constraints.txt; needs the network
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[audit]'
-	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+	$(BIN)/python -m pip install --quiet -e '.[audit]'
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r constraints-dev.txt
 
 bench: install ## Measurements beside other engines; results under benchmarks/results
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]' || \
-	    echo "Not every engine to compare with could be installed (hnswlib needs a compiler); those missing are left out by name." >&2
+	@$(BIN)/python -m pip install --quiet -e '.[bench]' || \
+	    echo "Some engines to compare with could not be installed (hnswlib needs a compiler). The tables name them." >&2
 	$(BIN)/python -m benchmarks
 
 $(MXNET_INSTALLED): $(MXNET_REQUIREMENTS)
@@ -82,11 +80,15 @@ $(MXNET_INSTALLED): $(MXNET_REQUIREMENTS)
 parity: install $(MXNET_INSTALLED) ## Converted legacy models against MXNet itself; PARITY=--speed also measures
 	$(BIN)/python -m benchmarks.parity --oracle $(MXNET_VENV)/bin/python $(PARITY)
 
-constraints: install ## Writes constraints.txt anew from what is installed in .venv
-	@{ echo "# Exact versions that the tests ran with; written by make constraints."; \
-	   $(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' | LC_ALL=C sort -f; } > constraints.new
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet
+
+constraints: install ## Writes constraints.txt and constraints-dev.txt anew, with the newest versions that pyproject.toml allows
+	$(BIN)/python -m pip install --quiet 'uv>=0.5,<1'
+	@{ echo "# Exact versions and SHA-256 of every package that the service needs; written by make constraints."; \
+	   $(LOCK) --upgrade; } > constraints.new
 	@mv constraints.new constraints.txt
-	@touch $(INSTALLED)
+	@{ echo "# The same for development and tests; written by make constraints."; $(LOCK) --upgrade --extra dev; } > constraints.new
+	@mv constraints.new constraints-dev.txt
 
 clean: ## Removes .venv, caches and demo-output
 	rm -rf $(VENV) $(MXNET_VENV) demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

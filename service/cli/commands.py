@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 COMMANDS = {
-    "demo": ("service.cli.demo:demo", "Enroll and recognize people of shipped photographs."),
+    "demo": ("service.cli.demo:demo", "Enroll and recognize people of some photographs."),
     "enroll": ("service.cli.enroll:enroll", "Add people's faces to a gallery from pictures."),
     "recognize": ("service.cli.recognize:recognize", "Say who is in a picture (1:N)."),
     "verify": ("service.cli.verify:verify", "Say whether a picture shows one person of the gallery (1:1)."),

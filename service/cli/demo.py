@@ -1,6 +1,6 @@
-"""`face-identity demo`: people enrolled from shipped photographs and recognized in other pictures, for real.
+"""`face-identity demo`: enrolls people from photographs and recognizes them in other images, with the real database.
 
-It has a tenant of its own in the same database as everything else; a second run replaces its gallery.
+The demo has a tenant of its own. A second run replaces its gallery.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from service.cli.context import CommandContext, asynchronous, make_tenant, open_migrated, read_settings
-from service.cli.demo_pictures import ALTERATIONS, GROUP, DemoPictures, file_name, jpeg, seated_at, shipped_pictures
+from service.cli.demo_pictures import ALTERATIONS, GROUP, DemoPictures, demo_pictures, file_name, jpeg, seated_at
 from service.cli.demo_report import DemoReport, Probe, tell
 from service.cli.encoders import EncoderName, encoders_named
 from service.cli.exits import ExitCode
@@ -34,13 +34,13 @@ Output = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="
 
 @asynchronous
 async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = None, as_json: Json = False) -> None:
-    """Enroll and recognize people of shipped photographs.
+    """Enroll and recognize people of some photographs.
 
-    The photographs come with installed packages; the database is the real one. Exit code 1 when someone is not
-    recognized as they should be.
+    Uses the real database, in a tenant of its own. Exit code 1 if a person is not recognized or a stranger is.
     """
     started = time.monotonic()
-    settings, pictures = read_settings(), shipped_pictures()
+    settings = read_settings()
+    pictures = demo_pictures(settings.data_dir)
     with encoders_named(settings, encoder) as encoders, progress() as bar:
         async with open_migrated(settings) as database:
             context = CommandContext(settings, database, await make_tenant(settings, database, NAME))

@@ -88,13 +88,19 @@ def verify_folder(name: str, folder: Path) -> VerifiedPack:
 
 
 def license_of(folder: Path) -> str:
-    """What insightface makes of the folder's MODEL.LICENSE; without one, its public terms."""
+    """The licence of the pack: InsightFace's public terms unless the folder holds a MODEL.LICENSE.
+
+    The signature of a MODEL.LICENSE is checked if the Python package insightface (2.1 or newer) is installed. The plain
+    installation does not have it, because it requires the OpenCV build with windows.
+    """
+    if not (folder / "MODEL.LICENSE").exists():
+        return "non-commercial"
     try:
         from insightface.model_zoo.model_license import inspect_model_package_license
-    except ImportError:  # before insightface 2.1
-        return "non-commercial" if not (folder / "MODEL.LICENSE").exists() else "see MODEL.LICENSE"
-    found = inspect_model_package_license(folder)
-    return str(found.grant) if found.error is None else f"invalid: {found.error}"
+    except ImportError:
+        return "see MODEL.LICENSE (signature not checked: the Python package insightface is not installed)"
+    inspection = inspect_model_package_license(folder)
+    return str(inspection.grant) if inspection.error is None else f"invalid: {inspection.error}"
 
 
 def _listed(name: str, data_dir: Path) -> ListedPack:

@@ -52,7 +52,17 @@ def test_no_tracked_file_names_a_package_registry() -> None:
     assert [place for place, line in tracked_lines() if REGISTRIES.search(line)] == []
 
 
-def test_constraints_are_exact_versions() -> None:
-    lines = [line for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
-    assert len(lines) > 20
-    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[\w.!+]+", line)] == []
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-dev.txt", "constraints-insightface.txt"])
+def test_constraints_are_exact_versions_with_hashes(name: str) -> None:
+    text = re.sub(r"^#.*\n", "", (REPOSITORY / name).read_text(), flags=re.MULTILINE)
+    requirement = (
+        r"[A-Za-z0-9._-]+(?:\[[a-z,-]+\])?==[\w.!+]+(?: ; [^\n\\]+)?(?: \\\n    --hash=sha256:[0-9a-f]{64})+\n"
+    )
+    assert re.fullmatch(f"(?:{requirement})+", text)
+
+
+def test_the_two_opencv_builds_are_never_installed_together() -> None:
+    locks = "".join((REPOSITORY / name).read_text() for name in ("constraints.txt", "constraints-dev.txt"))
+    assert "opencv-python-headless==" in locks
+    # One package of the lock asks for the other build on a platform that does not exist.
+    assert re.findall(r"^opencv-python==(?!.*sys_platform == 'never')", locks, flags=re.MULTILINE) == []
