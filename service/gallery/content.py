@@ -13,7 +13,7 @@ MAXIMUM_METADATA_BYTES = 16 * 1024
 MAXIMUM_JSON_DEPTH = 64
 """Lists and objects in each other; what writes answers goes a few hundred deep before it gives up."""
 _REFUSED = {"Cc", "Cs"}  # control characters (NUL among them) and lone surrogates
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # the escape itself, not a backslash followed by u0000
+_ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.)")  # pairs each backslash with its letter: in "\\\\u0000" there is no U+0000
 
 
 def check_name(name: str, what: str = "name", maximum: int = MAXIMUM_NAME_LENGTH) -> str:
@@ -52,7 +52,7 @@ def check_json(value: Any, what: str) -> Any:
         raise UnstorableJson(f"{what}: it cannot be written as JSON") from None
     if _is_deeper_than(value, MAXIMUM_JSON_DEPTH):
         raise UnstorableJson(f"{what}: nested more than {MAXIMUM_JSON_DEPTH} deep")
-    if _NUL.search(encoded):
+    if any(escape[0] == "\\u0000" for escape in _ESCAPE.finditer(encoded)):
         raise UnstorableJson(f"{what}: the character U+0000 cannot be stored")
     if size > MAXIMUM_METADATA_BYTES:
         raise UnstorableJson(f"{what}: {size} bytes where {MAXIMUM_METADATA_BYTES} are the most")

@@ -13,7 +13,7 @@ from service.embedding import EmbeddingSpace, check_embedding
 from service.errors import InvalidDataset, ServiceError
 from service.gallery.bulk_writing import ReferenceRow
 from service.gallery.content import check_metadata, check_name
-from service.identity.datasets.decimals import numbers_of_csv
+from service.identity.datasets.decimals import parse_decimals
 from service.identity.datasets.formats import DatasetFormat
 from service.identity.datasets.json_values import MAXIMUM_PIECE_BYTES, JsonValueError, JsonValues
 from service.identity.datasets.rows import EncoderEntry, NdjsonRow, explain, free_value, source_of
@@ -61,7 +61,7 @@ def _dataset_row(piece: bytes, space: EmbeddingSpace) -> ReferenceRow:
         raise InvalidDataset("the label is not a text")
     if not isinstance(numbers, str):
         raise InvalidDataset("the numbers are not one text separated by commas")
-    values = numbers_of_csv(numbers)
+    values = parse_decimals(numbers)
     check_embedding(values, space)
     return ReferenceRow(check_name(label, "label"), None, values)
 

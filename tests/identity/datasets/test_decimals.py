@@ -5,8 +5,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from service.embedding import MAXIMUM_DIMENSION
 from service.errors import InvalidEmbedding
-from service.identity.datasets.decimals import numbers_of_csv
+from service.identity.datasets.decimals import parse_decimals
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
@@ -15,7 +16,7 @@ decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,30})?([eE][+-]?[0-9]
 @given(st.lists(finite, min_size=1))
 @example([5e-324, -0.0, 1.7976931348623157e308, 2.2250738585072014e-308, 0.1, 1 / 3])
 def test_every_float_is_read_exactly(values: list[float]) -> None:
-    assert numbers_of_csv(",".join(map(repr, values))).tobytes() == np.array(values).tobytes()
+    assert parse_decimals(",".join(map(repr, values))).tobytes() == np.array(values).tobytes()
 
 
 @given(decimals)
@@ -25,7 +26,7 @@ def test_every_float_is_read_exactly(values: list[float]) -> None:
 @example("1e23")
 def test_every_spelling_is_read_as_python_reads_it(text: str) -> None:
     expected = float(text)
-    found = numbers_of_csv(text)
+    found = parse_decimals(text)
     assert found.tolist() == [expected]
     assert np.isfinite(found).all() == np.isfinite(expected)
 
@@ -34,7 +35,7 @@ def test_every_spelling_is_read_as_python_reads_it(text: str) -> None:
     ("text", "values"), [("1.,.5", [1.0, 0.5]), (" 1 ,\t2 ", [1.0, 2.0]), ("+1,-2E+2", [1.0, -200.0]), ("1", [1.0])]
 )
 def test_spellings_that_json_has_not_are_read_too(text: str, values: list[float]) -> None:
-    assert numbers_of_csv(text).tolist() == values
+    assert parse_decimals(text).tolist() == values
 
 
 @pytest.mark.parametrize(
@@ -56,5 +57,23 @@ def test_spellings_that_json_has_not_are_read_too(text: str, values: list[float]
 )
 def test_what_is_no_number_is_named_by_its_place(text: str, reason: str) -> None:
     with pytest.raises(InvalidEmbedding) as error:
-        numbers_of_csv(text)
+        parse_decimals(text)
     assert error.value.detail == reason
+
+
+def test_too_many_numbers_are_refused_before_they_are_parsed() -> None:
+    with pytest.raises(InvalidEmbedding) as error:
+        parse_decimals("x," * MAXIMUM_DIMENSION)
+    assert error.value.detail == "4001 numbers, at most 4000 are allowed"
+
+
+@pytest.mark.parametrize("digits", ["1" * 20_000 + "x", "1" * 2_000_000, "0." + "3" * 20_000])
+def test_a_number_of_too_many_characters_is_refused(digits: str) -> None:
+    with pytest.raises(InvalidEmbedding) as error:
+        parse_decimals(f"1,{digits}")
+    assert error.value.detail == "number 1 (counted from 0) is longer than 2000 characters"
+
+
+def test_the_longest_exact_decimal_of_a_float_is_read() -> None:
+    text = f"{5e-324:.1074f}"
+    assert parse_decimals(f"-{text},+{text}").tolist() == [-5e-324, 5e-324]
