@@ -1,4 +1,4 @@
-"""Faces of a person: references made from pictures, or stored as the embeddings they already are."""
+"""Faces of a person: references made from images, or from embeddings that the caller made."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.shapes import Cursor, FoundFace, Limit, List, page_of
+from service.api.people import PersonShape, find_other_person
+from service.api.shapes import Cursor, FoundFace, Limit, List, RequestModel, page_of
 from service.errors import (
     Conflict,
     DatabaseUnavailable,
@@ -25,8 +26,9 @@ from service.errors import (
 from service.gallery.faces import Face, delete_face, list_faces
 from service.gallery.galleries import find_gallery
 from service.gallery.people import find_person
+from service.gallery.reassigning import move_face
 from service.http.bodies import read_json
-from service.http.callers import GalleryName
+from service.http.callers import CurrentCaller, GalleryName, check_scope
 from service.http.openapi import body_of, leads_to, problems
 from service.http.probes import NewReference
 from service.http.routes import keyed_router, needs
@@ -51,33 +53,33 @@ _FACE: dict[str, Any] = {
     },
     "created_at": "2026-01-31T08:30:00Z",
 }
-_REJECTION: dict[str, Any] = {"image": "group.jpg", "reason": "several-faces", "detail": "3 faces of like size"}
+_REJECTION: dict[str, Any] = {"image": "group.jpg", "reason": "several-faces", "detail": "3 faces of similar size"}
 _EMBEDDING = {
     "type": "object",
     "required": ["embedding"],
     "additionalProperties": False,
     "properties": {
         "embedding": {"type": "array", "items": {"type": "number"}},
-        "source": {"description": "What you want to remember of where it comes from: any JSON, up to 16 KiB."},
+        "source": {"description": "Where the embedding comes from: any JSON value, up to 16 KiB."},
     },
     "examples": [{"embedding": [0.12, -0.03, 0.4], "source": "badge-17.jpg"}],
 }
 
 
 class FaceShape(BaseModel):
-    """A reference of a person; its embedding is given by an export only."""
+    """A reference of a person. Only an export returns its embedding."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_FACE]})
 
     id: str
     person: str
-    source: Any = Field(description="Name of the picture, or what the caller said.")
-    detection: FoundFace | None = Field(description="Where the face was in its picture; null for an embedding.")
+    source: Any = Field(description="File name of the image, or the `source` sent with an embedding.")
+    detection: FoundFace | None = Field(description="The face detected in the image; null for an embedding.")
     created_at: datetime
 
     @classmethod
     def of(cls, face: Face) -> "FaceShape":
-        """The face as it is answered."""
+        """Convert a face to a response."""
         return cls(
             id=face.id,
             person=face.person_id,
@@ -87,16 +89,24 @@ class FaceShape(BaseModel):
         )
 
 
+class Move(RequestModel):
+    """The person who receives the face."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"to": "0c4qyk3d9m2x4"}]})
+
+    to: str = Field(description="Id of another person of the same gallery.")
+
+
 class RejectionShape(BaseModel):
-    """A picture that became no reference, and why."""
+    """An image that was not enrolled, and the reason."""
 
     image: str
-    reason: str = Field(description="As the end of a problem's `type`, such as `no-face-found`.")
+    reason: str = Field(description="The last part of a problem's `type`, such as `no-face-found`.")
     detail: str
 
 
 class EnrollmentShape(BaseModel):
-    """What became of the pictures."""
+    """The references that were added and the images that were rejected."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"faces": [_FACE], "rejected": [_REJECTION]}]})
 
@@ -120,13 +130,13 @@ class EnrollmentShape(BaseModel):
         DatabaseUnavailable,
     )
     | leads_to(
-        "faces_erase",
+        *("faces_erase", "faces_move"),
         gallery="request.path.gallery",
         person="request.path.person",
         face="response.body#/faces/0/id",
     ),
     openapi_extra=body_of(
-        pictures="One or more pictures, each of the person alone or largest.", most=MAXIMUM_PICTURES, json=_EMBEDDING
+        pictures="One or more images; each shows the person alone or largest.", most=MAXIMUM_PICTURES, json=_EMBEDDING
     ),
 )
 @needs("enroll", runs_model=True)
@@ -138,18 +148,19 @@ async def add(
     session: RequestSession,
     service: CurrentServerState,
     several: Annotated[
-        Literal["reject", "largest"], Query(description="What to do with a picture of several faces of like size.")
+        Literal["reject", "largest"],
+        Query(description="What to do with an image of several faces of similar size."),
     ] = "reject",
 ) -> EnrollmentShape:
-    """Add references: the next search finds them. A picture that cannot be used is named under `rejected`.
+    """Add references to a person. The next search finds them; `rejected` lists the images that cannot be used.
 
-    Where no picture can be used, nothing is added and the answer is the first picture's problem.
+    If no image can be used, nothing is added and the response is the problem of the first image.
     """
     if takes_pictures(request):
-        pictures = await receive_images(request, MAXIMUM_PICTURES)
+        images = await receive_images(request, MAXIMUM_PICTURES)
         review = Review.of(service.settings)
         enrollment = await enroll_pictures(
-            session, service.encoders, gallery, person, pictures, several=several, review=review
+            session, service.encoders, gallery, person, images, several=several, review=review
         )
     else:
         reference = await read_json(request, NewReference)
@@ -162,19 +173,36 @@ async def add(
 async def list_all(
     gallery: GalleryName, person: str, session: RequestSession, limit: Limit = 100, cursor: Cursor = None
 ) -> List[FaceShape]:
-    """The references of a person, oldest first."""
+    """List the references of a person, oldest first."""
     place = await find_gallery(session, gallery)
-    found = await find_person(session, place, person)
-    return page_of(await list_faces(session, place, found, limit, cursor), FaceShape.of)
+    owner = await find_person(session, place, person)
+    return page_of(await list_faces(session, place, owner, limit, cursor), FaceShape.of)
 
 
 @router.delete("/{face}", status_code=204)
 @needs("erase")
 async def erase(gallery: GalleryName, person: str, face: str, session: RequestSession) -> Response:
-    """Erase one reference: the next search does not find it."""
+    """Erase one reference. The next search does not find it."""
     place = await find_gallery(session, gallery)
     await delete_face(session, place, await find_person(session, place, person), face)
     return Response(status_code=204)
+
+
+@router.post("/{face}/move")
+@needs("enroll")
+async def move(
+    *, gallery: GalleryName, person: str, face: str, move: Move, session: RequestSession, caller: CurrentCaller
+) -> PersonShape:
+    """Move one reference to another person of the gallery, and return the person who receives it.
+
+    The key also needs the scope `erase`, because the person of the path loses the reference.
+    """
+    check_scope(caller, "erase")
+    place = await find_gallery(session, gallery)
+    source = await find_person(session, place, person)
+    target = await find_other_person(session, place, source, move.to, "to")
+    await move_face(session, place, source, face, target)
+    return PersonShape.of(await find_person(session, place, target.id))
 
 
 def _answer(enrollment: Enrollment) -> EnrollmentShape:

@@ -1,17 +1,19 @@
-"""People of a gallery. Their ids stand in paths; names are data and may be anything printable."""
+"""People of a gallery. Paths hold their ids; names are data and may hold any printable character."""
 
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.api.shapes import Cursor, Kept, Limit, List, Name, RequestModel, page_of
-from service.errors import Conflict
+from service.api.shapes import Cursor, Kept, Limit, List, MetadataFilter, Name, RequestModel, page_of
+from service.errors import Conflict, InvalidRequest, NotFound
 from service.gallery.changes import UNSET
-from service.gallery.galleries import find_gallery
+from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.people import Person, create_person, delete_person, find_person, list_people, update_person
-from service.http.callers import GalleryName
+from service.gallery.reassigning import merge_people
+from service.http.callers import CurrentCaller, GalleryName, check_scope
 from service.http.openapi import leads_to, problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
@@ -29,23 +31,31 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class NewPerson(RequestModel):
-    """A person to be enrolled; faces come afterwards."""
+    """A new person, without faces; `POST .../faces` adds them."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Ada", "external_id": "employee-17"}]})
 
     name: Name
-    external_id: Name | None = Field(default=None, description="Your own id; unique in the gallery.")
-    metadata: dict[str, Any] | None = Field(default=None, description="Anything of yours, up to 16 KiB of JSON.")
+    external_id: Name | None = Field(default=None, description="The person's id in your system; unique in the gallery.")
+    metadata: dict[str, Any] | None = Field(default=None, description="A JSON object of your own, up to 16 KiB.")
 
 
 class PersonChange(RequestModel):
-    """What is to be changed; what is left out stays."""
+    """The fields to change; omitted fields keep their value."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Ada Lovelace"}]})
 
     name: Kept[Name] = None
-    external_id: Name | None = Field(default=None, description="Null: none any more.")
-    metadata: dict[str, Any] | None = Field(default=None, description="Takes the place of all there is; null: none.")
+    external_id: Name | None = Field(default=None, description="Null removes the external id.")
+    metadata: dict[str, Any] | None = Field(default=None, description="Replaces the whole object; null empties it.")
+
+
+class Merge(RequestModel):
+    """The person whose faces are merged into the person of the path."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"from": "0c4qyk3d9m2x4"}]})
+
+    source: str = Field(alias="from", description="Id of the person to merge; this person is erased.")
 
 
 class PersonShape(BaseModel):
@@ -57,12 +67,12 @@ class PersonShape(BaseModel):
     name: str
     external_id: str | None
     metadata: dict[str, Any]
-    faces: int = Field(description="How many references there are.")
+    faces: int = Field(description="Number of references.")
     created_at: datetime
 
     @classmethod
     def of(cls, person: Person) -> "PersonShape":
-        """The person as it is answered."""
+        """Convert a person to a response."""
         return cls(
             id=person.id,
             name=person.name,
@@ -78,16 +88,17 @@ class PersonShape(BaseModel):
     status_code=201,
     responses=problems(Conflict)
     | leads_to(
-        *("people_show", "people_change", "people_erase", "faces_add", "faces_list_all", "recognition_verify"),
+        *("people_show", "people_change", "people_erase", "people_merge"),
+        *("faces_add", "faces_list_all", "recognition_verify"),
         gallery="request.path.gallery",
         person="response.body#/id",
     ),
 )
 @needs("enroll")
 async def create(gallery: GalleryName, new: NewPerson, session: RequestSession) -> PersonShape:
-    """Add a person. A name is taken once in a gallery, unless external ids tell people of one name apart."""
-    found = await find_gallery(session, gallery)
-    return PersonShape.of(await create_person(session, found, new.name, new.external_id, new.metadata))
+    """Create a person. People of one gallery may share a name only if their external ids differ."""
+    place = await find_gallery(session, gallery)
+    return PersonShape.of(await create_person(session, place, new.name, new.external_id, new.metadata))
 
 
 @router.get("")
@@ -98,37 +109,64 @@ async def list_all(
     session: RequestSession,
     limit: Limit = 100,
     cursor: Cursor = None,
-    name: Annotated[Name | None, Query(description="Only people of exactly this name.")] = None,
-    external_id: Annotated[Name | None, Query(description="Only the person of this external id.")] = None,
+    name: Annotated[Name | None, Query(description="Only people with exactly this name.")] = None,
+    external_id: Annotated[Name | None, Query(description="Only the person with this external id.")] = None,
+    metadata: MetadataFilter = None,
 ) -> List[PersonShape]:
-    """The people of a gallery."""
-    found = await find_gallery(session, gallery)
-    page = await list_people(session, found, limit, cursor, name=name, external_id=external_id)
+    """List the people of a gallery in the order of their creation."""
+    place = await find_gallery(session, gallery)
+    page = await list_people(session, place, limit, cursor, name=name, external_id=external_id, metadata=metadata)
     return page_of(page, PersonShape.of)
 
 
 @router.get("/{person}")
 @needs("read")
 async def show(gallery: GalleryName, person: str, session: RequestSession) -> PersonShape:
-    """One person."""
+    """Return one person."""
     return PersonShape.of(await find_person(session, await find_gallery(session, gallery), person))
 
 
 @router.patch("/{person}", responses=problems(Conflict))
 @needs("enroll")
 async def change(gallery: GalleryName, person: str, changes: PersonChange, session: RequestSession) -> PersonShape:
-    """Change name, external id or metadata."""
+    """Change the name, external id or metadata of a person."""
     place = await find_gallery(session, gallery)
-    found = await find_person(session, place, person)
-    given = {field: getattr(changes, field, UNSET) for field in changes.model_fields_set}
-    if "metadata" in given:
-        given["metadata"] = given["metadata"] or {}
-    return PersonShape.of(await update_person(session, place, found, **given))
+    changed = await find_person(session, place, person)
+    values = {field: getattr(changes, field, UNSET) for field in changes.model_fields_set}
+    if "metadata" in values:
+        values["metadata"] = values["metadata"] or {}
+    return PersonShape.of(await update_person(session, place, changed, **values))
+
+
+@router.post("/{person}/merge")
+@needs("enroll")
+async def merge(
+    *, gallery: GalleryName, person: str, merge: Merge, session: RequestSession, caller: CurrentCaller
+) -> PersonShape:
+    """Move all faces of another person to this person, then erase the other person.
+
+    This person keeps its id, name, external id and metadata. The key also needs the scope `erase`.
+    """
+    check_scope(caller, "erase")
+    place = await find_gallery(session, gallery)
+    target = await find_person(session, place, person)
+    source = await find_other_person(session, place, target, merge.source, "from")
+    return PersonShape.of(await merge_people(session, place, source, target))
+
+
+async def find_other_person(session: AsyncSession, gallery: Gallery, person: Person, other: str, field: str) -> Person:
+    """The person named in `field` of a body. Raises InvalidRequest if it is `person`, NotFound if it does not exist."""
+    if other == person.id:
+        raise InvalidRequest(f"{field}: name another person than the person of the path")
+    try:
+        return await find_person(session, gallery, other)
+    except NotFound as error:
+        raise NotFound(f"{field}: {error.detail}") from None
 
 
 @router.delete("/{person}", status_code=204)
 @needs("erase")
 async def erase(gallery: GalleryName, person: str, session: RequestSession) -> Response:
-    """Erase a person with every face: the next search does not find it."""
+    """Erase a person with all faces. The next search does not find them."""
     await delete_person(session, await find_gallery(session, gallery), person)
     return Response(status_code=204)

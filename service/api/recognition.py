@@ -1,11 +1,14 @@
-"""Who is this (1:N), and is it that person (1:1)."""
+"""Identification (1:N) in one gallery or several, verification (1:1) and comparison of two images."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.api.shapes import BoxShape, Candidates, EncoderName, FoundFace, Threshold
+from service.api.shapes import BoxShape, Candidates, EncoderName, FoundFace, MeanOf, MetadataFilter, Threshold
 from service.errors import (
     DatabaseUnavailable,
     EmbeddingSpaceMismatch,
@@ -20,12 +23,12 @@ from service.errors import (
 )
 from service.gallery.search import Candidate
 from service.http.bodies import MAXIMUM_JSON_BYTES, Vector
-from service.http.callers import GalleryName
+from service.http.callers import GalleryName, GalleryNames
 from service.http.openapi import body_of, problems
 from service.http.probes import read_probes
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
-from service.http.state import CurrentServerState
+from service.http.state import CurrentServerState, ServerState
 from service.http.uploads import receive_image, receive_images, takes_pictures
 from service.identity.recognize import Identification, IdentifiedFace, recognize_embeddings, recognize_picture
 from service.identity.review import Review
@@ -56,12 +59,19 @@ _RECOGNITION: dict[str, Any] = {
             "candidates": [_ADA | {"face": "0c4qyk3d9m2wa"}],
         }
     ],
-    "threshold": 0.4,
+    "threshold": 0.45,
+}
+_VERIFICATION: dict[str, Any] = {
+    "verified": True,
+    "similarity": 0.83,
+    "threshold": 0.45,
+    "box": _BOX,
+    "face": "0c4qyk3d9m2wa",
 }
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
 _PROBES = {
     "type": "object",
-    "description": "One of the two.",
+    "description": "Exactly one of the two fields.",
     "oneOf": [{"required": ["embedding"]}, {"required": ["embeddings"]}],
     "additionalProperties": False,
     "properties": {
@@ -80,88 +90,93 @@ _PROBE = {
 
 
 class PersonReference(BaseModel):
-    """Which person."""
+    """A person's id and name."""
 
     id: str
     name: str
 
 
 class MatchShape(BaseModel):
-    """The person that the probe was found to be."""
+    """The person that the probe matches."""
 
     person: PersonReference
     similarity: float
+    gallery: str | None = Field(
+        default=None,
+        exclude_if=lambda gallery: gallery is None,
+        description="The person's gallery; only in recognition over several galleries.",
+    )
 
 
 class CandidateShape(MatchShape):
-    """A person that came near, with the reference that came nearest."""
+    """A person similar to the probe."""
 
-    face: str
+    face: str = Field(description="The person's reference most similar to the probe.")
 
 
 class RecognizedShape(BaseModel):
-    """One face and who it is. Box, score and quality are null for an embedding."""
+    """The decision about one face. Box, score and quality are null for an embedding."""
 
     box: BoxShape | None
     detection_score: float | None
     quality: float | None
     decision: Literal["match", "no_match"]
     match: MatchShape | None
-    candidates: list[CandidateShape] = Field(description="People by similarity, best first, whatever the threshold.")
+    candidates: list[CandidateShape] = Field(
+        description="The most similar people, best first, also below the threshold."
+    )
     reason: str | None = Field(
         default=None,
         exclude_if=lambda reason: reason is None,
-        description="Where the operator's review kept the face from being looked for: why.",
+        description="Why the operator's review excluded the face from the search; absent if it did not.",
     )
 
     @classmethod
     def of(cls, recognized: IdentifiedFace) -> "RecognizedShape":
-        """The face as it is answered."""
+        """Convert a decision to a response."""
         decision, face = recognized.decision, recognized.face
-        found = FoundFace.of(face) if face is not None else None
+        detected = FoundFace.of(face) if face is not None else None
         return cls(
-            box=found and found.box,
-            detection_score=found and found.detection_score,
-            quality=found and found.quality,
+            box=detected and detected.box,
+            detection_score=detected and detected.detection_score,
+            quality=detected and detected.quality,
             decision=decision.outcome,
             match=None if decision.match is None else MatchShape(**_match(decision.match)),
-            candidates=[CandidateShape(**_match(one), face=one.face_id) for one in decision.candidates],
+            candidates=[
+                CandidateShape(**_match(candidate), face=candidate.face_id) for candidate in decision.candidates
+            ],
             reason=recognized.objection and recognized.objection.reason,
         )
 
 
 class RecognitionShape(BaseModel):
-    """Every face of the picture, largest first, or every probe in its order."""
+    """Every face of the image, largest first, or every embedding in its order."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_RECOGNITION]})
 
     faces: list[RecognizedShape]
-    threshold: float
+    threshold: float = Field(description="Similarity from which a candidate matches.")
 
     @classmethod
     def of(cls, recognition: Identification) -> "RecognitionShape":
-        """The recognition as it is answered."""
+        """Convert a recognition to a response."""
         return cls(faces=[RecognizedShape.of(face) for face in recognition.faces], threshold=recognition.threshold)
 
 
 class VerificationShape(BaseModel):
-    """Whether two faces are the same person's."""
+    """Whether two faces belong to the same person."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"verified": True, "similarity": 0.83, "threshold": 0.4, "box": _BOX, "face": "0c4qyk3d9m2wa"}]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_VERIFICATION]})
 
     verified: bool
     similarity: float
     threshold: float
-    box: BoxShape | None = Field(description="The face of the picture that was looked at: its largest.")
-    face: str | None = Field(description="The person's reference that came nearest; null in a comparison.")
+    box: BoxShape | None = Field(description="The largest face of the image; null for an embedding.")
+    face: str | None = Field(description="The person's reference most similar to the probe; null in a comparison.")
 
     @classmethod
     def of(cls, verification: Verification) -> "VerificationShape":
-        """The verification as it is answered."""
+        """Convert a verification to a response."""
         return cls(
             verified=verification.verified,
             similarity=verification.similarity,
@@ -174,7 +189,7 @@ class VerificationShape(BaseModel):
 @router.post(
     "/galleries/{gallery}/recognize",
     responses=_PICTURE_PROBLEMS,
-    openapi_extra=body_of(pictures="One picture.", json=_PROBES),
+    openapi_extra=body_of(pictures="One image.", json=_PROBES),
 )
 @needs("recognize", runs_model=True)
 async def recognize(
@@ -185,29 +200,70 @@ async def recognize(
     service: CurrentServerState,
     candidates: Candidates = 5,
     threshold: Threshold = None,
+    metadata: MetadataFilter = None,
+    mean_of: MeanOf = 1,
 ) -> RecognitionShape:
-    """Identification (1:N): who is on the picture, or whose embeddings these are."""
+    """Identification (1:N): find the people of a gallery in an image, or for embeddings."""
+    options = _SearchOptions(candidates, threshold, metadata, mean_of)
+    return await _recognize(request, session, service, gallery, options)
+
+
+@router.post(
+    "/recognize",
+    responses=_PICTURE_PROBLEMS,
+    openapi_extra=body_of(pictures="One image.", json=_PROBES),
+)
+@needs("recognize", runs_model=True)
+async def recognize_galleries(
+    *,
+    request: Request,
+    galleries: GalleryNames,
+    session: RequestSession,
+    service: CurrentServerState,
+    candidates: Candidates = 5,
+    threshold: Threshold = None,
+    metadata: MetadataFilter = None,
+    mean_of: MeanOf = 1,
+) -> RecognitionShape:
+    """Identification (1:N) over several galleries of one embedding space; each candidate names its gallery.
+
+    The default threshold is the highest threshold of these galleries.
+    """
+    options = _SearchOptions(candidates, threshold, metadata, mean_of)
+    return await _recognize(request, session, service, galleries, options)
+
+
+@dataclass(frozen=True)
+class _SearchOptions:
+    limit: int
+    threshold: float | None
+    metadata: dict[str, Any] | None
+    mean_of: int
+
+
+async def _recognize(
+    request: Request,
+    session: AsyncSession,
+    service: ServerState,
+    galleries: str | Sequence[str],
+    options: _SearchOptions,
+) -> RecognitionShape:
     if takes_pictures(request):
-        picture = await receive_image(request)
+        image = await receive_image(request)
+        review = Review.of(service.settings)
         recognition = await recognize_picture(
-            session,
-            service.encoders,
-            gallery,
-            picture,
-            limit=candidates,
-            threshold=threshold,
-            review=Review.of(service.settings),
+            session, service.encoders, galleries, image, review=review, **vars(options)
         )
     else:
         probes = await read_probes(request, service.settings.maximum_request_bytes)
-        recognition = await recognize_embeddings(session, gallery, probes, limit=candidates, threshold=threshold)
+        recognition = await recognize_embeddings(session, galleries, probes, **vars(options))
     return RecognitionShape.of(recognition)
 
 
 @router.post(
     "/galleries/{gallery}/people/{person}/verify",
     responses=_PICTURE_PROBLEMS | problems(NoFaceFound),
-    openapi_extra=body_of(pictures="One picture; its largest face counts.", json=_PROBE),
+    openapi_extra=body_of(pictures="One image; its largest face is verified.", json=_PROBE),
 )
 @needs("verify", runs_model=True)
 async def verify(
@@ -219,29 +275,29 @@ async def verify(
     service: CurrentServerState,
     threshold: Threshold = None,
 ) -> VerificationShape:
-    """Verification (1:1): is this that person."""
+    """Verification (1:1): decide whether an image or embedding shows this person."""
     if takes_pictures(request):
-        picture = await receive_image(request)
+        image = await receive_image(request)
         review = Review.of(service.settings)
-        found = await verify_picture(
-            session, service.encoders, gallery, person, picture, threshold=threshold, review=review
+        verification = await verify_picture(
+            session, service.encoders, gallery, person, image, threshold=threshold, review=review
         )
     else:
         probe = await _one_probe(request)
-        found = await verify_embedding(session, gallery, person, probe, threshold=threshold)
-    return VerificationShape.of(found)
+        verification = await verify_embedding(session, gallery, person, probe, threshold=threshold)
+    return VerificationShape.of(verification)
 
 
 @router.post(
     "/compare",
     responses=_PICTURE_PROBLEMS | problems(NoFaceFound),
-    openapi_extra=body_of(pictures="Two pictures; the largest face of each counts.", least=2, most=2),
+    openapi_extra=body_of(pictures="Two images; the largest face of each is compared.", least=2, most=2),
 )
 @needs("verify", runs_model=True)
 async def compare(
     request: Request, service: CurrentServerState, encoder: EncoderName = None, threshold: Threshold = None
 ) -> VerificationShape:
-    """Compare two pictures, without a gallery; nothing is stored."""
+    """Compare the faces of two images without a gallery. Nothing is stored."""
     first, second = await receive_images(request, most=2, least=2)
     review = Review.of(service.settings)
     return VerificationShape.of(
@@ -254,10 +310,10 @@ async def compare(
 async def _one_probe(request: Request) -> Vector:
     probes = await read_probes(request, MAXIMUM_JSON_BYTES)
     if len(probes) != 1:
-        raise InvalidRequest("embeddings: verification takes one")
+        raise InvalidRequest("embeddings: verification takes exactly one embedding")
     return probes[0]
 
 
 def _match(candidate: Candidate) -> dict[str, Any]:
     person = PersonReference(id=candidate.person_id, name=candidate.name)
-    return {"person": person, "similarity": round(candidate.similarity, 6)}
+    return {"person": person, "similarity": round(candidate.similarity, 6), "gallery": candidate.gallery}

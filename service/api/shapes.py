@@ -1,9 +1,9 @@
-"""Shapes that several resources of `/v1` share: requests refuse what they do not know, answers are plain."""
+"""Models and parameters that several resources of `/v1` share. Requests forbid unknown fields."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import Query
+from fastapi import Depends, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
@@ -11,79 +11,125 @@ from pydantic_core import PydanticCustomError
 from service.access.names import MAXIMUM_NAME_LENGTH as MAXIMUM_PRINTABLE_LENGTH
 from service.database.pagination import Page
 from service.encoder.contract import Box, DetectedFace
-from service.gallery.content import MAXIMUM_GALLERY_NAME_LENGTH, MAXIMUM_NAME_LENGTH
+from service.errors import InvalidRequest
+from service.gallery.content import (
+    MAXIMUM_GALLERY_NAME_LENGTH,
+    MAXIMUM_METADATA_BYTES,
+    MAXIMUM_NAME_LENGTH,
+    check_metadata,
+)
+from service.http.bodies import as_plain
+from service.identity.recognize import MAXIMUM_MEAN_OF
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
 
-Limit = Annotated[int, Query(ge=1, le=1000, description="Items a page.")]
-Cursor = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")]
-Candidates = Annotated[int, Query(alias="limit", ge=1, le=100, description="Candidates a face, best first.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Items per page.")]
+Cursor = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the previous page.")]
+Candidates = Annotated[int, Query(alias="limit", ge=1, le=100, description="Candidates per face, most similar first.")]
 Threshold = Annotated[
     float | None,
-    Query(ge=0, le=1, allow_inf_nan=False, description="Similarity asked for a match; the gallery's where left out."),
+    Query(
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Similarity required for a match. Default: the threshold of the gallery or embedding space.",
+    ),
+]
+MeanOf = Annotated[
+    int,
+    Query(
+        ge=1,
+        le=MAXIMUM_MEAN_OF,
+        description="A person's similarity is the mean of this many nearest references, or of all if there are fewer.",
+    ),
 ]
 EncoderName = Annotated[
-    str | None, Query(max_length=500, description="An encoder of this server, as in ENCODER; the first where left out.")
+    str | None,
+    Query(max_length=500, description="An encoder of this server, named as in ENCODER. Default: the first one."),
 ]
+
+
+async def read_metadata_filter(
+    metadata: Annotated[
+        str | None,
+        Query(
+            max_length=MAXIMUM_METADATA_BYTES,
+            description="A JSON object: only people whose metadata contains it, compared as PostgreSQL's `@>` does.",
+            examples=['{"tags": ["vip"]}'],
+        ),
+    ] = None,
+) -> dict[str, Any] | None:
+    """The metadata filter of the query. Raises InvalidRequest if it is not a JSON object that can be stored."""
+    if metadata is None:
+        return None
+    try:
+        return check_metadata(as_plain(metadata.encode()))
+    except InvalidRequest as error:
+        reason = error.detail.removeprefix("metadata: ")
+        errors = [{"field": "query.metadata", "reason": reason}]
+        raise type(error)(f"query.metadata: {reason}", errors=errors) from None
+
+
+MetadataFilter = Annotated[dict[str, Any] | None, Depends(read_metadata_filter)]
 
 
 def _not_null(value: Item) -> Item:
     if value is None:
-        raise PydanticCustomError("null", "null is no value here; what is left out stays as it is")
+        raise PydanticCustomError("null", "null is not allowed; leave the field out to keep its value")
     return value
 
 
 Kept = Annotated[Item | SkipJsonSchema[None], AfterValidator(_not_null)]
-"""A field of a change: left out (None here) it stays as it is, and null may not be sent."""
+"""A field of a change request. The default None means "left out": the value stays. A client may not send null."""
 
 
 def _number(value: Any) -> Any:
-    """In JSON a whole number is one with any number of zeros after its point, but no text and no truth value."""
+    """Accept 7 and 7.0, which are the same number in JSON, but neither "7" nor true."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise PydanticCustomError("number", "a whole number is needed")
+        raise PydanticCustomError("number", "an integer is required")
     return value
 
 
 WHOLE = BeforeValidator(_number)
-"""Stands after the bounds of a whole number in a request's body."""
+"""Annotates an integer in a request body, after its bounds."""
 
 
 def _format(name: str, longest: int) -> dict[str, JsonValue]:
-    """What the documentation says of a text; the room that keeps it checks it and says what is wrong."""
+    """The schema of a name. It only documents: the room that stores the name checks it and words the error."""
     return {"format": name, "minLength": 1, "maxLength": longest}
 
 
 Name = Annotated[str, Field(json_schema_extra=_format("name", MAXIMUM_NAME_LENGTH))]
-"""What a person is called: not blank, no control characters."""
+"""The name of a person: not blank, no control characters."""
 GalleryNaming = Annotated[str, Field(json_schema_extra=_format("gallery-name", MAXIMUM_GALLERY_NAME_LENGTH))]
-"""What a gallery is called: a name without a slash, and not . or .."""
+"""The name of a gallery: a name without a slash, and neither `.` nor `..`."""
 TenantNaming = Annotated[str, Field(json_schema_extra=_format("tenant-name", MAXIMUM_PRINTABLE_LENGTH))]
-"""What a tenant is called: printable characters, not all of them blank, no slash, and not . or ..."""
+"""The name of a tenant: printable characters, not blank, without a slash, and neither `.` nor `..`."""
 ShortName = Annotated[str, Field(json_schema_extra=_format("printable-name", MAXIMUM_PRINTABLE_LENGTH))]
-"""What a key is called: printable characters, not all of them blank."""
+"""The name of an API key: printable characters, not blank."""
 
 
 class RequestModel(BaseModel):
-    """What a client sends: an unknown field is an error, not a silence."""
+    """A request body. An unknown field is an error, so that a misspelled field is never ignored."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class List(BaseModel, Generic[Item]):
-    """One page of a list; `next_cursor` is null on the last."""
+    """One page of a list. `next_cursor` is null on the last page."""
 
     items: list[Item]
     next_cursor: str | None
 
 
 def page_of(page: Page[Row], shape: Callable[[Row], Item]) -> List[Item]:
-    """A page of the room below as it is answered."""
+    """Convert a page of rows to a response."""
     return List(items=[shape(item) for item in page.items], next_cursor=page.next_cursor)
 
 
 class BoxShape(BaseModel):
-    """A face's rectangle in pixels of the upright picture."""
+    """The rectangle around a face, in pixels of the upright image."""
 
     left: float
     top: float
@@ -92,30 +138,30 @@ class BoxShape(BaseModel):
 
     @classmethod
     def of(cls, box: Box) -> "BoxShape":
-        """The box to a hundredth of a pixel."""
+        """Round the box to a hundredth of a pixel."""
         return cls(
             left=round(box.left, 2), top=round(box.top, 2), right=round(box.right, 2), bottom=round(box.bottom, 2)
         )
 
 
 class FoundFace(BaseModel):
-    """One face found in a picture."""
+    """One face detected in an image."""
 
     box: BoxShape
-    detection_score: float = Field(description="The detector's own measure: higher is surer.")
-    quality: float = Field(description="0..1, a heuristic of sharpness, size and pose; not ISO/IEC 29794-5.")
+    detection_score: float = Field(description="The detector's confidence, on its own scale; higher is surer.")
+    quality: float = Field(description="0..1: a heuristic of sharpness, size and pose, not ISO/IEC 29794-5.")
     landmarks: list[tuple[float, float]] = Field(
-        description="Left eye, right eye, nose, left and right mouth corner, in pixels, as seen in the picture."
+        description="Left eye, right eye, nose, left and right mouth corner as seen in the image, in pixels."
     )
 
     @classmethod
     def of(cls, face: DetectedFace) -> "FoundFace":
-        """The face as it is answered."""
+        """Convert a detected face to a response."""
         return cls(**found(face))
 
 
 def found(face: DetectedFace) -> dict[str, Any]:
-    """The members of a found face."""
+    """The fields of a `FoundFace`, rounded."""
     return {
         "box": BoxShape.of(face.box),
         "detection_score": round(float(face.detection_score), 4),

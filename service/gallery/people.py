@@ -1,5 +1,6 @@
 """People of a gallery: a name each, unique unless an external id tells two of one name apart; metadata beside it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -103,15 +104,23 @@ async def list_people(
     *,
     name: str | None = None,
     external_id: str | None = None,
+    metadata: dict[str, Any] | None = None,
 ) -> Page[Person]:
-    """The gallery's people in the order they were added, only those of that name or external id where given."""
-    cursors = Cursor("people", tenant_of(session), gallery.id, name, external_id)
+    """List the gallery's people in the order they were added; every filter that is given must hold.
+
+    `metadata`: only people whose metadata contains this object (PostgreSQL's `@>`). No index serves it: the page is
+    read along the primary key and filtered, so a rare value reads many people.
+    """
+    filtered = None if metadata is None else json.dumps(check_metadata(metadata), sort_keys=True)
+    cursors = Cursor("people", tenant_of(session), gallery.id, name, external_id, filtered)
     wanted = tables.person.c.id > cursors.after(cursor)
     if name is not None:
         wanted &= tables.person.c.id.in_(_named(gallery, check_name(name)))
     if external_id is not None:
         known = tables.person.c.external_id == check_name(external_id, "external_id")
         wanted &= tables.person.c.id == _numbers_of(gallery, known).scalar_subquery()
+    if metadata is not None:
+        wanted &= tables.person.c.metadata.contains(metadata)
     statement = _with_faces(session, gallery, wanted).order_by(tables.person.c.id).limit(check_limit(limit) + 1)
     people = [_person(row, row.faces) for row in await session.execute(statement)]
     return cursors.page(people, [person.number for person in people], limit)

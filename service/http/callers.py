@@ -5,13 +5,14 @@ It takes one round trip to the database; no connection is kept afterwards.
 
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Query, Request
 from starlette.datastructures import Headers
 
 from service.access.authentication import Caller, admit
 from service.access.quotas import CostClass
 from service.errors import Forbidden, NotFound, Unauthenticated
 from service.http.state import ServerState
+from service.identity.spaces import MAXIMUM_GALLERIES
 
 
 def key_in(headers: Headers) -> str | None:
@@ -62,9 +63,28 @@ async def gallery_in_path(
     return gallery
 
 
+async def galleries_in_query(
+    request: Request,
+    gallery: Annotated[
+        list[str],
+        Query(
+            min_length=1,
+            max_length=MAXIMUM_GALLERIES,
+            description="Name of a gallery; repeat the parameter for several.",
+            examples=[["staff", "visitors"]],
+        ),
+    ],
+) -> list[str]:
+    """The galleries named in the query. Raises NotFound if the caller's key may not touch one of them."""
+    for name in gallery:
+        check_gallery(current_caller(request), name)
+    return gallery
+
+
 async def _current_caller(request: Request) -> Caller:
     return current_caller(request)
 
 
 CurrentCaller = Annotated[Caller, Depends(_current_caller)]
 GalleryName = Annotated[str, Depends(gallery_in_path)]
+GalleryNames = Annotated[list[str], Depends(galleries_in_query)]

@@ -1,7 +1,8 @@
 """Identification (1:N): who is in a picture, or behind embeddings made elsewhere."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +12,16 @@ from service.embedding import Embedding, check_embedding
 from service.encoder.contract import DetectedFace
 from service.encoder.encoders import Encoders
 from service.errors import InvalidRequest
-from service.gallery.galleries import Gallery, find_gallery
-from service.gallery.search import search
+from service.gallery.content import check_metadata
+from service.gallery.galleries import Gallery
+from service.gallery.search import Candidate, search, search_galleries
 from service.identity.decision import Decision, check_threshold, decide
 from service.identity.review import NO_REVIEW, Objection, Review
-from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
+from service.identity.spaces import find_galleries, find_same_gallery
 
 MAXIMUM_CANDIDATES = 100
 MAXIMUM_PROBES = 1000
+MAXIMUM_MEAN_OF = 100
 
 
 @dataclass(frozen=True)
@@ -44,68 +47,113 @@ class Identification:
 async def recognize_picture(
     session: AsyncSession,
     encoders: Encoders,
-    gallery_name: str,
+    gallery_names: str | Sequence[str],
     data: bytes,
     *,
     limit: int = 5,
     threshold: float | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    mean_of: int = 1,
     review: Review = NO_REVIEW,
 ) -> Identification:
-    """Recognize every face of an image file; none where the picture shows no face.
+    """Recognize every face of an image file, largest first; no face is an empty result, not an error.
 
-    What the session has not committed is given up. Forbidden where the gallery is for verification only.
+    `gallery_names`: one name, or several galleries of one embedding space; then every candidate names its gallery.
+    `threshold`: None is the gallery's own, of several galleries the highest.
+    `metadata`: only people whose metadata contains this object (PostgreSQL's `@>`).
+    `mean_of`: a person's similarity is the mean of that many nearest references, or of all if there are fewer.
+
+    Raises Forbidden if a gallery is for verification only. Uncommitted changes of the session are rolled back.
     """
-    gallery = await find_gallery_for_pictures(session, gallery_name)
-    gallery.check_identification()  # before the model works
-    threshold = check_threshold(threshold, gallery.threshold)
-    _check_limit(limit)
+    galleries = await find_galleries(session, _names(gallery_names), for_pictures=True)
+    query = _query(galleries, gallery_names, limit=limit, threshold=threshold, metadata=metadata, mean_of=mean_of)
     await session.rollback()  # the connection goes back while the model works
-    encoded = await encoders.encode(gallery.space, data)
+    encoded = await encoders.encode(galleries[0].space, data)
     if not encoded:
-        return Identification([], threshold)
+        return Identification([], query.threshold)
     objections = [review.of_probe(face.face) for face in encoded]
     probes = [face.embedding for face, objection in zip(encoded, objections, strict=True) if objection is None]
-    decided = await _decide_all(session, gallery, probes, limit, threshold)
+    decided = await query.decide_all(session, probes)
     if not any(decision.candidates for decision in decided):  # where somebody is found, the gallery is still there
-        await find_same_gallery(session, gallery)
+        for gallery in galleries:
+            await find_same_gallery(session, gallery)
     decisions = iter(decided)
     faces = [
-        IdentifiedFace(face.face, next(decisions) if objection is None else decide([], threshold), objection)
+        IdentifiedFace(face.face, next(decisions) if objection is None else decide([], query.threshold), objection)
         for face, objection in zip(encoded, objections, strict=True)
     ]
-    return Identification(faces, threshold)
+    return Identification(faces, query.threshold)
 
 
 async def recognize_embeddings(
     session: AsyncSession,
-    gallery_name: str,
+    gallery_names: str | Sequence[str],
     probes: Sequence[Sequence[float] | npt.NDArray[np.floating]],
     *,
     limit: int = 5,
     threshold: float | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    mean_of: int = 1,
 ) -> Identification:
-    """Recognize embeddings of the gallery's own space, each of shape (dimension,).
+    """Recognize embeddings of the galleries' own space, each of shape (dimension,), in their order.
 
-    Forbidden where the gallery is for verification only.
+    The options and errors are those of `recognize_picture`.
     """
-    gallery = await find_gallery(session, gallery_name)
-    gallery.check_identification()
-    threshold = check_threshold(threshold, gallery.threshold)
-    _check_limit(limit)
+    galleries = await find_galleries(session, _names(gallery_names), for_pictures=False)
+    query = _query(galleries, gallery_names, limit=limit, threshold=threshold, metadata=metadata, mean_of=mean_of)
     if not 1 <= len(probes) <= MAXIMUM_PROBES:
         raise InvalidRequest(f"1 to {MAXIMUM_PROBES} embeddings")
-    checked = [check_embedding(values, gallery.space) for values in probes]
-    decisions = await _decide_all(session, gallery, checked, limit, threshold)
-    return Identification([IdentifiedFace(None, decision) for decision in decisions], threshold)
+    checked = [check_embedding(values, query.galleries[0].space) for values in probes]
+    decisions = await query.decide_all(session, checked)
+    return Identification([IdentifiedFace(None, decision) for decision in decisions], query.threshold)
 
 
-async def _decide_all(
-    session: AsyncSession, gallery: Gallery, probes: Sequence[Embedding], limit: int, threshold: float
-) -> list[Decision]:
-    found = await search(session, gallery, probes, limit)
-    return [decide(candidates, threshold) for candidates in found]
+@dataclass(frozen=True)
+class _Query:
+    """What one recognition asks of its galleries, checked."""
+
+    galleries: Sequence[Gallery]
+    names_galleries: bool
+    limit: int
+    threshold: float
+    metadata: Mapping[str, Any] | None
+    mean_of: int
+
+    async def decide_all(self, session: AsyncSession, probes: Sequence[Embedding]) -> list[Decision]:
+        """One decision for each probe, in their order."""
+        return [decide(candidates, self.threshold) for candidates in await self._candidates(session, probes)]
+
+    async def _candidates(self, session: AsyncSession, probes: Sequence[Embedding]) -> list[list[Candidate]]:
+        if not self.names_galleries:
+            gallery = self.galleries[0]
+            return await search(session, gallery, probes, self.limit, metadata=self.metadata, mean_of=self.mean_of)
+        merged = await search_galleries(
+            session, self.galleries, probes, self.limit, metadata=self.metadata, mean_of=self.mean_of
+        )
+        return [[replace(candidate, gallery=gallery.name) for gallery, candidate in pairs] for pairs in merged]
 
 
-def _check_limit(limit: int) -> None:
+def _query(
+    galleries: Sequence[Gallery],
+    gallery_names: str | Sequence[str],
+    *,
+    limit: int,
+    threshold: float | None,
+    metadata: Mapping[str, Any] | None,
+    mean_of: int,
+) -> _Query:
+    """The query, checked before the model works. The highest of several thresholds keeps each gallery's promise."""
+    for gallery in galleries:
+        gallery.check_identification()
+    threshold = check_threshold(threshold, max(gallery.threshold for gallery in galleries))
     if not 1 <= limit <= MAXIMUM_CANDIDATES:
         raise InvalidRequest(f"limit: 1 to {MAXIMUM_CANDIDATES} candidates")
+    if not 1 <= mean_of <= MAXIMUM_MEAN_OF:
+        raise InvalidRequest(f"mean_of: 1 to {MAXIMUM_MEAN_OF} references")
+    if metadata is not None:
+        check_metadata(dict(metadata))
+    return _Query(galleries, not isinstance(gallery_names, str), limit, threshold, metadata, mean_of)
+
+
+def _names(gallery_names: str | Sequence[str]) -> Sequence[str]:
+    return [gallery_names] if isinstance(gallery_names, str) else gallery_names

@@ -1,11 +1,16 @@
 """Which embedding space a name means, and whether a gallery's space takes pictures."""
 
+from collections.abc import Sequence
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.embedding import EmbeddingSpace, external_space
 from service.encoder.encoders import Encoders
-from service.errors import EmbeddingSpaceMismatch, EncoderUnavailable, NotFound, UnknownEncoder
+from service.errors import EmbeddingSpaceMismatch, EncoderUnavailable, InvalidRequest, NotFound, UnknownEncoder
 from service.gallery.galleries import Gallery, find_gallery
+
+MAXIMUM_GALLERIES = 20
+"""Most galleries of one recognition: each costs a lookup and a search, and one request must stay short."""
 
 
 def resolve_space(encoders: Encoders, name: str | None) -> EmbeddingSpace:
@@ -27,6 +32,23 @@ async def find_gallery_for_pictures(session: AsyncSession, name: str) -> Gallery
             "for no encoder here could make one of a picture that may be compared with them"
         )
     return gallery
+
+
+async def find_galleries(session: AsyncSession, names: Sequence[str], *, for_pictures: bool) -> list[Gallery]:
+    """The galleries of these names, each once, in this order.
+
+    Raises InvalidRequest for none or more than 20, NotFound if one does not exist, EmbeddingSpaceMismatch if they
+    belong to several embedding spaces or, `for_pictures`, if their embeddings are made elsewhere.
+    """
+    distinct = list(dict.fromkeys(names))
+    if not 1 <= len(distinct) <= MAXIMUM_GALLERIES:
+        raise InvalidRequest(f"gallery: {len(distinct)} galleries given, 1 to {MAXIMUM_GALLERIES} are allowed")
+    find = find_gallery_for_pictures if for_pictures else find_gallery
+    galleries = [await find(session, name) for name in distinct]
+    if len({gallery.space.digest for gallery in galleries}) > 1:
+        spaces = ", ".join(f"{gallery.name!r} ({gallery.space.name})" for gallery in galleries)
+        raise EmbeddingSpaceMismatch(f"the galleries belong to several embedding spaces: {spaces}")
+    return galleries
 
 
 async def find_same_gallery(session: AsyncSession, gallery: Gallery) -> Gallery:

@@ -1,4 +1,4 @@
-"""Every operation of the application, and a request for each that would be in order if the caller were."""
+"""Every operation of the application, with a valid request for each."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,28 +12,40 @@ PUBLIC = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics")}
 
 @dataclass(frozen=True)
 class Operation:
-    """One method on one path; `needed_scope` is empty where no key is asked for."""
+    """One method on one path. `needed_scope` is empty if the operation needs no key."""
 
     method: str
     path: str
     needed_scope: str
+    required_query: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
+    @property
+    def template(self) -> str:
+        """The path and the required query parameters, with a field in braces for each value."""
+        query = "&".join(f"{name}={{{name}}}" for name in self.required_query)
+        return f"{self.path}?{query}" if query else self.path
+
     def url(self, **values: str) -> str:
-        """The path with its places filled in."""
-        return self.path.format(**values)
+        """The template with its fields filled in."""
+        return self.template.format(**values)
 
 
 def operations() -> list[Operation]:
-    """What the OpenAPI document lists; a test beside holds that no route is hidden from it."""
+    """The operations of the OpenAPI document. A test in `test_every_route.py` proves that it hides no route."""
     described = create_app(Settings(_env_file=None, encoder="fake")).openapi()["paths"]
     return [
-        Operation(method.upper(), path, operation.get("x-needed-scope", ""))
+        Operation(method.upper(), path, operation.get("x-needed-scope", ""), _required_query(operation))
         for path, methods in described.items()
         for method, operation in methods.items()
     ]
+
+
+def _required_query(operation: dict[str, Any]) -> tuple[str, ...]:
+    parameters = operation.get("parameters", [])
+    return tuple(one["name"] for one in parameters if one["in"] == "query" and one["required"])
 
 
 def keyed() -> list[Operation]:
@@ -59,10 +71,13 @@ _ORDERLY: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/v1/galleries/{gallery}/people/{person}"): {},
     ("PATCH", "/v1/galleries/{gallery}/people/{person}"): {"json": {"name": "Ada Lovelace"}},
     ("DELETE", "/v1/galleries/{gallery}/people/{person}"): {},
+    ("POST", "/v1/galleries/{gallery}/people/{person}/merge"): {"json": {"from": "{other}"}},
     ("POST", "/v1/galleries/{gallery}/people/{person}/faces"): _PICTURE,
     ("GET", "/v1/galleries/{gallery}/people/{person}/faces"): {},
     ("DELETE", "/v1/galleries/{gallery}/people/{person}/faces/{face}"): {},
+    ("POST", "/v1/galleries/{gallery}/people/{person}/faces/{face}/move"): {"json": {"to": "{other}"}},
     ("POST", "/v1/galleries/{gallery}/recognize"): _PICTURE,
+    ("POST", "/v1/recognize"): _PICTURE,
     ("POST", "/v1/galleries/{gallery}/people/{person}/verify"): _PICTURE,
     ("POST", "/v1/compare"): _PICTURES,
     ("POST", "/v1/detect"): _PICTURE,
@@ -89,6 +104,10 @@ _ORDERLY: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
-def orderly(operation: Operation) -> dict[str, Any]:
-    """The arguments of a request that would be answered with success; KeyError for a route nobody thought of."""
-    return _ORDERLY[operation.method, operation.path]
+def orderly(operation: Operation, other: str = "p") -> dict[str, Any]:
+    """The arguments of a valid request; `other` is the id of a second person. KeyError for an unlisted route."""
+    arguments = dict(_ORDERLY[operation.method, operation.path])
+    if "json" in arguments:
+        fields = arguments["json"].items()
+        arguments["json"] = {name: other if value == "{other}" else value for name, value in fields}
+    return arguments

@@ -22,11 +22,11 @@ async def test_a_key_is_shown_once_works_and_ends(client: httpx.AsyncClient, app
 
 async def test_a_key_is_taken_from_either_header(client: httpx.AsyncClient, anonymous: httpx.AsyncClient) -> None:
     key = client.headers["x-api-key"]
-    for headers in ({"X-API-Key": key}, {"Authorization": f"Bearer {key}"}, {"authorization": f"bearer {key}"}):
-        assert (await anonymous.get("/v1/galleries", headers=headers)).status_code == 200
-    wrong = [b"", b"\xe9", key[:-1].encode(), b"fik_1_" + b"0" * 49]
-    for headers in ({"Authorization": f"Basic {key}"}, *({"X-API-Key": value} for value in wrong)):
-        assert (await anonymous.get("/v1/galleries", headers=headers)).status_code == 401
+    for name, value in [("X-API-Key", key), ("Authorization", f"Bearer {key}"), ("authorization", f"bearer {key}")]:
+        assert (await anonymous.get("/v1/galleries", headers={name: value})).status_code == 200
+    assert (await anonymous.get("/v1/galleries", headers={"Authorization": f"Basic {key}"})).status_code == 401
+    for wrong in (b"", b"\xe9", key[:-1].encode(), b"fik_1_" + b"0" * 49):
+        assert (await anonymous.get("/v1/galleries", headers={b"X-API-Key": wrong})).status_code == 401
 
 
 async def test_a_key_gives_no_more_than_it_has(make_client: MakeClient, tenant_id: int) -> None:

@@ -53,6 +53,22 @@ async def test_a_taken_name_is_a_conflict_unless_an_external_id_tells_them_apart
     assert (await staff.post(STAFF, json={"name": "Eve", "external_id": "17"})).status_code == 409
 
 
+async def test_a_metadata_filter_limits_the_list_and_its_pages(staff: httpx.AsyncClient) -> None:
+    for number in range(6):
+        metadata = {"tags": ["vip" if number % 2 else "guest"], "floor": {"number": number}}
+        await staff.post(STAFF, json={"name": f"p{number}", "metadata": metadata})
+    query: dict[str, str | int] = {"metadata": '{"tags": ["vip"]}', "limit": 2}
+    first = (await staff.get(STAFF, params=query)).json()
+    second = (await staff.get(STAFF, params=query | {"cursor": first["next_cursor"]})).json()
+    assert [person["name"] for person in first["items"] + second["items"]] == ["p1", "p3", "p5"]
+    assert second["next_cursor"] is None
+    other_list = await staff.get(STAFF, params={"cursor": first["next_cursor"]})
+    assert other_list.json()["type"] == "urn:face-identity:invalid-cursor"
+    nested = await staff.get(STAFF, params={"metadata": '{"floor": {"number": 4}}'})
+    assert [person["name"] for person in nested.json()["items"]] == ["p4"]
+    assert (await staff.get(STAFF, params={"metadata": "{}", "name": "p0"})).json()["items"][0]["name"] == "p0"
+
+
 async def test_an_erased_person_is_gone(staff: httpx.AsyncClient) -> None:
     made = (await staff.post(STAFF, json={"name": "Ada"})).json()
     assert (await staff.delete(f"{STAFF}/{made['id']}")).status_code == 204

@@ -16,6 +16,8 @@ class Candidate:
     external_id: str | None
     similarity: float
     face_id: str
+    gallery: str | None = None
+    """Name of the person's gallery; set by recognition over several galleries, else None."""
 
 
 Row = tuple[int, int, str, str | None, int, float]
