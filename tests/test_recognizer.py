@@ -13,6 +13,7 @@ import pytest
 from service import Recognizer, References
 from service.encoder.fake_pictures import draw_nobody, draw_people, people_pixels
 from service.errors import EmbeddingSpaceMismatch, InvalidRequest, NoFaceFound, NotFound, UnreadableImage
+from service.recognizer import ImageInput
 
 REPOSITORY = Path(__file__).parents[1]
 EXAMPLES = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "as-a-module.md").read_text(), re.DOTALL)
@@ -34,7 +35,7 @@ def test_faces_are_detected_in_an_array(recognizer: Recognizer) -> None:
 def test_an_array_and_its_file_give_the_same_embedding(recognizer: Recognizer, tmp_path: Path) -> None:
     file = draw_people(["ada"], format="PNG")
     (tmp_path / "ada.png").write_bytes(file)
-    pictures = [people_pixels(["ada"]), file, tmp_path / "ada.png"]
+    pictures: list[ImageInput] = [people_pixels(["ada"]), file, tmp_path / "ada.png"]
     one, *others = [recognizer.encode(picture)[0].embedding for picture in pictures]
     assert one.shape == (recognizer.space.dimension,)
     for other in others:
@@ -85,7 +86,7 @@ def test_references_of_another_space_are_refused(recognizer: Recognizer) -> None
 
 def test_what_cannot_be_used_is_refused(recognizer: Recognizer) -> None:
     with pytest.raises(InvalidRequest, match="float64"):
-        recognizer.detect(np.zeros((10, 10, 3)))
+        recognizer.detect(np.zeros((10, 10, 3)))  # type: ignore[arg-type]  # the mistake that the test makes
     with pytest.raises(InvalidRequest, match="shape"):
         recognizer.detect(np.zeros((10, 10), dtype=np.uint8))
     with pytest.raises(UnreadableImage):

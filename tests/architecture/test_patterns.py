@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator
-from re import _constants, _parser  # type: ignore[attr-defined]  # the parse tree has no public name
+from re import _constants, _parser  # the parse tree has no public name
 from typing import Any
 
 import pytest

@@ -63,7 +63,7 @@ def test_a_key_has_the_scopes_asked_for_until_it_is_revoked(command: Command, da
     made = command("keys", "create", "door", "--scope", "read", "--scope", "recognize", "--days", "3", "--json").json
     assert made["scopes"] == ["read", "recognize"]
     assert made["expires_at"] is not None
-    assert scopes_of(database, made["key"]) == {"read", "recognize"}
+    assert scopes_of(database, made["key"]) == frozenset({"read", "recognize"})
     assert command("keys", "revoke", made["id"]).code == 0
     assert scopes_of(database, made["key"]) is None
 

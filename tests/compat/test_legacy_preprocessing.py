@@ -52,7 +52,8 @@ def by_hand(encoder: Encoder, image: Image) -> np.ndarray:
 def quarter(image: Image) -> Image:
     """A quarter of the width, by area."""
     width = int(image.shape[1] / 4)
-    return np.rint(resized_by_area(image, int(image.shape[0] * (width / image.shape[1])), width)).astype(np.uint8)
+    quartered = resized_by_area(image, int(image.shape[0] * (width / image.shape[1])), width)
+    return np.asarray(np.rint(quartered), dtype=np.uint8)
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:

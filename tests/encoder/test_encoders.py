@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from service.settings import Settings
 from tests.support.encoders import LIMITS, cosine, pack_folder
 
 
-def settings(encoder: str, **others: object) -> Settings:
+def settings(encoder: str, **others: Any) -> Settings:
     return Settings(_env_file=None, encoder=encoder, **others)
 
 

@@ -4,6 +4,7 @@ The published networks are not here; their shapes are, so alignment, scaling and
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -145,7 +146,7 @@ def test_a_pack_without_the_network_cannot_guess(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("encoder", "setting"), [("dlib", "liveness"), ("dlib", "attributes"), ("fake", "attributes")])
 def test_an_encoder_that_cannot_do_what_is_asked_does_not_start(encoder: str, setting: str) -> None:
-    asked = {"liveness": "enforce"} if setting == "liveness" else {"attributes": "age-gender"}
+    asked: dict[str, Any] = {"liveness": "enforce"} if setting == "liveness" else {"attributes": "age-gender"}
     with pytest.raises(InvalidSettings, match=setting.upper()):
         open_encoders(Settings(_env_file=None, encoder=encoder, **asked))
 
@@ -155,6 +156,8 @@ async def test_the_fake_encoder_tells_printed_people_from_living_ones() -> None:
     space = encoders.default
     (living,) = await encoders.encode(space, draw_people(["Ada"], variation=3))
     (printed,) = await encoders.encode(space, draw_people(["Ada"], variation=3, printed=True))
+    assert living.face.liveness is not None
+    assert printed.face.liveness is not None
     assert living.face.liveness == Liveness(True, living.face.liveness.score)
     assert printed.face.liveness == Liveness(False, printed.face.liveness.score)
     encoders.close()

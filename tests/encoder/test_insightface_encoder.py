@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,7 +18,7 @@ from tests.support.encoders import cosine, pack_folder, photograph
 
 
 @pytest.fixture(scope="module")
-def face_analysis():
+def face_analysis() -> Any:
     """insightface's own pipeline on the same pack."""
     from insightface.app import FaceAnalysis
 
@@ -30,7 +31,7 @@ def face_analysis():
     "picture", ["groups/two_people.jpg", "groups/obama_and_biden.jpg", "people/alex_lacamoire/2.png"]
 )
 def test_boxes_and_embeddings_are_those_of_face_analysis(
-    face_analysis, insightface_encoder: Encoder, picture: str
+    face_analysis: Any, insightface_encoder: Encoder, picture: str
 ) -> None:
     image = photograph(*picture.split("/"))
     theirs = face_analysis.get(np.ascontiguousarray(image[:, :, ::-1]))
@@ -72,4 +73,4 @@ def test_a_missing_gpu_is_refused_and_never_replaced(devices: tuple[int, int], s
     names = ("DETECTOR_LOAD_DEVICE", "RECOGNIZER_LOAD_DEVICE")
     places = [Device(number, name) for number, name in zip(devices, names, strict=True)]
     with pytest.raises(InvalidSettings, match=setting):
-        InsightfaceEncoder("insightface:pack", read_pack(pack_folder()), *places)
+        InsightfaceEncoder("insightface:pack", read_pack(pack_folder()), places[0], places[1])

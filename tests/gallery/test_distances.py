@@ -1,6 +1,7 @@
 """The geometry behind codes: what is derived is what real codes show, and few mates lie beyond the derived distance."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from service.gallery.codes import FACE_BITS, TEMPLATE_BITS, Codes, face_codes, template_codes
@@ -11,15 +12,15 @@ from tests.support.galleries import Matrix, unit
 PAIRS = 8_000
 
 
-def distances(first: Codes, second: Codes) -> np.ndarray:
-    return np.unpackbits(first ^ second, axis=1).sum(axis=1)
+def distances(first: Codes, second: Codes) -> npt.NDArray[np.int64]:
+    return np.asarray(np.unpackbits(first ^ second, axis=1).sum(axis=1), dtype=np.int64)
 
 
 def at_cosine(rows: Matrix, cosine: float, random: np.random.Generator) -> Matrix:
     """One vector a row, at exactly that cosine to it."""
     noise = random.standard_normal(rows.shape)
     noise -= np.sum(noise * rows, axis=1, keepdims=True) * rows
-    return (cosine * rows + np.sqrt(1 - cosine**2) * unit(noise)).astype(np.float32)
+    return np.asarray(cosine * rows + np.sqrt(1 - cosine**2) * unit(noise), dtype=np.float32)
 
 
 @pytest.mark.parametrize("dimension", [256, 512, 640])

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.types import metadata
 from service.errors import Conflict, InvalidRequest, NotFound
-from service.gallery import tables
 from service.gallery.galleries import (
     create_gallery,
     delete_gallery,
@@ -106,7 +106,7 @@ async def test_a_gallery_cannot_take_anothers_name(session: AsyncSession) -> Non
 async def test_deleting_a_gallery_leaves_nothing_of_it(session: AsyncSession) -> None:
     gallery = await gallery_of(session, crowd_of(20))
     await delete_gallery(session, gallery)
-    for table in tables.metadata.sorted_tables:
+    for table in metadata.sorted_tables:
         if "gallery_id" in table.c:
             assert await session.scalar(select(func.count()).select_from(table)) == 0, table.name
     with pytest.raises(NotFound):

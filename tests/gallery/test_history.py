@@ -5,10 +5,12 @@ Eight tasks on eight connections, each with people of its own, write down what t
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database, open_pool
 from service.database.session import tenant_session
@@ -69,9 +71,9 @@ class History:
 class Worker:
     """Enrolls, searches, merges and deletes people; searches for everybody else's too."""
 
-    def __init__(self, number: int, database_engine: object, tenant_id: int, history: History) -> None:
+    def __init__(self, number: int, database_engine: AsyncEngine, tenant_id: int, history: History) -> None:
         self._number = number
-        self._open = lambda: tenant_session(database_engine, tenant_id)  # type: ignore[arg-type]
+        self._open: Callable[[], AsyncSession] = lambda: tenant_session(database_engine, tenant_id)
         self._history = history
         self._random = np.random.default_rng(number)
 

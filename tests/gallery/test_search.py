@@ -20,7 +20,7 @@ from service.gallery.search.plans import choose, shape_of
 from tests.gallery.conftest import Case
 from tests.support.galleries import Matrix, crowd_of, gallery_of, near, space_of
 
-EXACTLY = {"abs": 2e-3}  # halfvec keeps about three decimal digits of a component
+EXACTLY: dict[str, Any] = {"abs": 2e-3}  # halfvec keeps about three decimal digits of a component
 CASES = [
     "small",
     "middle",
@@ -77,7 +77,8 @@ async def test_the_sieve_of_large_galleries_loses_nobody(
         probes = probes_near(case, cosine)
         for probe, candidates in zip(probes, await search_by(crowded, case.gallery, plan, probes), strict=True):
             person, similarity = case.crowd.best(probe)[0]
-            assert (candidates[0].name, candidates[0].similarity) == (person, pytest.approx(similarity, **EXACTLY))
+            assert candidates[0].name == person
+            assert candidates[0].similarity == pytest.approx(similarity, **EXACTLY)
 
 
 @pytest.mark.parametrize("name", ["small", "euclidean", "7 dimensions"])
@@ -163,7 +164,8 @@ async def test_a_person_can_be_scored_by_the_mean_of_several_references(
             similarities.setdefault(person, []).append(similarity)
         means = {person: float(np.mean(sorted(found)[-3:])) for person, found in similarities.items()}
         best = max(means, key=lambda person: means[person])
-        assert (candidates[0].name, candidates[0].similarity) == (best, pytest.approx(max(0.0, means[best]), **EXACTLY))
+        assert candidates[0].name == best
+        assert candidates[0].similarity == pytest.approx(max(0.0, means[best]), **EXACTLY)
 
 
 async def test_several_galleries_are_searched_as_one(crowded: AsyncSession, crowds: dict[str, Case]) -> None:

@@ -1,6 +1,7 @@
 """One request, one transaction: what was answered with success is there, and what failed left nothing."""
 
 import uuid
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -28,7 +29,7 @@ CREATE CONSTRAINT TRIGGER refuse_at_commit AFTER INSERT ON gallery
 
 
 @pytest.fixture
-async def failing_commit(database: Database):
+async def failing_commit(database: Database) -> AsyncIterator[str]:
     """A deferred constraint of the database that one gallery name breaks."""
     engine = create_async_engine(database.logins.administrator)
     async with engine.begin() as connection:

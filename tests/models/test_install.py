@@ -74,14 +74,14 @@ def test_a_changed_file_is_found_by_verify_and_refused_at_installation(
 ) -> None:
     published = {name: file_digest(pack_folder() / name) for name in NETWORKS}
     pack = CatalogPack("mine", "of the test", file_digest(archive), published)
-    monkeypatch.setitem(CATALOG, "mine", pack)  # type: ignore[arg-type]  # as if InsightFace published it
+    monkeypatch.setitem(CATALOG, "mine", pack)  # as if InsightFace published it
     assert install_pack("mine", data_dir, accept_license=True, archive=archive).is_intact
     network = data_dir / "models" / "mine" / NETWORKS[1]
     network.write_bytes(network.read_bytes() + b"\0")
     verified = verify_pack("mine", data_dir)
     assert [file.name for file in verified.files if not file.is_intact] == [NETWORKS[1]]
     changed = CatalogPack("other", "of the test", file_digest(archive), {**published, NETWORKS[0]: "0" * 64})
-    monkeypatch.setitem(CATALOG, "other", changed)  # type: ignore[arg-type]
+    monkeypatch.setitem(CATALOG, "other", changed)
     with pytest.raises(InvalidModel, match=rf"{NETWORKS[0]} is not the published file"):
         install_pack("other", data_dir, accept_license=True, archive=archive)
     assert not (data_dir / "models" / "other").exists()

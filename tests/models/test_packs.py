@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write_manifest(folder: Path, **changes: object) -> None:
-    tasks = {
+    tasks: dict[str, dict[str, Any]] = {
         "detection": {"file": "scrfd_2.5g_bnkps.onnx", "sha256": file_digest(folder / "scrfd_2.5g_bnkps.onnx")},
         "recognition": {"file": "mobilefacenet.onnx", "preprocessing": {"mean": 127.5, "std": 127.5}},
     }

@@ -135,10 +135,12 @@ def main() -> int:
         key = json.loads(process.command("operator", "keys", "create", "--json"))["key"]
         process.start()
         # First what follows from what was made and removed, then every operation by itself until there are enough.
-        options, total, round_number = ("--phases", "stateful", "--max-time", STATEFUL_SECONDS), 0, 0
+        options: tuple[str, ...] = ("--phases", "stateful", "--max-time", STATEFUL_SECONDS)
+        total, round_number = 0, 0
         while total < asked.cases or round_number < LEAST_ROUNDS:
             outcome = fuzz(process, key, "--seed", str(asked.seed + round_number), *options)
-            options, total, round_number = ("--max-examples", "150"), total + outcome.cases, round_number + 1
+            options = ("--max-examples", "150")
+            total, round_number = total + outcome.cases, round_number + 1
             print(outcome.report)
             print(f"{total} cases over {outcome.operations} operations, {round_number} rounds")
             if not outcome.passed:

@@ -62,7 +62,7 @@ schemathesis.openapi.format("printable-name", _NAMES.filter(str.isprintable))
 
 
 @schemathesis.serializer("application/x-ndjson")
-def as_rows(_: schemathesis.SerializationContext, value: Any) -> dict[str, Any]:
+def as_rows(_: schemathesis.SerializationContext, value: Any) -> Any:
     """Rows as they are, anything else as one row."""
     return {"data": value.encode(errors="replace") if isinstance(value, str) else json.dumps(value).encode()}
 
@@ -90,7 +90,7 @@ def map_body(_: schemathesis.HookContext, body: Any) -> Any:
 
 
 @schemathesis.hook
-def before_call(_: schemathesis.HookContext, case: Case, __: dict[str, Any]) -> None:
+def before_call(_: schemathesis.HookContext, case: Case[Any], __: dict[str, Any]) -> None:
     """Send what does not end the run, and let schemathesis judge a form by what is sent of it.
 
     Without the tenant and keys that the run acts with every later request would be answered 401 and test nothing, and
@@ -106,7 +106,7 @@ def before_call(_: schemathesis.HookContext, case: Case, __: dict[str, Any]) -> 
 
 
 @schemathesis.check
-def refusal_is_about_meaning(_: CheckContext, response: Response, case: Case) -> None:
+def refusal_is_about_meaning(_: CheckContext, response: Response, case: Case[Any]) -> None:
     """A request that fits its schema is not answered `invalid-request`."""
     if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
         return
@@ -116,7 +116,7 @@ def refusal_is_about_meaning(_: CheckContext, response: Response, case: Case) ->
 
 
 @schemathesis.check
-def deleted_is_gone(_: CheckContext, response: Response, case: Case) -> None:
+def deleted_is_gone(_: CheckContext, response: Response, case: Case[Any]) -> None:
     """What was deleted is not there to be deleted again. A key opens until it, or its tenant, is deleted.
 
     Beside `use_after_free`, which knows only what can be read by its own address: keys and faces cannot.

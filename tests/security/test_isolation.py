@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import event
 
-from service.database import statements
+from service.database import libpq, statements
 from service.database.connection import Database
 from service.encoder.fake_pictures import draw_people
 from tests.api.operations import Operation, keyed, orderly
@@ -69,7 +69,7 @@ def without_filters(application: FastAPI, monkeypatch: pytest.MonkeyPatch) -> It
         rewritten = [(without_filter(query), values) for query, values in statements]
         return await exchange_as_it_is(driver, info, rewritten)
 
-    execute_as_it_is, exchange_as_it_is = psycopg.AsyncConnection.execute, statements.exchange
+    execute_as_it_is, exchange_as_it_is = psycopg.AsyncConnection.execute, libpq.exchange
     monkeypatch.setattr(psycopg.AsyncConnection, "execute", execute)  # the short way, past SQLAlchemy
     monkeypatch.setattr(statements, "exchange", exchange)  # the shortest, past psycopg too
     event.listen(engine, "before_cursor_execute", take_out, retval=True)

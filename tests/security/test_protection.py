@@ -104,7 +104,7 @@ async def test_forwarded_headers_of_a_named_proxy_are_believed(
 ) -> None:
     served = uvicorn.Config(application, **server_options(settings_with(trusted_proxies="10.0.0.0/8, 127.0.0.1")))
     served.load()
-    transport = httpx.ASGITransport(served.loaded_app, client=(address, 1234))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(served.loaded_app, client=(address, 1234))
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         answer = await client.get("/healthz", headers={"X-Forwarded-Proto": "https"})
     assert ("strict-transport-security" in answer.headers) == is_believed

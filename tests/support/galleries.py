@@ -25,7 +25,7 @@ def space_of(dimension: int = 512, metric: str = "cosine") -> EmbeddingSpace:
 def unit(rows: npt.NDArray[np.floating]) -> Matrix:
     """Rows at unit length."""
     wide = rows.astype(np.float64)
-    return (wide / np.linalg.norm(wide, axis=-1, keepdims=True)).astype(np.float32)
+    return np.asarray(wide / np.linalg.norm(wide, axis=-1, keepdims=True), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def near(embedding: Matrix, cosine: float, seed: int = 0) -> Matrix:
     noise = random.standard_normal(direction.shape)
     noise -= (noise @ direction) * direction
     noise /= np.linalg.norm(noise)
-    return (17.0 * (cosine * direction + np.sqrt(1 - cosine**2) * noise)).astype(np.float32)
+    return np.asarray(17.0 * (cosine * direction + np.sqrt(1 - cosine**2) * noise), dtype=np.float32)
 
 
 async def gallery_of(

@@ -77,4 +77,5 @@ def ask(url: str, query: str) -> object:
     """The first value of the first row."""
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(query)
-        return cursor.fetchone()[0] if cursor.description else None
+        row = cursor.fetchone() if cursor.description else None
+        return row[0] if row else None

@@ -5,20 +5,23 @@ mistake in the service's decoder shows. Needs only NumPy.
 """
 
 import math
+from typing import Any
 
 import numpy as np
+
+Sides = tuple[float, float, float, float]
 
 SCALES = {32: (32, 16), 16: (8, 4), 8: (2, 1)}
 
 
-def anchor(scale, row, column, stride):
+def anchor(scale: int, row: int, column: int, stride: int) -> Sides:
     """Left, top, right and bottom of the square (0, 0, 15, 15) enlarged about its middle and moved to a cell."""
     side = 16 * scale
     left, right = 7.5 - 0.5 * (side - 1), 7.5 + 0.5 * (side - 1)
     return left + column * stride, left + row * stride, right + column * stride, right + row * stride
 
 
-def decode(maps, landmark_scale, threshold=0.5, overlap=0.4):
+def decode(maps: Any, landmark_scale: float, threshold: float = 0.5, overlap: float = 0.4) -> tuple[Any, Any, Any]:
     """Boxes (n, 4), scores (n,) and landmarks (n, 5, 2) of one picture from the nine maps in MXNet's order."""
     faces = []
     for place, stride in enumerate((32, 16, 8)):
@@ -32,7 +35,7 @@ def decode(maps, landmark_scale, threshold=0.5, overlap=0.4):
                     (float(scores[2 + kind, row, column]), moved(box, delta), placed(box, numbers, landmark_scale))
                 )
     faces.sort(key=lambda face: -face[0])
-    kept = []
+    kept: list[Any] = []
     for face in faces:
         if all(shared(face[1], other[1]) <= overlap for other in kept):
             kept.append(face)
@@ -43,7 +46,7 @@ def decode(maps, landmark_scale, threshold=0.5, overlap=0.4):
     )
 
 
-def moved(box, delta):
+def moved(box: Sides, delta: Any) -> Sides:
     left, top, right, bottom = box
     width, height = right - left + 1, bottom - top + 1
     x = left + 0.5 * (width - 1) + float(delta[0]) * width
@@ -52,7 +55,7 @@ def moved(box, delta):
     return x - 0.5 * (width - 1), y - 0.5 * (height - 1), x + 0.5 * (width - 1), y + 0.5 * (height - 1)
 
 
-def placed(box, numbers, landmark_scale):
+def placed(box: Sides, numbers: Any, landmark_scale: float) -> Any:
     left, top, right, bottom = box
     width, height = right - left + 1, bottom - top + 1
     middle = left + 0.5 * (width - 1), top + 0.5 * (height - 1)
@@ -60,14 +63,14 @@ def placed(box, numbers, landmark_scale):
     return [(middle[0] + x * width, middle[1] + y * height) for x, y in pairs]
 
 
-def shared(one, other):
+def shared(one: Any, other: Any) -> float:
     """Intersection over union with insightface's pixels: both borders belong to the box."""
     width = min(one[2], other[2]) - max(one[0], other[0]) + 1
     height = min(one[3], other[3]) - max(one[1], other[1]) + 1
     if width <= 0 or height <= 0:
         return 0.0
-    return width * height / (area(one) + area(other) - width * height)
+    return float(width * height) / (area(one) + area(other) - width * height)
 
 
-def area(box):
-    return (box[2] - box[0] + 1) * (box[3] - box[1] + 1)
+def area(box: Any) -> float:
+    return float((box[2] - box[0] + 1) * (box[3] - box[1] + 1))

@@ -169,7 +169,7 @@ def test_a_copy_of_a_running_folder_is_a_server_of_its_own(folder: Path, tmp_pat
         copy = tmp_path / "copy"
         shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(".s.*"))
         for path in (copy, *copy.rglob("*")):
-            shutil.chown(path, *folder.stat()[stat.ST_UID : stat.ST_GID + 1])
+            shutil.chown(path, folder.stat().st_uid, folder.stat().st_gid)
         with start_embedded_server(copy) as other:
             assert other.url != server.url
             assert ask(other.url, "SHOW data_directory") == str(copy / "data")
@@ -308,7 +308,7 @@ def recover_slowly(folder: Path) -> None:
         settings.write("restore_command = 'sleep 6; false'\n")
     signal_file = folder / "data" / "recovery.signal"
     signal_file.touch()
-    shutil.chown(signal_file, *folder.stat()[stat.ST_UID : stat.ST_GID + 1])
+    shutil.chown(signal_file, folder.stat().st_uid, folder.stat().st_gid)
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_each_format_is_decoded_to_rgb(format: str) -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
 def test_each_mode_of_png_becomes_rgb(mode: str) -> None:
-    white = {"1": 1, "L": 255, "LA": (255, 255), "P": 255, "RGBA": (255, 255, 255, 255), "I;16": 65535}[mode]
+    white: Any = {"1": 1, "L": 255, "LA": (255, 255), "P": 255, "RGBA": (255, 255, 255, 255), "I;16": 65535}[mode]
     picture = Pillow.new(mode, (8, 6), white)
     if mode == "P":
         picture.putpalette([255, 255, 255] * 256)

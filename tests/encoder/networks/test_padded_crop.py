@@ -36,7 +36,7 @@ def area_weights(before: int, after: int) -> np.ndarray:
             share = 0.0 if share <= 0 else share - math.floor(share)
             weights[place, min(pixel, before - 1)] += 1 - share
             weights[place, min(pixel + 1, before - 1)] += share
-    return weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def resized_by_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -98,7 +98,9 @@ def test_the_padding_is_black_and_an_odd_pixel_goes_first() -> None:
 
 def found(*boxes: tuple[float, float, float, float]) -> Detections:
     count = len(boxes)
-    return Detections(np.array(boxes, np.float32).reshape(-1, 4), np.ones(count, np.float32), np.zeros((count, 5, 2)))
+    return Detections(
+        np.array(boxes, np.float32).reshape(-1, 4), np.ones(count, np.float32), np.zeros((count, 5, 2), np.float32)
+    )
 
 
 def test_faces_with_a_coordinate_below_zero_are_dropped_and_all_others_kept() -> None:

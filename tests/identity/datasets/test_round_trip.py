@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ async def export(session: AsyncSession, gallery: Gallery, file_format: Format) -
     return b"".join([chunk async for chunk in export_dataset(session, gallery, file_format)])
 
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"person": "Ada", "embedding": [0.1, -0.0, 5e-300]},
     {
         "person": "Bob / é 😀",

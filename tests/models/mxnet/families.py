@@ -1,6 +1,7 @@
 """The families of networks that are converted, made by the block patterns of their published symbols."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from tests.models.mxnet.making import Making
 
@@ -180,6 +181,6 @@ def _context(made: Making, name: str, data: int, sizes: tuple[int, int]) -> int:
     return made.batch_norm(f"{name}_bn", body, sizes[1])
 
 
-def _conv_block(made: Making, name: str, data: int, sizes: tuple[int, int], **attributes: object) -> int:
+def _conv_block(made: Making, name: str, data: int, sizes: tuple[int, int], **attributes: Any) -> int:
     body = made.convolution(f"{name}_conv2d", data, sizes, **attributes)
     return made.prelu(f"{name}_relu", made.batch_norm(f"{name}_batchnorm", body, sizes[1]), sizes[1])
