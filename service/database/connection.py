@@ -8,14 +8,16 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import psycopg
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.database.embedded.server import EmbeddedServer, start_embedded_server
 from service.database.types import SERVICE_ROLE
+from service.database.values import register_dumpers
 from service.errors import DatabaseUnavailable, InvalidSettings
 from service.settings import Settings
 
@@ -129,7 +131,7 @@ def open_pool(login: URL, connections: int, audit_share: float = 0.0) -> AsyncEn
 
     `audit_share`: the share of probes that a search over this engine checks, for `gallery.search.audit`.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         login,
         execution_options={SEARCH_AUDIT_SHARE: audit_share},
         pool_size=connections,
@@ -139,3 +141,9 @@ def open_pool(login: URL, connections: int, audit_share: float = 0.0) -> AsyncEn
         connect_args={"prepare_threshold": 5, "options": "-c jit=off"},
         hide_parameters=True,  # embeddings never appear in an error's text
     )
+    event.listen(engine.sync_engine, "connect", _prepare_connection)
+    return engine
+
+
+def _prepare_connection(connection: Any, _: object) -> None:
+    register_dumpers(connection.driver_connection)

@@ -1,53 +1,56 @@
-"""The one place that says for which tenant a transaction speaks.
+"""Sessions that are bound to one tenant.
 
-A `TenantSession` sets `app.tenant` when its transaction begins, with the first query and not before, so no
-connection is held while a model works. Row-level security does the rest; a session without a tenant sees nothing.
+A tenant session sets `app.tenant` when its transaction begins, and row-level security does the rest: without a tenant
+a session sees no rows. The transaction begins with the first statement and not before, so no connection is held while
+a model works.
 """
 
 from typing import Any
 
 import psycopg
-from psycopg import generators
-from psycopg.pq import ExecStatus, TransactionStatus
-from sqlalchemy import Connection, event
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.util import await_only
 
-from service.errors import DatabaseUnavailable
+from service.database import libpq
+from service.database.failures import DRIVER_FAILURES, unavailable
 
 PLANNING = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_bitmapscan": "off"}
-"""Every statement reads by an index on the tenant, and has one plan whatever the planner knows of the tables: right
-after a load it knows nothing."""
-# All of it is one message to the server, where psycopg alone would send two.
-_SPEAK_FOR = "; ".join(
+"""Planner settings of every tenant statement: read by an index that starts with the tenant, with one plan whatever the
+statistics say. Right after a bulk load the statistics are empty or old, and the planner would choose plans that read
+the whole gallery for each row."""
+
+_SET_TENANT = "; ".join(
     ["SET LOCAL app.tenant = '{tenant:d}'", *(f"SET LOCAL {name} = {value}" for name, value in PLANNING.items())]
 )
 
 
 class TenantBound(Session):
-    """The synchronous half of a tenant's session; listeners are attached to it alone."""
+    """The synchronous half of a tenant session. Event listeners are attached to this class only."""
 
 
 @event.listens_for(TenantBound, "after_begin")
-def _speak_for_tenant(session: Session, _: SessionTransaction, connection: Connection) -> None:
+def _set_tenant(session: Session, _: SessionTransaction, connection: Connection) -> None:
     try:
-        await_only(_begin(_driver_of(connection), session.info["tenant_id"]))
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        # SQLAlchemy finds out for itself, tells it in its own way and gives up the connections that are as old.
+        protocol = await_only(libpq.protocol_of(connection.engine))
+        await_only(protocol.begin(_driver(connection), _SET_TENANT.format(tenant=session.info["tenant_id"])))
+    except DRIVER_FAILURES as error:
+        _let_sqlalchemy_notice(connection)
+        raise unavailable() from error
+
+
+def _let_sqlalchemy_notice(connection: Connection) -> None:
+    """Run a statement on a lost connection, so that SQLAlchemy discards it and every older connection of the pool.
+
+    SQLAlchemy does that only for errors of statements that it sent itself. Without this, each of the other
+    connections would fail one more request after a restart of PostgreSQL.
+    """
+    try:
         connection.exec_driver_sql("SELECT 1")
-        raise DatabaseUnavailable("try again in a moment") from error
-
-
-async def _begin(driver: psycopg.AsyncConnection[Any], tenant_id: int) -> None:
-    begins = driver.pgconn.transaction_status == TransactionStatus.IDLE
-    message = ("BEGIN; " if begins else "") + _SPEAK_FOR.format(tenant=tenant_id)
-    async with driver.lock:
-        driver.pgconn.send_query(message.encode())
-        results = await driver.wait(generators.execute(driver.pgconn))
-    if results[-1].status == ExecStatus.FATAL_ERROR:
-        raise psycopg.errors.error_from_result(results[-1])
+    except SQLAlchemyError:
+        return
 
 
 def tenant_session(bind: AsyncEngine | AsyncConnection, tenant_id: int) -> AsyncSession:
@@ -56,38 +59,31 @@ def tenant_session(bind: AsyncEngine | AsyncConnection, tenant_id: int) -> Async
 
 
 def tenant_of(session: AsyncSession) -> int:
-    """The tenant a session speaks for; statements name it beside the policy."""
+    """The tenant of a session. Statements name it beside the policy."""
     info: dict[Any, Any] = session.info
     return int(info["tenant_id"])
 
 
+async def release_connection(session: AsyncSession) -> None:
+    """Return the session's connection to the pool before slow work such as inference; does nothing if it has none.
+
+    Raises RuntimeError if the transaction has written: ending it here would lose what the caller has not committed.
+    The server knows: a transaction gets a number when it first writes or locks a row.
+    """
+    if not session.in_transaction():
+        return
+    if await session.scalar(text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")):
+        raise RuntimeError("the session has written something that is not committed")
+    await session.rollback()
+
+
 async def driver_of(session: AsyncSession) -> psycopg.AsyncConnection[Any]:
-    """psycopg's own connection, in the session's transaction: for statements where a tenth of a millisecond counts."""
+    """psycopg's connection, in the session's transaction. Begins the transaction if none has begun."""
     connection = (await session.connection()).sync_connection
     assert connection is not None  # noqa: S101 - it was opened a line before
-    return _driver_of(connection)
+    return _driver(connection)
 
 
-async def fetch_rows_in_transaction(
-    session: AsyncSession, query: str, values: dict[str, Any], *, prepare: bool | None = None
-) -> list[Any]:
-    """The rows of one statement in psycopg's words (`%(name)s`), by the shortest way: as tuples, nothing in between.
-
-    `prepare`: False plans it anew each time, for statements whose best plan changes while tables grow; None prepares
-    what is used often. A reading that needs no transaction around it is faster by `readings.rows_read`.
-    """
-    try:
-        driver = await driver_of(session)
-    except (OperationalError, InterfaceError) as error:
-        raise DatabaseUnavailable("try again in a moment") from error
-    try:
-        return await (await driver.execute(query, values, prepare=prepare)).fetchall()
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        if driver.closed:
-            await session.invalidate()  # there is nothing to be rolled back, and no one else may get this connection
-        raise DatabaseUnavailable("try again in a moment") from error
-
-
-def _driver_of(connection: Connection) -> psycopg.AsyncConnection[Any]:
+def _driver(connection: Connection) -> psycopg.AsyncConnection[Any]:
     driver: psycopg.AsyncConnection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
     return driver

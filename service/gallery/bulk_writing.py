@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from service.database.binary import big_integers
 from service.database.identifiers import new_identifier
 from service.database.locks import LOAD_LOCK
-from service.database.session import fetch_rows_in_transaction
+from service.database.statements import fetch_rows_in_transaction
 from service.errors import NotFound
 from service.gallery.content import check_metadata, check_name
 from service.gallery.counters import PERSON_BYTES, SizeChange, record_change

@@ -10,8 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database, open_pool
-from service.database.session import fetch_rows_in_transaction, tenant_session
-from service.database.statements import fetch_rows
+from service.database.session import tenant_session
+from service.database.statements import fetch_rows, fetch_rows_in_transaction
 from service.database.types import metadata
 from service.errors import DatabaseUnavailable
 from tests.support.tenants import FilledTenant, fill_tenant

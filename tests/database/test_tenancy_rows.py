@@ -8,7 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database.connection import Database, open_pool
-from service.database.session import fetch_rows_in_transaction, tenant_session
+from service.database.session import tenant_session
+from service.database.statements import fetch_rows_in_transaction
 from service.errors import DatabaseUnavailable
 from tests.conftest import new_tenant
 

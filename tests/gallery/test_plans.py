@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database, Logins, connect, open_pool
 from service.database.schema.migrate import migrate
-from service.database.session import driver_of, fetch_rows_in_transaction, tenant_session
+from service.database.session import driver_of, tenant_session
+from service.database.statements import fetch_rows_in_transaction
 from service.gallery.bulk_writing import FIND_PEOPLE, ReferenceRow, add_references, finish_load
 from service.gallery.galleries import create_gallery, find_gallery
 from service.gallery.search.plans import SearchPath

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.binary import WireValue, bit_string, bit_strings, half_vector, half_vector_type, half_vectors
+from service.database.binary import bit_string, bit_strings, half_vector, half_vector_type, half_vectors
 from service.database.statements import fetch_rows
+from service.database.values import BinaryValue
 from service.embedding import Embedding, EmbeddingSpace, check_embedding
 from service.errors import EmbeddingSpaceMismatch, InvalidRequest
 from service.gallery.codes import face_codes, has_codes, template_codes
@@ -165,7 +166,7 @@ class _Search:
     async def _parameters(self, matrix: npt.NDArray[np.float32], plan: Plan) -> dict[str, Any]:
         of_people = template_codes(matrix) if plan.path is SearchPath.PEOPLE else _NO_CODES
         of_faces = face_codes(matrix) if plan.path is SearchPath.FACES or plan.face_prefilter is not None else _NO_CODES
-        codes: list[WireValue | None]
+        codes: list[BinaryValue | None]
         if len(matrix) > 1:
             vectors = half_vectors(matrix, await half_vector_type(self._session))
             codes = [bit_strings(of_people), bit_strings(of_faces)]
