@@ -49,9 +49,8 @@ async def create_tenant(connection: AsyncConnection, name: str, quotas: Quotas =
 async def make_first_key(connection: AsyncConnection, tenant_id: int) -> str:
     """The first key of a tenant just created, in the operator's transaction that created it."""
     await connection.execute(text("RESET ROLE"))
-    async with tenant_session(connection, tenant_id) as session:
+    async with tenant_session(connection, tenant_id) as session, session.begin():  # inside the open transaction
         _, key = await create_key(session, "first key")
-        await session.commit()  # of the session; the transaction goes on
     await act_as_operator(connection)
     return key
 

@@ -7,6 +7,7 @@ from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
+from service.database.session import release_connection
 from service.errors import PayloadTooLarge
 from service.gallery.galleries import find_gallery
 from service.http.bodies import chunks, is_multipart
@@ -78,7 +79,7 @@ async def import_dataset(
     """Import references: the file is kept, and read by a job. All of it is imported or, with an error, nothing."""
     limit_bytes = service.settings.maximum_import_bytes
     await find_gallery(session, gallery)
-    await session.rollback()
+    await release_connection(session)
     pieces = file_chunks(request, limit_bytes) if is_multipart(request) else chunks(request, limit_bytes)
     job = await start_import(session, gallery, pieces, limit_bytes)
     response.headers["Location"] = f"/v1/jobs/{job.id}"

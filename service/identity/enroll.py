@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.quotas import check_quota_for_one_face
+from service.database.session import release_connection
 from service.embedding import Embedding, EmbeddingSpace, check_embedding
 from service.encoder.contract import DetectedFace, EncodedFace
 from service.encoder.encoders import Encoders
@@ -89,8 +90,9 @@ async def enroll_pictures(
     review: Review = NO_REVIEW,
     bulk: bool = False,
 ) -> Enrollment:
-    """Add one reference a picture; the caller commits. What the session had not committed before is given up.
+    """Add one reference a picture; the caller commits.
 
+    The session must have no uncommitted writes: its connection goes back to the pool while the model works.
     A picture of several faces is rejected unless its largest is at least twice as large as the next, or `several`
     is "largest". `review` may reject faces; `bulk` work waits behind the others.
     """
@@ -99,7 +101,7 @@ async def enroll_pictures(
     gallery = await find_gallery_for_pictures(session, gallery_name)
     known = await _enrolled_pictures(session, gallery, await find_person(session, gallery, person_id))
     await check_quota_for_one_face(session, gallery.id)
-    await session.rollback()  # the connection goes back while the model works
+    await release_connection(session)  # inference takes longer than any query
     encoded, rejected = await _encode_all(_Reading(encoders, gallery.space, several, review, bulk), pictures, known)
     if not encoded:
         return Enrollment([], rejected)

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.quotas import check_quota_for_one_face
+from service.database.session import release_connection
 from service.errors import InvalidDataset, NotFound, PayloadTooLarge
 from service.gallery.bulk_writing import finish_load
 from service.gallery.galleries import Gallery, find_gallery
@@ -26,11 +27,12 @@ LARGE_FACES = 1000
 async def start_import(session: AsyncSession, gallery_name: str, chunks: AsyncIterator[bytes], limit_bytes: int) -> Job:
     """Keep the file and queue its import, both when the caller commits.
 
-    No connection is held while the file arrives. PayloadTooLarge beyond `limit_bytes`.
+    No connection is held while the file arrives, so the session must have no uncommitted writes. Raises PayloadTooLarge
+    beyond `limit_bytes`.
     """
     gallery = await find_gallery(session, gallery_name)
     await check_quota_for_one_face(session, gallery.id)
-    await session.rollback()
+    await release_connection(session)
     with tempfile.TemporaryFile() as file:
         await _receive(chunks, file, limit_bytes)
         gallery = await find_same_gallery(session, gallery)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.session import release_connection
 from service.embedding import Embedding, check_embedding
 from service.encoder.contract import DetectedFace
 from service.encoder.encoders import Encoders
@@ -63,11 +64,12 @@ async def recognize_picture(
     `metadata`: only people whose metadata contains this object (PostgreSQL's `@>`).
     `mean_of`: a person's similarity is the mean of that many nearest references, or of all if there are fewer.
 
-    Raises Forbidden if a gallery is for verification only. Uncommitted changes of the session are rolled back.
+    The session must have no uncommitted writes: its connection goes back to the pool while the model works. Raises
+    Forbidden if a gallery is for verification only.
     """
     galleries = await find_galleries(session, _names(gallery_names), for_pictures=True)
     query = _query(galleries, gallery_names, limit=limit, threshold=threshold, metadata=metadata, mean_of=mean_of)
-    await session.rollback()  # the connection goes back while the model works
+    await release_connection(session)  # inference takes longer than any query
     encoded = await encoders.encode(galleries[0].space, data)
     if not encoded:
         return Identification([], query.threshold)

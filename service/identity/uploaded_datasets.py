@@ -91,9 +91,8 @@ async def delete_expired_datasets(engine: AsyncEngine) -> int:
         tenants = await list_tenants(connection)
     deleted = 0
     for tenant in tenants:
-        async with tenant_session(engine, tenant.tenant_id) as session:
+        async with tenant_session(engine, tenant.tenant_id) as session, session.begin():
             deleted += await delete_expired_galleries(session)
-            await session.commit()
     return deleted
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.session import release_connection
 from service.embedding import Embedding, EmbeddingSpace, check_embedding, normalized, similarity_from
 from service.encoder.contract import DetectedFace, EncodedFace
 from service.encoder.encoders import Encoders
@@ -42,12 +43,13 @@ async def verify_picture(
 ) -> Verification:
     """Compare a picture's largest face with the person's references; NoFaceFound where it shows none.
 
-    What the session has not committed is given up. NotLive or InvalidRequest where `review` objects to the face.
+    The session must have no uncommitted writes: its connection goes back to the pool while the model works. Raises
+    NotLive or InvalidRequest if `review` objects to the face.
     """
     gallery = await find_gallery_for_pictures(session, gallery_name)
     await find_person(session, gallery, person_id)
     threshold = check_threshold(threshold, gallery.threshold)
-    await session.rollback()  # the connection goes back while the model works
+    await release_connection(session)  # inference takes longer than any query
     probe = await _largest_face(encoders, gallery.space, data)
     if objection := review.of_probe(probe.face):
         raise objection.as_error()

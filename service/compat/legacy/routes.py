@@ -11,6 +11,7 @@ from service.access.authentication import charge
 from service.compat.legacy.answers import NOBODY, drawn_picture, faces_answer
 from service.compat.legacy.callers import LegacyRoute
 from service.compat.legacy.forms import DATASET, MAXIMUM_TEXT_BYTES, Form, read_form
+from service.database.session import release_connection
 from service.embedding import EmbeddingSpace
 from service.encoder.contract import DetectedFace
 from service.errors import InvalidRequest, NotOffered, UnreadableImage, UnsupportedImageFormat
@@ -128,7 +129,7 @@ async def _named_gallery(request: Request, session: AsyncSession, form: Form) ->
     check_gallery(current_caller(request), name)
     gallery = await find_gallery_for_pictures(session, name)
     gallery.check_identification()
-    await session.rollback()
+    await release_connection(session)
     return gallery
 
 
