@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, SQL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database, open_pool
+from service.database.failures import DATABASE_FAILURES
 from service.database.session import tenant_session
 from service.encoder.encoders import Encoders
 from service.errors import Conflict, DatabaseUnavailable, ServiceError
@@ -175,7 +176,7 @@ class JobRunner:
                 logger("worker").warning("tidying after a job failed", error=type(error).__name__)
 
     async def _take_back(self, tenant_id: int, number: int) -> None:
-        with contextlib.suppress(OperationalError, InterfaceError):
+        with contextlib.suppress(*DATABASE_FAILURES, DatabaseUnavailable):
             async with tenant_session(self.engine, tenant_id) as session, session.begin():
                 await take_back_attempt(session, number)
 

@@ -1,13 +1,15 @@
 """Row-level security as a session meets it: with the statements' own filters left out, only the policies stand."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import Table, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.connection import Database
-from service.database.session import tenant_session
+from service.database.session import release_connection, tenant_session
 from service.database.types import metadata
 from service.jobs.jobs import create_job
 from tests.support.tenants import FilledTenant, fill_tenant
@@ -137,3 +139,37 @@ async def test_the_queue_holds_numbers_and_nothing_else_of_a_tenant(database: Da
     assert set(own[0]["args"]) == {"tenant_id", "number"}
     assert all(isinstance(value, int) for value in own[0]["args"].values())
     assert ada.name not in str(own[0])
+
+
+async def test_releasing_gives_the_connection_back_and_the_session_can_go_on(session: AsyncSession) -> None:
+    pool: Any = session.get_bind().engine.pool
+    before = pool.checkedout()
+    await release_connection(session)  # has none
+    await session.execute(text("SELECT 1"))
+    assert pool.checkedout() == before + 1
+    await release_connection(session)
+    assert (pool.checkedout(), session.in_transaction()) == (before, False)
+    assert await session.scalar(text("SELECT 1")) == 1
+
+
+async def test_a_session_with_uncommitted_writes_is_not_released(session: AsyncSession) -> None:
+    job = await create_job(session, "nothing", {})
+    with pytest.raises(RuntimeError, match="not committed"):
+        await release_connection(session)
+    assert await session.scalar(text("SELECT count(*) FROM job")) == 1
+    await session.commit()
+    await session.execute(text("UPDATE job SET done = 1 WHERE id = :number"), {"number": job.number})
+    with pytest.raises(RuntimeError, match="not committed"):
+        await release_connection(session)
+    await session.rollback()
+    await session.execute(text("DELETE FROM job WHERE id = :number"), {"number": job.number})
+    with pytest.raises(RuntimeError, match="not committed"):
+        await release_connection(session)
+
+
+async def test_a_session_that_only_locked_rows_is_released(session: AsyncSession) -> None:
+    await create_job(session, "nothing", {})
+    await session.commit()
+    assert (await session.execute(text("SELECT id FROM job FOR UPDATE"))).all()
+    await release_connection(session)
+    assert not session.in_transaction()

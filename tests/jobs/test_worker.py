@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database
 from service.database.session import tenant_session
-from service.errors import Conflict
+from service.errors import Conflict, DatabaseUnavailable
 from service.jobs.jobs import Job, begin_attempt, create_job, find_job
 from service.jobs.progress import JobProgress
 from service.worker import MAXIMUM_ATTEMPTS, Handler
@@ -242,7 +242,7 @@ def drop_connections(database: Database) -> None:
 
 async def finished_through_outage(database: Database, tenant_id: int, job: Job) -> Job:
     while True:
-        with contextlib.suppress(OperationalError):
+        with contextlib.suppress(OperationalError, DatabaseUnavailable):
             async with tenant_session(database.engine, tenant_id) as session:
                 return await finished(session, job)
 
