@@ -26,13 +26,6 @@ _SET_TENANT = "; ".join(
     ["SET LOCAL app.tenant = '{tenant:d}'", *(f"SET LOCAL {name} = {value}" for name, value in PLANNING.items())]
 )
 
-# A transaction has a number once it has written or locked a row, and a lock alone may be given up. The counters of the
-# transaction tell the two apart; they are read only if there is a number.
-_HAS_WRITTEN = text("""
-    SELECT pg_current_xact_id_if_assigned() IS NOT NULL
-       AND EXISTS (SELECT FROM pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0)
-""")
-
 
 class TenantBound(Session):
     """The synchronous half of a tenant session. Event listeners are attached to this class only."""
@@ -74,12 +67,13 @@ def tenant_of(session: AsyncSession) -> int:
 async def release_connection(session: AsyncSession) -> None:
     """Return the session's connection to the pool before slow work such as inference; does nothing if it has none.
 
-    Raises RuntimeError if the transaction has written: ending it here would lose what the caller has not committed.
+    Raises RuntimeError if the transaction has written or locked rows: ending it here would lose what the caller has not
+    committed. The server knows: a transaction gets a number with its first write or row lock.
     """
     if not session.in_transaction():
         return
-    if await session.scalar(_HAS_WRITTEN):
-        raise RuntimeError("the session has written something that is not committed")
+    if await session.scalar(text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")):
+        raise RuntimeError("the session has uncommitted writes or row locks")
     await session.rollback()
 
 
