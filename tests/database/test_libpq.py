@@ -123,7 +123,7 @@ async def test_the_exchange_in_one_message_works_with_this_psycopg(database: Dat
     assert await check_protocol(PSYCOPG_PIPELINE, database.engine.sync_engine) is PSYCOPG_PIPELINE
 
 
-async def _missing(*_: Any) -> Answer:
+async def _missing(*_: Any) -> Any:
     raise AttributeError("psycopg has no such function")
 
 

@@ -4,17 +4,16 @@ With the filters out only row-level security stands between tenants; the answers
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import event
 
-from service.database import libpq, statements
+from service.database import libpq
 from service.database.connection import Database
 from service.encoder.fake_pictures import draw_people
 from tests.api.operations import Operation, keyed, orderly
@@ -60,18 +59,19 @@ def without_filters(application: FastAPI, monkeypatch: pytest.MonkeyPatch) -> It
     def take_out(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:
         return without_filter(statement), parameters
 
-    async def execute(driver: psycopg.AsyncConnection[Any], query: str, *arguments: Any, **named: Any) -> Any:
-        return await execute_as_it_is(driver, without_filter(query), *arguments, **named)
+    async def run(driver: libpq.Driver, query: str, *arguments: Any, **named: Any) -> Any:
+        return await run_as_it_is(driver, without_filter(query), *arguments, **named)
 
-    async def exchange(
-        driver: psycopg.AsyncConnection[Any], info: dict[Any, Any], statements: list[tuple[str, dict[str, Any]]]
-    ) -> Any:
-        rewritten = [(without_filter(query), values) for query, values in statements]
-        return await exchange_as_it_is(driver, info, rewritten)
+    async def exchange(driver: libpq.Driver, info: dict[Any, Any], statements: Sequence[libpq.Statement]) -> Any:
+        rewritten = [libpq.Statement(without_filter(query), values) for query, values in statements]
+        return await libpq.ONE_MESSAGE.exchange(driver, info, rewritten)
 
-    execute_as_it_is, exchange_as_it_is = psycopg.AsyncConnection.execute, libpq.exchange
-    monkeypatch.setattr(psycopg.AsyncConnection, "execute", execute)  # the short way, past SQLAlchemy
-    monkeypatch.setattr(statements, "exchange", exchange)  # the shortest, past psycopg too
+    async def protocol_of(_: object) -> libpq.Protocol:
+        return libpq.ONE_MESSAGE._replace(exchange=exchange)
+
+    run_as_it_is = libpq.run
+    monkeypatch.setattr(libpq, "run", run)  # statements in a transaction, past SQLAlchemy
+    monkeypatch.setattr(libpq, "protocol_of", protocol_of)  # readings in one message, past psycopg's cursors too
     event.listen(engine, "before_cursor_execute", take_out, retval=True)
     yield rewritten
     event.remove(engine, "before_cursor_execute", take_out)
