@@ -49,7 +49,7 @@ def main() -> None:
 
 
 async def _measure(folder: Path, encoder: str, people: Path) -> list[dict[str, Any]]:
-    encoders = open_encoders(settings_in(folder).model_copy(update={"encoder": encoder}))
+    encoders = open_encoders(settings_in(folder).model_copy(update={"encoder": [encoder]}))
     space = encoders.default
     real, failures = await encode_portraits(encoders, space, find_portraits(people))
     encoders.close()

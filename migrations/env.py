@@ -25,9 +25,9 @@ if given is not None:
     run(given)
 else:
     from service.database.connection import open_database
-    from service.settings import Settings
+    from service.settings import load_settings
 
-    database = open_database(Settings())
+    database = open_database(load_settings())
     with create_engine(database.logins.administrator).connect() as own:
         run(own)
         own.commit()

@@ -14,9 +14,9 @@ from service.embedding import EmbeddingSpace
 from service.encoder.contract import DetectedFace, EncodedFace, Image
 from service.encoder.images.decode import ImageLimits, decode_image
 from service.encoder.opening import load_encoder
-from service.errors import InvalidRequest, NoFaceFound
+from service.errors import InvalidRequest, InvalidSettings, NoFaceFound
 from service.identity.in_memory import References, read_references
-from service.settings import Settings
+from service.settings import load_module_settings
 
 ImageInput = Image | bytes | Path
 """Pixels of shape (height, width, 3), RGB, uint8; or an image file, as its content or its path."""
@@ -42,9 +42,10 @@ class Recognizer:
     ) -> None:
         """`encoder` as in ENCODER, devices -1 for the processor and 0..N for a GPU; None: what the settings say."""
         given = {"detector_load_device": detection_device, "recognizer_load_device": recognition_device}
-        settings = Settings().model_copy(update={name: value for name, value in given.items() if value is not None})
-        name = encoder if encoder is not None else settings.encoder.partition(",")[0].strip()
-        self._encoder = load_encoder(name, settings)
+        settings = load_module_settings(**given)
+        if encoder is None and not settings.encoder:
+            raise InvalidSettings("ENCODER names no encoder")
+        self._encoder = load_encoder(settings.encoder[0] if encoder is None else encoder, settings)
         self._limits = ImageLimits(settings.maximum_image_bytes, settings.maximum_image_pixels)
 
     @property

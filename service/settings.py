@@ -1,59 +1,119 @@
-"""One Settings class: every setting the program reads, its default and its meaning.
+"""Every setting of the program, its default and its meaning, and the places that settings are read from.
 
-Values come from the environment or `.env`; nothing is read at import time.
+Nothing is read at import time. `load_settings` serves the command line, `load_module_settings` programs that use the
+package as a module. Values come, first match wins, from the command line, the environment and one settings file.
+
+Each setting has two names. FACE_IDENTITY_ENCODER belongs to this program alone. ENCODER is the older name, which serve,
+run.py and containers have always used; other programs use such names too (DATABASE_URL, ENV), so the module reads only
+the first kind, and a `.env` is read only if it belongs to this program (`find_env_file`).
 """
 
+import difflib
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+from dotenv import dotenv_values
 from platformdirs import user_data_path
-from pydantic import AliasChoices, Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from service.errors import InvalidSettings
 
 MEBIBYTE = 1024 * 1024
 
+PREFIX = "FACE_IDENTITY_"
+ENV_FILE = "FACE_IDENTITY_ENV_FILE"
+"""Environment variable that names the settings file; if it is empty, no file is read."""
+
+MARKER = "# Settings of the face identity service."
+"""A `.env` with a line that starts with this text belongs to this program. `.env.example` starts with it."""
+
+_NOT_SETTINGS = {ENV_FILE, "FACE_IDENTITY_TEST_DATA"}
+"""Names with our prefix that are no settings: the settings file, and the test suite's folder of photographs."""
+
+_OF_COMPOSE = ("POSTGRES_PASSWORD", "COMPOSE_")
+"""Names, or beginnings of names, that docker compose reads from the same `.env`."""
+
+_SHARED_NAMES = {
+    "ALLOWED_ORIGINS",
+    "DATABASE_POOL_SIZE",
+    "DATABASE_URL",
+    "DATA_DIR",
+    "ENV",
+    "LOGGER_LEVEL",
+    "SERVER_IP",
+    "SERVER_PORT",
+    "SERVER_WORKERS",
+    "TRUSTED_PROXIES",
+}
+"""Settings whose older names are common in other applications, so that they do not show whose file it is."""
+
+# Of the closest setting: LIVENES to LIVENESS is 0.93, SECRET_KEY to SERVER_SSL_KEYFILE 0.57.
+_SIMILAR = 0.8
+
+CommaSeparated = Annotated[list[str], NoDecode]
+"""A list; in the environment and in files its items are separated by commas. NoDecode: the value is not JSON."""
+
 
 class Settings(BaseSettings):
-    """Every setting of the service. Environment names are the field names in capitals."""
+    """Every setting of the service. Its names in the environment are the field's name in capitals, and that with
+    FACE_IDENTITY_ before it.
+    """
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
-    )
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+    _reads_older_names: ClassVar[bool] = True
 
     database_url: str | None = Field(
-        default=None, description="PostgreSQL server with pgvector; empty: the embedded one in DATA_DIR."
+        default=None, description="URL of a PostgreSQL with pgvector; empty: the embedded PostgreSQL in DATA_DIR."
     )
     database_service_url: str | None = Field(
-        default=None, description="Login of the service itself; empty: a role of its own made by migrate."
+        default=None, description="URL with the login of the service; empty: the role that migrate creates."
     )
-    database_pool_size: int = Field(default=8, ge=1, le=200, description="Connections a process holds at most.")
+    database_pool_size: int = Field(
+        default=8, ge=1, le=200, description="Largest number of database connections of one process."
+    )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("face-identity"),
-        description="Embedded database, installed models and secrets.",
+        description="Folder of the embedded database, installed models and secrets.",
     )
-    encoder: str = Field(
-        default="dlib",
-        description="dlib | fake | insightface:NAME_OR_FOLDER | legacy:FOLDER | legacy-padded-crop:FOLDER; several "
-        "comma-separated, the first is the default.",
+    encoder: CommaSeparated = Field(
+        default=["dlib"],
+        description="Encoders, separated by commas, the default first: dlib | fake | insightface:NAME_OR_FOLDER | "
+        "legacy:FOLDER | legacy-padded-crop:FOLDER.",
     )
-    detector_load_device: int = Field(default=-1, ge=-1, description="Detection device: -1 CPU, 0..N GPU.")
-    recognizer_load_device: int = Field(default=-1, ge=-1, description="Recognition device: -1 CPU, 0..N GPU.")
+    detector_load_device: int = Field(
+        default=-1, ge=-1, description="Device of the detector: -1 is the CPU, 0..N is a GPU."
+    )
+    recognizer_load_device: int = Field(
+        default=-1, ge=-1, description="Device of the recognition model: -1 is the CPU, 0..N is a GPU."
+    )
     inference_provider: Literal["auto", "cpu", "cuda", "tensorrt", "openvino", "coreml"] = Field(
-        default="auto", description="What networks run on; auto: the processor for device -1, CUDA for 0..N."
+        default="auto", description="ONNX Runtime provider; auto: CPU for device -1, CUDA for 0..N."
     )
     liveness: Literal["off", "observe", "enforce"] = Field(
-        default="off", description="Living face or picture of one (insightface with its liveness addon only)."
+        default="off",
+        description="Liveness check: off, observe (report only) or enforce; needs InsightFace's liveness addon.",
     )
-    liveness_threshold: float = Field(default=0.8, ge=0, le=1, description="Liveness score of a living face.")
+    liveness_threshold: float = Field(default=0.8, ge=0, le=1, description="Lowest liveness score of a live face.")
     enrollment_review: Literal["off", "standard", "strict"] = Field(
         default="off",
-        description="Quality asked of new references; strict also wants them nearest to their own person.",
+        description="Quality check of new references; strict also refuses a face that is closer to another person.",
     )
     recognition_review: Literal["off", "standard", "strict"] = Field(
-        default="off", description="Quality asked of faces that are recognized or verified."
+        default="off", description="Quality check of faces that are recognized or verified."
     )
     attributes: Literal["off", "age-gender"] = Field(
-        default="off", description="Guess age and gender (insightface packs that can); guesses mislead, so off."
+        default="off",
+        description="Estimate age and gender, with InsightFace packs that can. The estimates are unreliable.",
     )
     server_ip: str = Field(default="127.0.0.1", description="Address that serve listens on.")
     server_port: int = Field(default=8000, ge=0, le=65535, description="Port that serve listens on.")
@@ -61,78 +121,231 @@ class Settings(BaseSettings):
         default=1,
         ge=1,
         le=64,
-        description="Processes that answer, each with its own models; more of them help embeddings, not pictures.",
+        description="Server processes, each with its own models. More processes speed up embeddings, not images.",
     )
     server_ssl_context: Path | None = Field(
-        default=None, description="File of the TLS certificate and its chain (PEM); empty: plain HTTP."
+        default=None, description="PEM file of the TLS certificate and its chain; empty: plain HTTP."
     )
-    server_ssl_keyfile: Path | None = Field(default=None, description="File of the certificate's private key (PEM).")
-    trusted_proxies: str = Field(
-        default="",
-        description="Addresses or networks, comma-separated, whose X-Forwarded-For and -Proto are believed.",
+    server_ssl_keyfile: Path | None = Field(default=None, description="PEM file of the certificate's private key.")
+    trusted_proxies: CommaSeparated = Field(
+        default=[],
+        description="Addresses or networks, separated by commas, whose X-Forwarded-For and -Proto headers are trusted.",
     )
-    allowed_origins: str = Field(
-        default="",
-        description="Origins, comma-separated, whose pages may call this server from a browser; empty: none.",
+    allowed_origins: CommaSeparated = Field(
+        default=[],
+        description="Origins, separated by commas, whose pages may call this server from a browser; empty: none.",
     )
     client_patience_seconds: float = Field(
         default=30.0,
         gt=0,
         le=3600,
-        description="How long a client may be silent within a request, or not read its answer, until it is hung up on.",
+        description="Seconds that a client may pause in a request or while reading an answer before disconnection.",
     )
-    worker_in_server: bool = Field(default=True, description="serve also runs background jobs.")
+    worker_in_server: bool = Field(default=True, description="Whether serve also runs background jobs.")
     maximum_image_bytes: int = Field(default=20 * MEBIBYTE, gt=0, description="Largest image upload, in bytes.")
     maximum_request_bytes: int = Field(
-        default=128 * MEBIBYTE, gt=0, description="Largest request with pictures or probes, in bytes."
+        default=128 * MEBIBYTE, gt=0, description="Largest request with images or probes, in bytes."
     )
     maximum_image_pixels: int = Field(default=40_000_000, gt=0, description="Largest image, in pixels.")
     maximum_import_bytes: int = Field(default=8192 * MEBIBYTE, gt=0, description="Largest dataset, in bytes.")
-    maximum_faces: int = Field(default=200, gt=0, description="Faces encoded in one picture, largest first.")
+    maximum_faces: int = Field(
+        default=200,
+        gt=0,
+        description="Largest number of faces that are encoded per image; the largest faces come first.",
+    )
     search_audit_share: float = Field(
-        default=0.001, ge=0.0, le=1.0, description="Share of probes that are also searched exactly, as a check."
+        default=0.001,
+        ge=0.0,
+        le=1.0,
+        description="Share of probes that are searched again exactly, to check the search.",
     )
     tenant_requests_per_minute: int | None = Field(
-        default=None, gt=0, description="A new tenant's quota of requests that run no model; empty: no limit."
+        default=None, gt=0, description="Quota of a new tenant: requests per minute that run no model; empty: no limit."
     )
     tenant_inferences_per_minute: int | None = Field(
-        default=None, gt=0, description="A new tenant's quota of pictures that a model runs over; empty: no limit."
+        default=None,
+        gt=0,
+        description="Quota of a new tenant: images per minute that a model processes; empty: no limit.",
     )
     tenant_maximum_galleries: int | None = Field(
-        default=None, gt=0, description="A new tenant's quota of galleries; empty: no limit."
+        default=None, gt=0, description="Quota of a new tenant: galleries; empty: no limit."
     )
     tenant_maximum_faces_per_gallery: int | None = Field(
-        default=None, gt=0, description="A new tenant's quota of faces, and of people, a gallery; empty: no limit."
+        default=None,
+        gt=0,
+        description="Quota of a new tenant: faces per gallery, and people per gallery; empty: no limit.",
     )
     tenant_maximum_stored_bytes: int | None = Field(
-        default=None, gt=0, description="A new tenant's quota of stored bytes; empty: no limit."
+        default=None, gt=0, description="Quota of a new tenant: stored bytes; empty: no limit."
     )
     legacy_api: Literal["off", "key", "open"] = Field(
         default="key",
-        description="The legacy recognizer's HTTP API: off | key | open (no key asked: for trusted networks only).",
+        description="The legacy recognizer's HTTP API: off | key | open (without a key; for trusted networks only).",
     )
     legacy_encoder: str | None = Field(
         default=None,
-        description="Encoder of everything legacy, also legacy-padded-crop:FOLDER; empty: the first of ENCODER.",
+        description="Encoder of the legacy API and of the legacy programs; empty: the first of ENCODER.",
     )
     legacy_tenant: str = Field(
-        default="legacy", description="Tenant that callers without a key act for (LEGACY_API=open); made when missing."
+        default="legacy", description="Tenant of callers without a key (LEGACY_API=open); created if it does not exist."
     )
     legacy_dataset_seconds: int = Field(
-        default=86_400, ge=600, description="How long an uploaded dataset is kept ready after its last use, in seconds."
+        default=86_400, ge=600, description="Seconds that an uploaded dataset stays in memory after its last use."
     )
-    # Any value is taken: shells and images use the name ENV for things of their own.
+    # Every value is accepted, because shells and images use the name ENV for other purposes.
     env: str = Field(
-        default="production", description="development: serve starts anew when the program changes; else it does not."
+        default="production",
+        description="development: serve restarts if the program changes; every other value: it does not.",
     )
-    logger_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO",
-        validation_alias=AliasChoices("logger_level", "LOGGER_LEVEL"),
-        description="Log level.",
-    )
+    logger_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Log level.")
+
+    @field_validator("encoder", "trusted_proxies", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
     @field_validator("logger_level", mode="before")
     @classmethod
     def _in_capitals(cls, value: object) -> object:
-        """The legacy recognizer took both spellings."""
+        """The legacy recognizer accepted both spellings."""
         return value.upper() if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read both names of every setting. The name with the prefix wins."""
+        environment: list[PydanticBaseSettingsSource] = [EnvSettingsSource(settings_cls, env_prefix=PREFIX)]
+        if cls._reads_older_names:
+            environment += [env_settings]
+        env_file = dotenv_settings.env_file if isinstance(dotenv_settings, DotEnvSettingsSource) else None
+        prefixed_file = DotEnvSettingsSource(settings_cls, env_file=env_file, env_prefix=PREFIX)
+        return init_settings, *environment, prefixed_file, dotenv_settings, file_secret_settings
+
+    @classmethod
+    def load(cls, env_file: Path | None, changes: dict[str, object]) -> Self:
+        """Return the settings, with `changes` first. Raises InvalidSettings, which names the setting or the file."""
+        check_environment()
+        if env_file is not None:
+            check_env_file(env_file)
+        try:
+            return cls(_env_file=env_file, **changes)  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]).upper()
+            raise InvalidSettings(f"{name}: {first['msg']}") from None
+
+
+class _ModuleSettings(Settings):
+    """The same settings for a program with an environment of its own: only names with the prefix are read."""
+
+    _reads_older_names: ClassVar[bool] = False
+
+
+def load_settings(**changes: object) -> Settings:
+    """Return the settings of the command line. `changes` are options of the command, None if they were not given.
+
+    Raises InvalidSettings.
+    """
+    return Settings.load(find_env_file(), _without_none(changes))
+
+
+def load_module_settings(**changes: object) -> Settings:
+    """Return the settings for a program that uses the package as a module.
+
+    Only names with the prefix are read from the environment, and only a file that FACE_IDENTITY_ENV_FILE names: the
+    `.env` in the working folder is the file of that program. Raises InvalidSettings.
+    """
+    return _ModuleSettings.load(_named_env_file(), _without_none(changes))
+
+
+def find_env_file() -> Path | None:
+    """Return the settings file: the named one, or `.env` of the working folder if it belongs to this program.
+
+    It does if one of these holds:
+    - it contains the marker line of `.env.example`,
+    - it lies in the folder of this program's source,
+    - one of its names is a setting that other applications hardly have, or nearly one: a file with the single line
+      LIVENES=enforce has to be refused for its typo, not ignored.
+    Raises InvalidSettings if a file is named and does not exist.
+    """
+    if ENV_FILE in os.environ:
+        return _named_env_file()
+    path = Path(".env")
+    if not path.is_file():
+        return None
+    source = path.absolute().parent / "service" / Path(__file__).name
+    if source.is_file() and source.samefile(__file__):
+        return path
+    if any(line.startswith(MARKER) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()):
+        return path
+    return path if any(_is_distinctive(name) for name in _names_in(path)) else None
+
+
+def ignored_names(path: Path = Path(".env")) -> list[str]:
+    """Return our settings that `path` contains although it belongs to another application, and so are not read."""
+    if ENV_FILE in os.environ or not path.is_file() or find_env_file() is not None:
+        return []
+    return [name for name in _names_in(path) if name in _known_names()]
+
+
+def check_environment() -> None:
+    """Raise InvalidSettings if the environment has a name with our prefix that is no setting."""
+    for name in os.environ:
+        upper = name.upper()
+        if upper.startswith(PREFIX) and upper not in _known_names() | _NOT_SETTINGS:
+            raise InvalidSettings(f"the environment has {name}, which is not a setting{_suggestion(upper)}")
+
+
+def check_env_file(path: Path) -> None:
+    """Raise InvalidSettings if the file has a name that is no setting: a misspelled setting would have no effect."""
+    for name in _names_in(path):
+        if name not in _known_names() and not name.startswith(_OF_COMPOSE):
+            raise InvalidSettings(
+                f"{path} has {name}, which is not a setting{_suggestion(name)}. If the file belongs to another "
+                f"application, name a file of this service with --env-file or {ENV_FILE}; empty: no file is read"
+            )
+
+
+def _named_env_file() -> Path | None:
+    named = os.environ.get(ENV_FILE)
+    if not named:
+        return None
+    path = Path(named)
+    if not path.is_file():
+        raise InvalidSettings(f"{ENV_FILE}: there is no file {named!r}")
+    return path
+
+
+def _names_in(path: Path) -> list[str]:
+    return [name.upper() for name in dotenv_values(path, interpolate=False)]
+
+
+def _known_names() -> set[str]:
+    older = {name.upper() for name in Settings.model_fields}
+    return older | {PREFIX + name for name in older}
+
+
+def _is_distinctive(name: str) -> bool:
+    if name.startswith(PREFIX):
+        return True
+    closest = _closest(name, _known_names())
+    return closest is not None and closest not in _SHARED_NAMES
+
+
+def _closest(name: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=_SIMILAR)), None)
+
+
+def _suggestion(name: str) -> str:
+    closest = _closest(name, _known_names())
+    return f"; did you mean {closest}?" if closest else ""
+
+
+def _without_none(changes: dict[str, Any]) -> dict[str, object]:
+    return {name: value for name, value in changes.items() if value is not None}

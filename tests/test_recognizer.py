@@ -103,7 +103,7 @@ def test_there_are_three_examples() -> None:
 def test_the_examples_of_the_documentation_run(number: int, tmp_path: Path) -> None:
     for name, people in {"ada": ["ada"], "bob": ["bob"], "group": ["bob", "stranger", "ada"]}.items():
         (tmp_path / f"{name}.jpg").write_bytes(draw_people(people))
-    environment = {"ENCODER": "fake", "PYTHONPATH": str(REPOSITORY), "PATH": "", "HOME": str(tmp_path)}
+    environment = {"FACE_IDENTITY_ENCODER": "fake", "PYTHONPATH": str(REPOSITORY), "PATH": "", "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", EXAMPLES[number]],
         check=False,

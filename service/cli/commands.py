@@ -1,5 +1,6 @@
 """The commands, in the order of `--help`. Only the module of the one that is asked for is imported."""
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -46,7 +47,7 @@ def build_application(arguments: Sequence[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     application.callback()(_options)
-    wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
+    wanted = _command_among(arguments)
     for name, (place, summary) in COMMANDS.items():
         if name == wanted:
             add_command(application, name, place)
@@ -69,6 +70,24 @@ def _stand_in() -> None:
     """Never called: what stands in the list of commands beside the one that is asked for."""
 
 
+def _command_among(arguments: Sequence[str]) -> str | None:
+    """Return the first argument that is neither an option nor the value of --env-file."""
+    previous = ""
+    for argument in arguments:
+        if not argument.startswith("-") and previous != "--env-file":
+            return argument
+        previous = argument
+    return None
+
+
+def _name_env_file(path: str | None) -> None:
+    """Keep the file's name in the environment, so that the processes that the command starts read it too."""
+    from service.settings import ENV_FILE  # takes 0.3 s to import, and most commands have no such option
+
+    if path is not None:
+        os.environ[ENV_FILE] = path
+
+
 def _say_version(asked: bool) -> None:
     if asked:
         typer.echo(version("face-identity-service"))
@@ -77,6 +96,16 @@ def _say_version(asked: bool) -> None:
 
 Version = Annotated[bool, typer.Option("--version", help="Say the version.", callback=_say_version, is_eager=True)]
 
+EnvFile = Annotated[
+    str | None,
+    typer.Option(
+        "--env-file",
+        metavar="FILE",
+        help="Settings file (default: .env, if it belongs to this service; empty: none).",
+        callback=_name_env_file,
+    ),
+]
 
-def _options(_version: Version = False) -> None:
+
+def _options(_version: Version = False, _env_file: EnvFile = None) -> None:
     """What stands before the command."""

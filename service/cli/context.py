@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
-from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.access.operator import operator_transaction
 from service.access.quotas import quotas_of_new_tenants
 from service.access.tenants import create_tenant, find_tenant
 from service.cli.exits import ExitCode
-from service.cli.output import quiet_when_unread
+from service.cli.output import quiet_when_unread, remark
 from service.database.connection import Database, open_database
 from service.database.schema.migrate import migrate
 from service.database.session import tenant_session
-from service.errors import Conflict, InvalidSettings, NotFound
-from service.settings import Settings
+from service.errors import Conflict, NotFound
+from service.settings import MARKER, Settings, ignored_names, load_settings
 from service.telemetry import configure_logging
 
 DEFAULT_TENANT = "default"
@@ -63,14 +62,14 @@ class CommandContext:
 
 
 def read_settings(**changes: object) -> Settings:
-    """Settings of environment and `.env`, with what the command line says instead (None: nothing)."""
-    try:
-        settings = Settings(**{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]).upper()
-        raise InvalidSettings(f"{name}: {first['msg']}") from None
-    # The steps of a short command are no news; processes that run on raise this again.
+    """Return the settings, with the options of the command first (None: not given). Raises InvalidSettings."""
+    if ignored := ignored_names():
+        remark(
+            f".env belongs to another application and is not read ({', '.join(ignored)}). "
+            f"To read it, write a line that starts with {MARKER!r}, or use --env-file .env"
+        )
+    settings = load_settings(**changes)
+    # A short command logs no information; serve and work set the level again.
     configure_logging("WARNING" if settings.logger_level == "INFO" else settings.logger_level)
     return settings
 

@@ -30,7 +30,7 @@ SpaceName = Annotated[
 @contextlib.contextmanager
 def encoders_named(settings: Settings, name: str | None) -> Iterator[Encoders]:
     """The encoder of that name and no other; None: those of ENCODER. Models load with their first use."""
-    encoders = open_encoders(settings if name is None else settings.model_copy(update={"encoder": name}))
+    encoders = open_encoders(settings if name is None else settings.model_copy(update={"encoder": [name]}))
     try:
         yield encoders
     finally:

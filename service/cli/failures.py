@@ -20,7 +20,7 @@ def exit_on_failure(arguments: Sequence[str]) -> Iterator[None]:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        if os.environ.get("LOGGER_LEVEL") == "DEBUG":
+        if "DEBUG" in (os.environ.get("FACE_IDENTITY_LOGGER_LEVEL"), os.environ.get("LOGGER_LEVEL")):
             raise
         known = _in_the_catalogue(error)
         print(_line(known, "--json" in arguments), file=sys.stderr)

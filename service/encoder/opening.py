@@ -22,7 +22,7 @@ KINDS = ("dlib", "fake", "insightface:NAME_OR_FOLDER", "legacy:FOLDER", "legacy-
 
 def open_encoders(settings: Settings) -> Encoders:
     """Every encoder that ENCODER names, in its order, then LEGACY_ENCODER's. InvalidSettings names a wrong one."""
-    names = [name.strip() for name in settings.encoder.split(",") if name.strip()]
+    names = list(settings.encoder)
     if not names:
         raise InvalidSettings("ENCODER names no encoder")
     if settings.legacy_encoder and settings.legacy_api != "off":

@@ -40,7 +40,7 @@ def protected(scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tuple[by
 
 def allow_origins(app: FastAPI, settings: Settings) -> None:
     """Let pages of ALLOWED_ORIGINS call `app` from a browser, with a key and never with cookies."""
-    origins = _listed(settings.allowed_origins)
+    origins = settings.allowed_origins
     for origin in origins:
         if _ORIGIN.fullmatch(origin) is None:
             raise InvalidSettings(f"ALLOWED_ORIGINS: {origin!r} is not of the form https://host or https://host:port")
@@ -60,7 +60,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
 
 
 def _proxies(settings: Settings) -> dict[str, Any]:
-    named = _listed(settings.trusted_proxies)
+    named = settings.trusted_proxies
     for address in named:
         try:
             ipaddress.ip_network(address, strict=False)
@@ -88,7 +88,3 @@ def _certificate(settings: Settings) -> dict[str, Any]:
 def _check_file(name: str, path: Path) -> None:
     if not path.is_file():
         raise InvalidSettings(f"{name}: there is no file {str(path)!r}")
-
-
-def _listed(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]

@@ -1,6 +1,6 @@
 """`.env.example` lists every setting once, with its default and meaning.
 
-`python -m tests.architecture.test_env_example > .env.example` writes it anew.
+`python -m tests.architecture.test_env_example > .env.example` rewrites it.
 """
 
 from pathlib import Path
@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
-from service.settings import Settings
+from service.settings import MARKER, PREFIX, Settings, load_settings
 
 REPOSITORY = Path(__file__).parents[2]
-OPENING = "# Every setting with its default. Copy to .env and change what you need; empty means the default."
+OPENING = f"""{MARKER} Copy this file to .env and change the settings that you need.
+# Empty means the default. Every setting also has a name with FACE_IDENTITY_ before it, which has precedence."""
 
 
 def render() -> str:
-    """The text of `.env.example`: one comment and one NAME=default a setting, in the order of Settings."""
+    """Return the text of `.env.example`: a comment and NAME=default for each setting, in the order of Settings."""
     entries = [f"# {field.description}\n{name.upper()}={_default(field)}" for name, field in _fields()]
     return "\n\n".join([OPENING, *entries]) + "\n"
 
@@ -26,7 +27,9 @@ def _fields() -> list[tuple[str, FieldInfo]]:
 
 def _default(field: FieldInfo) -> str:
     if field.default_factory is not None or field.default is None:
-        return ""  # made for the machine, or none
+        return ""  # depends on the machine, or there is none
+    if isinstance(field.default, list):
+        return ",".join(field.default)
     return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
 
 
@@ -38,12 +41,13 @@ def test_every_setting_says_what_it_means() -> None:
     assert [name for name, field in _fields() if not field.description] == []
 
 
-def test_the_example_as_it_is_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_unchanged_example_gives_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(PREFIX + name.upper(), raising=False)
     (tmp_path / ".env").write_text(render())
     monkeypatch.chdir(tmp_path)
-    assert Settings() == Settings(_env_file=None)
+    assert load_settings() == Settings()
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def bare_command(
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("DATABASE_URL", settings.database_url or "")
-    monkeypatch.setenv("ENCODER", settings.encoder)
+    monkeypatch.setenv("ENCODER", ",".join(settings.encoder))
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str | Path) -> Done:

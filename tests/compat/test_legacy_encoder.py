@@ -18,14 +18,14 @@ from tests.support.server import open_client
 @pytest.fixture
 async def client_of_both(settings: Settings, client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
     """A caller of a server whose own encoder is dlib and whose legacy one is the fake."""
-    changes = {"encoder": "dlib", "legacy_encoder": "fake", "worker_in_server": False}
+    changes = {"encoder": ["dlib"], "legacy_encoder": "fake", "worker_in_server": False}
     app = create_app(settings.model_copy(update=changes))
     async with app.router.lifespan_context(app), open_client(app, client.headers["x-api-key"]) as opened:
         yield opened
 
 
 def test_it_is_opened_beside_the_others(settings: Settings) -> None:
-    opened = open_encoders(settings.model_copy(update={"encoder": "dlib", "legacy_encoder": "fake"}))
+    opened = open_encoders(settings.model_copy(update={"encoder": ["dlib"], "legacy_encoder": "fake"}))
     assert [space.name for space in opened.spaces] == ["dlib", "fake"]
     assert (opened.default.name, legacy_space(opened, "fake").name) == ("dlib", "fake")
     opened.close()

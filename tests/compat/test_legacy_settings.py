@@ -14,7 +14,7 @@ import pytest
 
 from service.app import create_app
 from service.errors import InvalidSettings
-from service.settings import Settings
+from service.settings import Settings, load_settings
 from tests.support.server import ServerProcess
 
 REPOSITORY = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_all_eight_settings_are_taken_from_an_env_file(folder: Path) -> None:
     (folder / ".env").write_text(BASE_ENV)
-    settings = Settings()
+    settings = load_settings()
     assert (settings.server_ip, settings.server_port) == ("0.0.0.0", 5000)  # noqa: S104 - read, not listened on
     assert (settings.detector_load_device, settings.recognizer_load_device) == (0, -1)
     assert (settings.server_ssl_context, settings.server_ssl_keyfile) == (Path("certificate.pem"), Path("key.pem"))
@@ -50,12 +50,12 @@ def test_all_eight_settings_are_taken_from_an_env_file(folder: Path) -> None:
 
 def test_all_eight_settings_may_be_empty(folder: Path) -> None:
     (folder / ".env").write_text(re.sub(r"=.*", "=", BASE_ENV))
-    assert Settings() == Settings(_env_file=None)
+    assert load_settings() == Settings()
 
 
 def test_another_meaning_of_env_does_not_disturb(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENV", "/etc/shinit")
-    assert Settings().env != "development"
+    assert load_settings().env != "development"
 
 
 @pytest.fixture

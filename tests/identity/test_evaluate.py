@@ -131,7 +131,7 @@ async def test_real_encoders_find_every_probe_and_accept_no_stranger(
 ) -> None:
     people = data_path("faces", "people")
     name = encoder if encoder == "dlib" else f"insightface:{data_path('models', 'scrfd2.5g-mobilefacenet128')}"
-    opened = open_encoders(settings.model_copy(update={"encoder": name}))
+    opened = open_encoders(settings.model_copy(update={"encoder": [name]}))
     try:
         report = await evaluate(database, opened, people, opened.default)
     finally:

@@ -39,7 +39,7 @@ async def legacy_client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service whose encoders are the two of the converted pair."""
     spelled = f"legacy:{pair},legacy-padded-crop:{pair}"
-    app = create_app(settings.model_copy(update={"encoder": spelled}))
+    app = create_app(settings.model_copy(update={"encoder": spelled.split(",")}))
     async with app.router.lifespan_context(app), open_client(app, client.headers["X-API-Key"]) as opened:
         yield opened
 
