@@ -24,7 +24,7 @@ from service.gallery.bulk_writing import ReferenceRow, add_references, finish_lo
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
 from service.gallery.search import search
 from service.gallery.search.plans import SearchPath
-from service.gallery.search.statements import Form, statement
+from service.gallery.search.statements import StatementShape, statement
 
 FACES = 100
 REFERENCES = 5
@@ -101,7 +101,7 @@ async def _planning(database: Database, tenant: int) -> float:
     async with tenant_session(database.engine, tenant) as session:
         gallery: Gallery = await find_gallery(session, "gallery 0")
         driver = await driver_of(session)
-        searching = statement(Form(SearchPath.PEOPLE, is_bounded=True))
+        searching = statement(StatementShape(SearchPath.PEOPLE, is_bounded=True))
         query = f"EXPLAIN (SUMMARY, FORMAT JSON) {searching}"
         values = {
             "tenant": tenant,

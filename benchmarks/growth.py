@@ -21,7 +21,7 @@ from benchmarks.search.crowds import COSINES, Crowd, Probes, make_crowd, make_pr
 from benchmarks.search.server import settings_in
 from service.database.connection import connect, open_database
 from service.gallery.codes import TEMPLATE_BITS, Codes, template_codes
-from service.gallery.search.distances import CodeGeometry, max_distance, strangers_within
+from service.gallery.search.distances import CodeGeometry, max_distance, share_of_strangers
 from service.gallery.templates import CLOSE
 
 KIND = CodeGeometry(512, TEMPLATE_BITS, CLOSE)
@@ -66,7 +66,7 @@ def _try_all(
 ) -> list[dict[str, Any]]:
     connection.execute("CREATE EXTENSION IF NOT EXISTS vector; SET plan_cache_mode = force_generic_plan")
     connection.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET maintenance_work_mem = '6GB'")
-    rerank_limit = int(4 * crowd.size * strangers_within(KIND, BOUND))
+    rerank_limit = int(4 * crowd.size * share_of_strangers(KIND, BOUND))
     asked = Asked(probes, template_codes(probes.embeddings), rerank_limit)
     _fill(connection, crowd)
     rows = [_ask(connection, "shared table, one process", SCAN.format(table="template"), asked)]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from benchmarks.machine import keep, table
 from service.gallery.codes import FACE_BITS, TEMPLATE_BITS, Codes, face_codes, template_codes
-from service.gallery.search.distances import FAINT_COSINE, CodeGeometry, max_distance, strangers_within
+from service.gallery.search.distances import LOW_COSINE, CodeGeometry, max_distance, share_of_strangers
 from service.gallery.templates import CLOSE
 
 DIMENSIONS = (256, 512)
@@ -45,7 +45,7 @@ def measure(kind: CodeGeometry, codes: Callable[[Matrix], Codes]) -> dict[str, A
     for references, random in _chunks(kind.dimension):
         coded = codes(references if kind.closeness == 1.0 else at_cosine(references, kind.closeness, random))
         found["threshold"].append(_distances(coded, codes(at_cosine(references, THRESHOLD, random))))
-        found["faint"].append(_distances(coded, codes(at_cosine(references, FAINT_COSINE, random))))
+        found["faint"].append(_distances(coded, codes(at_cosine(references, LOW_COSINE, random))))
         found["strangers"].append(_distances(coded, codes(_unit(_normal(references.shape, random)))))
     at_threshold, faint, strangers = (np.concatenate(parts) for parts in found.values())
     row = {
@@ -53,13 +53,13 @@ def measure(kind: CodeGeometry, codes: Callable[[Matrix], Codes]) -> dict[str, A
         "code of": "faces" if kind.closeness == 1.0 else f"templates at {kind.closeness}",
         "bits": kind.bits,
         f"mates at {THRESHOLD}": _spread(at_threshold),
-        f"mates at {FAINT_COSINE}": _spread(faint),
+        f"mates at {LOW_COSINE}": _spread(faint),
         "strangers": _spread(strangers),
         "derived distance": bound,
         f"beyond, at {THRESHOLD}": float(np.mean(at_threshold > bound)),
-        f"beyond, at {FAINT_COSINE}": float(np.mean(faint > bound)),
+        f"beyond, at {LOW_COSINE}": float(np.mean(faint > bound)),
         "strangers within": float(np.mean(strangers <= bound)),
-        "derived": strangers_within(kind, bound),
+        "derived": share_of_strangers(kind, bound),
     }
     within = float(np.mean(strangers <= bound))
     return row | {f"compared of {size:,}": round(size * within) for size in GALLERY_SIZES}

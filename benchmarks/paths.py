@@ -19,7 +19,7 @@ from service.embedding import external_space
 from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
 from service.gallery.search import search_by
-from service.gallery.search.plans import Plan, choose, plans, price, shape_of
+from service.gallery.search.plans import Plan, choose, cost, plans, shape_of
 
 SHAPES = [(100, 5), (300, 5), (1_000, 1), (1_000, 5), (3_000, 5), (10_000, 1), (10_000, 5), (10_000, 200), (50_000, 5)]
 """Faces, and references a person."""
@@ -59,7 +59,7 @@ def _row(gallery: Gallery, references: int, plan: Plan, milliseconds: float, cho
         "bound": plan.max_distance,
         "rerank_limit": plan.rerank_limit,
         "p50 ms": milliseconds,
-        "price ms": price(plan, shape_of(gallery)) / 1000,
+        "price ms": cost(plan, shape_of(gallery)) / 1000,
         "chosen": "x" if plan == chosen else "",
     }
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from service.api.shapes import Cursor, GalleryNaming, Kept, Limit, List, RequestModel, page_of
 from service.errors import Conflict, EncoderUnavailable, Forbidden
-from service.gallery.changes import UNSET
+from service.gallery.content import UNSET
 from service.gallery.galleries import (
     Gallery,
     create_gallery,

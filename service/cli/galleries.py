@@ -12,7 +12,7 @@ from service.cli.encoders import SpaceName, choose_space
 from service.cli.output import Json, remark, write_json, write_line, write_table
 from service.cli.pages import Cursor, Limit, tell_of_more
 from service.errors import InvalidRequest
-from service.gallery.changes import UNSET
+from service.gallery.content import UNSET
 from service.gallery.galleries import (
     create_gallery,
     delete_gallery,

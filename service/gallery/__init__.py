@@ -1,1 +1,1 @@
-"""People, faces, references and search: every SQL statement about them."""
+"""Galleries, people, faces, references and search. Every SQL statement about them is here."""

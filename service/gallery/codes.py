@@ -1,8 +1,9 @@
-"""Codes of embeddings: on which side of random hyperplanes each lies; Hamming distance then tells the angle, nearly.
+"""Binary codes of embeddings: each bit tells on which side of a random hyperplane the embedding lies.
 
-The hyperplanes come in orthogonal sets, which tell more than independent ones: a random flip of signs, then a
-Hadamard matrix. They are the same everywhere and for good: codes made from them are stored.
-This holds for embeddings centered on zero; the embedding space decides.
+The Hamming distance of two codes estimates the angle between the embeddings. The hyperplanes come in orthogonal sets
+(random signs, then a Hadamard matrix), whose distance has a fourth less spread than that of independent hyperplanes.
+They never change, because the codes are stored. Codes work only for embeddings that are centered on zero, so the
+embedding space decides whether it has them.
 """
 
 import hashlib
@@ -15,12 +16,13 @@ from service.embedding import EmbeddingSpace
 
 MINIMUM_DIMENSION = 256
 FACE_BITS = 512
-"""Fits beside a halfvec of 512 dimensions without costing it a place on the page."""
+"""512 bits fit beside a halfvec of 512 dimensions: seven faces share a page of 8 KiB, as without the code."""
 TEMPLATE_BITS = 1024
-"""Templates are few, and twice the bits let ten times fewer people be reranked."""
+"""Templates are few. Twice the bits pass a tenth of the people to the rerank."""
 
-# Each its own, so that a stranger whose template is near by chance is near by chance only once: with the same
-# hyperplanes two fifths of such a person's faces were near too, with others a fifth.
+# Faces and templates have hyperplanes of their own. With the same hyperplanes, two fifths of the faces of a person
+# whose template is near by chance are near, too; with different ones, one fifth. Each such face is a row fetched in
+# vain.
 _OF_FACES = b"face identity service: hyperplanes of faces"
 _OF_TEMPLATES = b"face identity service: hyperplanes"
 
@@ -31,17 +33,17 @@ _Rows = npt.NDArray[np.intp]
 
 
 def has_codes(space: EmbeddingSpace) -> bool:
-    """Whether codes carry enough in this space; else the search reads the vectors themselves."""
+    """Whether the space has codes. Searches in a space without codes read the vectors from a covering index."""
     return space.metric == "cosine" and space.dimension >= MINIMUM_DIMENSION
 
 
 def face_codes(embeddings: _Matrix) -> Codes:
-    """One code an embedding, from shape (count, dimension)."""
+    """One code per embedding, from shape (count, dimension)."""
     return _codes(embeddings, FACE_BITS, _OF_FACES)
 
 
 def template_codes(embeddings: _Matrix) -> Codes:
-    """One code a template (or a probe to be compared with templates), from shape (count, dimension)."""
+    """One code per template, or per probe that is compared with templates, from shape (count, dimension)."""
     return _codes(embeddings, TEMPLATE_BITS, _OF_TEMPLATES)
 
 
@@ -54,16 +56,17 @@ def _codes(embeddings: _Matrix, bits: int, seed: bytes) -> Codes:
         padded = np.zeros((count, width), dtype=np.float32)
         padded[:, :dimension] = embeddings
     flipped = (padded[:, np.newaxis, :] * signs).reshape(count, sets, len(left), len(right))
-    # A Hadamard matrix is the Kronecker product of two smaller ones: two small products in place of a large one.
+    # A Hadamard matrix is the Kronecker product of two smaller ones, so two small products replace a large one.
     sides = (left @ flipped @ right).reshape(count, sets, width)[:, :, rows] > 0
     return np.packbits(sides.reshape(count, bits), axis=1)
 
 
 @lru_cache(maxsize=64)
 def _hyperplanes(dimension: int, bits: int, seed: bytes) -> tuple[_Matrix, _Matrix, _Matrix, _Rows]:
-    """Signs, shape (sets, width), two Hadamard matrices whose sizes multiply to `width`, a power of two; which rows.
+    """Signs, shape (sets, width); two Hadamard matrices whose sizes multiply to `width`, a power of two; selected rows.
 
-    Where not all rows are needed, some from everywhere: the first half of them would see the sums of two numbers only.
+    If fewer than all rows are needed, they are drawn from the whole matrix. The first half of a Hadamard matrix would
+    see only sums of two neighboring numbers.
     """
     exponent = max(1, (dimension - 1).bit_length())
     width = 1 << exponent

@@ -1,8 +1,9 @@
-"""What callers may store as names and JSON: everything PostgreSQL keeps exactly, nothing that breaks a display."""
+"""Checks of names and JSON: PostgreSQL stores them exactly, and no terminal or page breaks on them."""
 
 import json
 import re
 import unicodedata
+from enum import Enum
 from typing import Any
 
 from service.errors import InvalidRequest, UnstorableJson
@@ -11,51 +12,60 @@ MAXIMUM_NAME_LENGTH = 500
 MAXIMUM_GALLERY_NAME_LENGTH = 200
 MAXIMUM_METADATA_BYTES = 16 * 1024
 MAXIMUM_JSON_DEPTH = 64
-"""Lists and objects in each other; what writes answers goes a few hundred deep before it gives up."""
-_REFUSED = {"Cc", "Cs"}  # control characters (NUL among them) and lone surrogates
+"""Nesting of lists and objects. The JSON encoder of the responses fails a few hundred levels deep."""
+_REFUSED = {"Cc", "Cs"}  # control characters (with NUL) and lone surrogates
 _ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.)")  # pairs each backslash with its letter: in "\\\\u0000" there is no U+0000
 
 
+class Unset(Enum):
+    """The type of UNSET, which stands for a field that a partial update leaves out. None is a value of its own."""
+
+    UNSET = "unset"
+
+
+UNSET = Unset.UNSET
+
+
 def check_name(name: str, what: str = "name", maximum: int = MAXIMUM_NAME_LENGTH) -> str:
-    """The name itself; InvalidRequest where it is blank, longer than `maximum` or holds control characters."""
+    """Return the name. Raises InvalidRequest if it is blank, longer than `maximum`, or holds control characters."""
     if not isinstance(name, str) or not name.strip():
-        raise InvalidRequest(f"{what}: 1 to {maximum} characters, not all of them blank")
+        raise InvalidRequest(f"{what}: a name has 1 to {maximum} characters and is not blank")
     if len(name) > maximum:
-        raise InvalidRequest(f"{what}: {len(name)} characters where {maximum} are the most")
+        raise InvalidRequest(f"{what}: {len(name)} characters, at most {maximum} are allowed")
     if any(unicodedata.category(character) in _REFUSED for character in name):
         raise InvalidRequest(f"{what}: control characters and lone surrogates are not allowed")
     return name
 
 
 def check_gallery_name(name: str) -> str:
-    """The name itself; it stands in addresses, so slashes and the two names made of dots are refused too."""
+    """Return the name. The name is part of URLs, so it has no slash and is neither `.` nor `..`."""
     check_name(name, "gallery name", MAXIMUM_GALLERY_NAME_LENGTH)
     if "/" in name or name in {".", ".."}:
-        raise InvalidRequest("gallery name: it stands in addresses, so it has no slash and is not . or ..")
+        raise InvalidRequest("gallery name: it is part of URLs, so it must not contain a slash or be . or ..")
     return name
 
 
 def check_metadata(metadata: Any) -> dict[str, Any]:
-    """The metadata itself; InvalidRequest where it is no JSON object or larger than 16 KiB."""
+    """Return the metadata. Raises InvalidRequest if it is not a JSON object or is larger than 16 KiB."""
     if not isinstance(metadata, dict):
-        raise InvalidRequest("metadata: a JSON object")
+        raise InvalidRequest("metadata: must be a JSON object")
     check_json(metadata, "metadata")
     return metadata
 
 
 def check_json(value: Any, what: str) -> Any:
-    """The value itself; UnstorableJson where it is not JSON that PostgreSQL keeps, or larger than 16 KiB."""
+    """Return the value. Raises UnstorableJson if PostgreSQL cannot store it as JSON or it is larger than 16 KiB."""
     try:
         encoded = json.dumps(value, allow_nan=False, ensure_ascii=False)
         size = len(encoded.encode())
     except (TypeError, ValueError, RecursionError):
-        raise UnstorableJson(f"{what}: it cannot be written as JSON") from None
+        raise UnstorableJson(f"{what}: not a JSON value") from None
     if _is_deeper_than(value, MAXIMUM_JSON_DEPTH):
-        raise UnstorableJson(f"{what}: nested more than {MAXIMUM_JSON_DEPTH} deep")
+        raise UnstorableJson(f"{what}: nested more than {MAXIMUM_JSON_DEPTH} levels deep")
     if any(escape[0] == "\\u0000" for escape in _ESCAPE.finditer(encoded)):
         raise UnstorableJson(f"{what}: the character U+0000 cannot be stored")
     if size > MAXIMUM_METADATA_BYTES:
-        raise UnstorableJson(f"{what}: {size} bytes where {MAXIMUM_METADATA_BYTES} are the most")
+        raise UnstorableJson(f"{what}: {size} bytes, at most {MAXIMUM_METADATA_BYTES} are allowed")
     return value
 
 

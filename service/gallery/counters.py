@@ -1,7 +1,9 @@
-"""How many people, faces, templates and bytes a gallery holds: exact, kept in the transaction that changes it.
+"""Counters of a gallery: people, faces, templates and bytes, exact, changed in the transaction that changes the
+gallery.
 
-A gallery has as many counting rows as it ever had writers at once: a writer takes one that nobody holds, so nobody
-waits for another's import. Reading is a sum over those few rows.
+One counter row per gallery would make all writers of the gallery wait for each other, for as long as an import runs. So
+a gallery has several counter rows: a writer takes one that no other transaction has locked, or adds a row. Reading sums
+up those few rows.
 """
 
 from dataclasses import asdict, dataclass
@@ -16,21 +18,21 @@ from service.database.session import tenant_of
 
 @dataclass(frozen=True)
 class SizeChange:
-    """By how much a gallery grows; negative where it shrinks."""
+    """Change of a gallery's counters. Negative numbers shrink them."""
 
     people: int = 0
     faces: int = 0
     templates: int = 0
     bytes: int = 0
-    """As `PERSON_BYTES` and `FACE_BYTES` measure what callers chose the size of."""
+    """Bytes of the values whose size the caller chooses, as `PERSON_BYTES` and `FACE_BYTES` measure them."""
 
 
 PERSON_BYTES = "octet_length(name) + coalesce(octet_length(external_id), 0) + octet_length(metadata::text)"
-"""SQL over a row of `person`."""
+"""SQL expression over a row of `person`."""
 FACE_BYTES = (
     "octet_length(original) + coalesce(octet_length(source::text), 0) + coalesce(octet_length(detection::text), 0)"
 )
-"""SQL over a row of `face_detail`."""
+"""SQL expression over a row of `face_detail`."""
 
 _COUNT = text("""
     WITH free AS (
@@ -50,7 +52,7 @@ _COUNT = text("""
 
 
 async def record_change(session: AsyncSession, gallery_id: int, change: SizeChange) -> None:
-    """Count a change of a gallery, in the session's transaction."""
+    """Change the gallery's counters in the session's transaction, and check the tenant's quotas at its commit."""
     if change == SizeChange():
         return
     if max(change.people, change.faces, change.bytes) > 0:

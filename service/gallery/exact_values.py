@@ -1,6 +1,6 @@
-"""The exact store of embeddings as they came: float32 where that loses nothing, else float64; little-endian.
+"""Exact values of embeddings: float32 if that loses nothing, else float64, little-endian.
 
-Eight bytes a number tell float64, four tell float32.
+The length tells which of the two it is: four or eight bytes per number.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 def to_bytes(values: Sequence[float] | npt.NDArray[np.floating]) -> bytes:
-    """The numbers without any loss; they are finite."""
+    """The bytes of finite numbers, without loss."""
     wide = np.asarray(values, dtype=np.float64)
     with np.errstate(over="ignore"):
         narrow = wide.astype("<f4")
@@ -18,5 +18,5 @@ def to_bytes(values: Sequence[float] | npt.NDArray[np.floating]) -> bytes:
 
 
 def from_bytes(content: bytes, dimension: int) -> npt.NDArray[np.float64]:
-    """The numbers that `to_bytes` was given, shape (dimension,)."""
+    """The numbers in the bytes that `to_bytes` made, shape (dimension,)."""
     return np.frombuffer(content, dtype="<f4" if len(content) == 4 * dimension else "<f8").astype(np.float64)

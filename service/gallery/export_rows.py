@@ -1,4 +1,4 @@
-"""References read back exactly as they came, in bounded memory, for export and re-encoding."""
+"""Streams references with their exact values, in bounded memory, for export and re-encoding."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 500
 
 @dataclass(frozen=True)
 class Reference:
-    """A stored reference with its person; `values` are exactly the numbers that came, shape (dimension,)."""
+    """A stored reference and its person. `values` are the exact numbers of the enrollment, shape (dimension,)."""
 
     name: str
     external_id: str | None
@@ -32,9 +32,9 @@ class Reference:
 async def stream_references(
     session: AsyncSession, gallery: Gallery, *, by_person: bool = False, by_name: bool = False
 ) -> AsyncIterator[Reference]:
-    """All references in the order of enrollment; `by_person`: together, people in the order of their first one.
+    """All references in the order of enrollment.
 
-    `by_name`: the same, but people of one name count as one.
+    `by_person` groups them by person, `by_name` by name; groups come in the order of their first reference.
     """
     group = tables.face_detail.c.person_id if by_person else tables.person.c.name if by_name else None
     rows = await session.stream(_statement(gallery, group), execution_options={"yield_per": ROWS_AT_ONCE})

@@ -1,4 +1,4 @@
-"""Faces of a person: adding, listing, deleting. Templates and sizes follow in the same transaction."""
+"""Faces of a person: adding, listing, deleting. Templates and counters change in the same transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from service.gallery.writing import prepare_face, store_faces
 
 @dataclass(frozen=True)
 class NewFace:
-    """A face to be enrolled: its embedding as it came, what the caller says of the picture, what the detector saw."""
+    """A face to enroll: its embedding, the source given by the caller, and the detector's result."""
 
     values: Sequence[float] | npt.NDArray[np.floating]
     source: Any | None = None
@@ -42,7 +42,7 @@ class Face:
 
 
 async def add_faces(session: AsyncSession, gallery: Gallery, person: Person, faces: Sequence[NewFace]) -> list[Face]:
-    """Add references to a person; all are checked before one is written. NotFound where the person was deleted."""
+    """Add references to a person. All are checked before one is written. Raises NotFound if the person was deleted."""
     prepared = [prepare_face(face.values, gallery.space, face.source, face.detection) for face in faces]
     if not prepared:
         return []
@@ -56,7 +56,7 @@ async def add_faces(session: AsyncSession, gallery: Gallery, person: Person, fac
 async def list_faces(
     session: AsyncSession, gallery: Gallery, person: Person, limit: int = 100, cursor: str | None = None
 ) -> Page[Face]:
-    """The person's faces in the order they were added."""
+    """The person's faces, in the order of enrollment."""
     cursors = Cursor("faces", gallery.tenant_id, gallery.id, person.number)
     details = tables.face_detail.c
     statement = _details(gallery, person).where(details.face_id > cursors.after(cursor))
@@ -65,7 +65,7 @@ async def list_faces(
 
 
 async def delete_face(session: AsyncSession, gallery: Gallery, person: Person, face_id: str) -> None:
-    """Remove one face; NotFound where the person has none of that identifier."""
+    """Delete one face. Raises NotFound if the person has no face with this identifier."""
     await _hold(session, gallery, person)
     faces = tables.face.c
     statement = delete(tables.face).where(
@@ -87,7 +87,7 @@ async def _hold(session: AsyncSession, gallery: Gallery, person: Person) -> None
 
 
 async def _bytes_of(session: AsyncSession, gallery: Gallery, person: Person, face_id: str) -> int:
-    """How much is kept of a face beside what is compared; 0 where there is none."""
+    """Bytes of the face's detail row, or 0 if there is none."""
     details = tables.face_detail.c
     measured = select(literal_column(FACE_BYTES, Integer)).where(
         details.tenant_id == gallery.tenant_id,

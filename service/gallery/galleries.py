@@ -1,4 +1,4 @@
-"""Galleries of a tenant: making, finding, listing, changing, deleting. Each is bound to one embedding space."""
+"""Galleries of a tenant: making, finding, listing, changing, deleting. A gallery is bound to one embedding space."""
 
 import math
 from collections import namedtuple
@@ -18,13 +18,12 @@ from service.database.statements import fetch_rows
 from service.embedding import EmbeddingSpace
 from service.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from service.gallery import tables
-from service.gallery.changes import UNSET, Unset
-from service.gallery.content import check_gallery_name
+from service.gallery.content import UNSET, Unset, check_gallery_name
 
 
 @dataclass(frozen=True)
 class GalleryCounts:
-    """How much a gallery holds."""
+    """Numbers of people and faces in a gallery."""
 
     people: int
     faces: int
@@ -32,7 +31,7 @@ class GalleryCounts:
 
 @dataclass(frozen=True)
 class Gallery:
-    """A biometric enrollment database of a tenant. The counts are those of the moment it was looked up."""
+    """A biometric enrollment database of a tenant. The counters are those of the moment of the lookup."""
 
     tenant_id: int
     id: int
@@ -47,16 +46,17 @@ class Gallery:
 
     @property
     def threshold(self) -> float:
-        """The similarity from which two faces count as the same person: the gallery's own, else its space's."""
+        """Minimum similarity of a match: the gallery's own threshold, else the default of its embedding space."""
         return self.space.threshold if self.own_threshold is None else self.own_threshold
 
     def check_identification(self) -> None:
-        """Forbidden where the gallery is for verification only: whoever searches it asks this first."""
+        """Raises Forbidden if the gallery allows verification only. Every identification calls this first."""
         if self.verification_only:
-            raise Forbidden(f"gallery {self.name!r} is for verification (1:1) only: nobody is identified in it")
+            raise Forbidden(f"gallery {self.name!r} allows verification (1:1) only, not identification (1:N)")
 
 
-# In psycopg's own words: every request looks its gallery up, and building the statement took longer than the answer.
+# Plain SQL for psycopg: every request looks up its gallery, and SQLAlchemy took longer to build the statement than
+# PostgreSQL to answer it.
 _COUNTS = ("people", "faces", "templates")
 _Found = namedtuple("_Found", [*(column.name for column in tables.gallery.c), *_COUNTS])  # type: ignore[misc]
 _FIND = f"""
@@ -78,7 +78,7 @@ async def create_gallery(
     *,
     verification_only: bool = False,
 ) -> Gallery:
-    """Make an empty gallery; Conflict where the tenant has one of that name."""
+    """Make an empty gallery. Raises Conflict if the tenant has a gallery of that name."""
     values = space_columns(space) | {
         "tenant_id": tenant_of(session),
         "name": check_gallery_name(name),
@@ -91,12 +91,12 @@ async def create_gallery(
         async with session.begin_nested():
             row = (await session.execute(statement)).one()
     except IntegrityError as error:
-        raise Conflict(f"there is a gallery named {name!r} already") from error
+        raise Conflict(f"the gallery {name!r} already exists") from error
     return gallery_of(row, is_new=True)
 
 
 async def find_gallery(session: AsyncSession, name: str) -> Gallery:
-    """The gallery of that name; NotFound where the tenant has none."""
+    """The gallery of that name. Raises NotFound if the tenant has none."""
     rows = await fetch_rows(session, _FIND, {"tenant": tenant_of(session), "name": name}) if _may_exist(name) else []
     if not rows:
         raise NotFound(f"there is no gallery named {name!r}")
@@ -104,14 +104,14 @@ async def find_gallery(session: AsyncSession, name: str) -> Gallery:
 
 
 def _may_exist(name: str) -> bool:
-    """False for what PostgreSQL cannot even be asked for: a NUL, a lone surrogate."""
+    """False for names that PostgreSQL cannot receive: a NUL character or a lone surrogate."""
     return "\0" not in name and name.encode(errors="ignore").decode() == name
 
 
 async def list_galleries(
     session: AsyncSession, limit: int = 100, cursor: str | None = None, names: frozenset[str] | None = None
 ) -> Page[Gallery]:
-    """The tenant's galleries in the order they were made; `names` leaves out all others."""
+    """The tenant's galleries in the order of creation, only those in `names` if given."""
     cursors = Cursor("galleries", tenant_of(session), sorted(names) if names is not None else None)
     wanted = _IS_LASTING & (tables.gallery.c.id > cursors.after(cursor))
     if names is not None:
@@ -130,7 +130,7 @@ async def update_gallery(
     threshold: float | Unset | None = UNSET,
     verification_only: bool | None = None,
 ) -> Gallery:
-    """Give another name or threshold (None: the space's own), or another use; Conflict where the name is taken."""
+    """Change name, threshold (None: default of the embedding space) or use. Raises Conflict if the name is taken."""
     values: dict[str, Any] = {} if verification_only is None else {"verification_only": verification_only}
     if name is not None:
         values["name"] = check_gallery_name(name)
@@ -142,21 +142,21 @@ async def update_gallery(
             async with session.begin_nested():
                 changed = (await session.execute(statement)).one_or_none()
         except IntegrityError as error:
-            raise Conflict(f"there is a gallery named {name!r} already") from error
+            raise Conflict(f"the gallery {name!r} already exists") from error
         if changed is None:
             raise NotFound(f"there is no gallery named {gallery.name!r}")
     return await find_gallery(session, gallery.name if name is None else name)
 
 
 async def delete_gallery(session: AsyncSession, gallery: Gallery) -> None:
-    """Remove a gallery with everything in it."""
+    """Delete a gallery with all its people and faces."""
     deleted = await session.execute(delete(tables.gallery).where(_is(gallery)).returning(tables.gallery.c.id))
     if deleted.one_or_none() is None:
         raise NotFound(f"there is no gallery named {gallery.name!r}")
 
 
 async def gallery_counts(session: AsyncSession, gallery: Gallery) -> GalleryCounts:
-    """How much the gallery holds now."""
+    """The gallery's current counters."""
     size = tables.gallery_size.c
     total = select(func.coalesce(func.sum(size.people), 0), func.coalesce(func.sum(size.faces), 0))
     row = (
@@ -173,7 +173,7 @@ _IS_LASTING = tables.gallery.c.expires_at.is_(None)
 
 
 def space_columns(space: EmbeddingSpace) -> dict[str, Any]:
-    """What a gallery's row keeps of its embedding space."""
+    """Columns of a gallery's row that describe its embedding space."""
     return {
         "embedding_space": space.name,
         "embedding_space_digest": space.digest,
@@ -184,7 +184,7 @@ def space_columns(space: EmbeddingSpace) -> dict[str, Any]:
 
 
 def with_counts(wanted: ColumnElement[bool], tenant_id: int) -> Select[Any]:
-    """The tenant's galleries for which `wanted` holds, each with what it holds now."""
+    """Select the tenant's galleries that satisfy `wanted`, with their counters."""
     size = tables.gallery_size.c
     sums = [func.coalesce(func.sum(size[name]), 0).label(name) for name in _COUNTS]
     counted = (
@@ -194,7 +194,7 @@ def with_counts(wanted: ColumnElement[bool], tenant_id: int) -> Select[Any]:
 
 
 def gallery_of(row: Any, *, is_new: bool = False) -> Gallery:
-    """The gallery in a row of `with_counts`, or in the row that was inserted."""
+    """The gallery in a row of `with_counts`, or in a row that was just inserted."""
     space = EmbeddingSpace(
         row.embedding_space, row.embedding_space_digest, row.dimension, row.metric, _short(row.default_threshold)
     )
@@ -204,11 +204,12 @@ def gallery_of(row: Any, *, is_new: bool = False) -> Gallery:
 
 
 def _short(stored: float) -> float:
-    """A stored `real` as the decimal number it was made from: 0.4, not 0.4000000059604645."""
+    """A stored `real` as the short decimal number that it was made from: 0.4, not 0.4000000059604645."""
     return float(f"{stored:.7g}")
 
 
 def _check_threshold(threshold: float | None) -> float | None:
     if threshold is not None and not (math.isfinite(threshold) and 0.0 <= threshold <= 1.0):
-        raise InvalidRequest("threshold: a similarity of 0 to 1")
-    return None if threshold is None else float(np.float32(threshold))  # as it is stored; what is tiny is 0 then
+        raise InvalidRequest("threshold: must be a similarity from 0 to 1")
+    # rounded as PostgreSQL stores it; a number too small for `real` becomes 0
+    return None if threshold is None else float(np.float32(threshold))

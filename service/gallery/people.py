@@ -1,4 +1,4 @@
-"""People of a gallery: a name each, unique unless an external id tells two of one name apart; metadata beside it."""
+"""People of a gallery. A name is unique, except among people with an external id; metadata is free JSON."""
 
 import json
 from collections.abc import Sequence
@@ -27,8 +27,7 @@ from service.database.pagination import Cursor, Page, check_limit
 from service.database.session import tenant_of
 from service.errors import Conflict, NotFound
 from service.gallery import tables
-from service.gallery.changes import UNSET, Unset
-from service.gallery.content import check_metadata, check_name
+from service.gallery.content import UNSET, Unset, check_metadata, check_name
 from service.gallery.counters import FACE_BYTES, PERSON_BYTES, SizeChange, record_change
 from service.gallery.galleries import Gallery
 
@@ -37,7 +36,7 @@ _BYTES = literal_column(PERSON_BYTES, Integer).label("bytes")
 
 @dataclass(frozen=True)
 class Person:
-    """An enrolled identity. `id` is the public identifier of `number`; `faces` counts references."""
+    """An enrolled identity. `id` is the public form of `number`. `faces` counts the references."""
 
     id: str
     number: int
@@ -55,7 +54,7 @@ async def create_person(
     external_id: str | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Person:
-    """Add a person without a face yet; Conflict where name or external id is taken."""
+    """Make a person without a face. Raises Conflict if the name or the external id is taken."""
     values = {
         "tenant_id": tenant_of(session),
         "gallery_id": gallery.id,
@@ -75,7 +74,7 @@ async def create_person(
 
 
 async def find_person(session: AsyncSession, gallery: Gallery, person_id: str) -> Person:
-    """The person of that public identifier; NotFound where the gallery has none."""
+    """The person with this public identifier. Raises NotFound if the gallery has none."""
     statement = _with_faces(session, gallery, tables.person.c.id == from_text(person_id))
     row = (await session.execute(statement)).one_or_none()
     if row is None:
@@ -86,7 +85,7 @@ async def find_person(session: AsyncSession, gallery: Gallery, person_id: str) -
 async def find_person_named(
     session: AsyncSession, gallery: Gallery, name: str, external_id: str | None = None
 ) -> Person | None:
-    """The person with that external id, or without one and of that name; None where there is none."""
+    """The person with that external id, or without external id and with that name. None if there is none."""
     people = tables.person.c
     known = people.external_id == external_id
     if external_id is None:
@@ -135,7 +134,7 @@ async def update_person(
     external_id: str | Unset | None = UNSET,
     metadata: dict[str, Any] | Unset = UNSET,
 ) -> Person:
-    """Change what is given; Conflict where the new name or external id is taken."""
+    """Change the given fields. Raises Conflict if the new name or external id is taken."""
     values: dict[str, Any] = {}
     if not isinstance(name, Unset):
         values["name"] = check_name(name)
@@ -155,7 +154,7 @@ async def update_person(
 
 
 async def delete_person(session: AsyncSession, gallery: Gallery, person_id: str) -> None:
-    """Remove a person with all faces and templates; NotFound where the gallery has none of that identifier."""
+    """Delete a person with all faces and templates. Raises NotFound if the gallery has no such person."""
     number = from_text(person_id)
     await lock_people(session, gallery, [] if number is None else [number])
     counts = select(
@@ -172,9 +171,10 @@ async def delete_person(session: AsyncSession, gallery: Gallery, person_id: str)
 
 
 async def lock_people(session: AsyncSession, gallery: Gallery, numbers: Sequence[int]) -> set[int]:
-    """Hold people until the transaction ends, so that their templates follow one writer at a time; those that exist.
+    """Lock people until the transaction ends, and return the numbers of those that exist.
 
-    Always in the order of their numbers, so that two writers never wait for each other.
+    The lock lets one writer at a time change a person's templates. The rows are locked in the order of their numbers,
+    so that two writers cannot deadlock.
     """
     people = tables.person.c
     statement = (
@@ -188,13 +188,13 @@ async def lock_people(session: AsyncSession, gallery: Gallery, numbers: Sequence
 
 
 def is_person(gallery: Gallery, number: int | None) -> ColumnElement[bool]:
-    """The condition that names one person by its whole key."""
+    """The condition that names one person by its whole primary key."""
     people = tables.person.c
     return (people.tenant_id == gallery.tenant_id) & (people.gallery_id == gallery.id) & (people.id == number)
 
 
 async def _change(session: AsyncSession, gallery: Gallery, person: Person, values: dict[str, Any]) -> int:
-    """Write the values; by how many bytes the person grew."""
+    """Write the values, and return by how many bytes the person grew."""
     await lock_people(session, gallery, [person.number])
     before = await session.scalar(select(_BYTES).where(is_person(gallery, person.number)))
     statement = update(tables.person).where(is_person(gallery, person.number)).values(values).returning(_BYTES)
@@ -209,12 +209,12 @@ def _sum_of(table: Any, gallery: Gallery, number: int | None, measure: str) -> A
 
 
 def _named(gallery: Gallery, name: str) -> Any:
-    """The numbers of all people of that name: two partial indexes, each asked in its own words."""
+    """Numbers of all people with that name. Each of the two partial indexes gets a condition that only it can serve."""
     people = tables.person.c
     alone = _numbers_of(gallery, (people.name == name) & people.external_id.is_(None))
     others = select(people.id).where(
         people.tenant_id == gallery.tenant_id,
-        people.gallery_id.bitwise_not() == ~gallery.id,
+        tables.by_shared_name_index(people.gallery_id) == tables.by_shared_name_index(gallery.id),
         people.name == name,
         people.external_id.is_not(None),
     )
@@ -222,9 +222,10 @@ def _named(gallery: Gallery, name: str) -> Any:
 
 
 def _numbers_of(gallery: Gallery, known: ColumnElement[bool]) -> Select[tuple[int]]:
-    """The number of whom an external id, or a name without one, identifies, in the terms of their indexes."""
+    """Numbers of the people that `known` identifies, with the condition of the name indexes (see tables.py)."""
     people = tables.person.c
-    return select(people.id).where(people.tenant_id == gallery.tenant_id, -people.gallery_id == -gallery.id, known)
+    named = tables.by_name_index(people.gallery_id) == tables.by_name_index(gallery.id)
+    return select(people.id).where(people.tenant_id == gallery.tenant_id, named, known)
 
 
 def _with_faces(session: AsyncSession, gallery: Gallery, wanted: ColumnElement[bool]) -> Select[Any]:
@@ -247,5 +248,7 @@ def _refusal(error: IntegrityError, gallery: Gallery, name: str, external_id: st
     if "foreign key" in str(error.orig):
         return NotFound(f"gallery {gallery.name!r} was deleted")
     if external_id is not None:
-        return Conflict(f"there is a person with external_id {external_id!r} in gallery {gallery.name!r} already")
-    return Conflict(f"there is a person named {name!r} in gallery {gallery.name!r} already")
+        return Conflict(f"gallery {gallery.name!r} already has a person with external_id {external_id!r}")
+    return Conflict(
+        f"gallery {gallery.name!r} already has a person named {name!r}; give an external_id to tell them apart"
+    )

@@ -1,4 +1,4 @@
-"""Faces that turn out to be somebody else's, and two people who turn out to be one; templates follow at once."""
+"""Corrections: moving a face to another person, and merging two people. Templates and counters follow at once."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from service.gallery.templates import renew_templates
 
 
 async def move_face(session: AsyncSession, gallery: Gallery, source: Person, face_id: str, target: Person) -> None:
-    """Make one face of `source` a face of `target`; NotFound where either is gone."""
+    """Move one face of `source` to `target`. Raises NotFound if a person or the face does not exist."""
     await _hold(session, gallery, source, target)
     moved = await session.execute(_give(gallery, source, target, tables.face.c.id == from_text(face_id)))
     if moved.one_or_none() is None:
@@ -25,7 +25,7 @@ async def move_face(session: AsyncSession, gallery: Gallery, source: Person, fac
 
 
 async def merge_people(session: AsyncSession, gallery: Gallery, source: Person, target: Person) -> Person:
-    """Give all faces of `source` to `target` and remove `source`; the target as it is afterwards."""
+    """Move all faces of `source` to `target`, delete `source`, and return the target."""
     await _hold(session, gallery, source, target)
     await session.execute(_give(gallery, source, target))
     templates = await renew_templates(session, gallery, [source.number, target.number])
@@ -37,7 +37,7 @@ async def merge_people(session: AsyncSession, gallery: Gallery, source: Person, 
 
 async def _hold(session: AsyncSession, gallery: Gallery, source: Person, target: Person) -> None:
     if source.number == target.number:
-        raise InvalidRequest("the two people are one already")
+        raise InvalidRequest("both are the same person")
     held = await lock_people(session, gallery, [source.number, target.number])
     for person in (source, target):
         if person.number not in held:
@@ -45,7 +45,7 @@ async def _hold(session: AsyncSession, gallery: Gallery, source: Person, target:
 
 
 def _give(gallery: Gallery, source: Person, target: Person, *which: ColumnElement[bool]) -> Any:
-    """Change whose faces they are; the foreign key takes what is kept beside them along."""
+    """Change the person of the faces. The foreign key of face_detail follows (ON UPDATE CASCADE)."""
     faces = tables.face.c
     of_source = (
         (faces.tenant_id == gallery.tenant_id) & (faces.gallery_id == gallery.id) & (faces.person_id == source.number)

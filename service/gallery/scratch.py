@@ -1,6 +1,6 @@
-"""Galleries made of what came along with a request. They expire, and nobody lists, finds or changes them by name.
+"""Galleries for datasets that come with a request. They expire, and no other function lists, finds or changes them.
 
-Their names hold a slash, which no other gallery's name may.
+Their names hold a slash, which the names of other galleries cannot have.
 """
 
 from datetime import timedelta
@@ -19,9 +19,9 @@ from service.gallery.galleries import Gallery, gallery_of, space_columns, with_c
 async def find_scratch_gallery(
     session: AsyncSession, content: str, space: EmbeddingSpace, lifetime: timedelta
 ) -> Gallery | None:
-    """The living gallery made of `content` (a digest) in that space, None where there is none.
+    """The unexpired gallery made from `content` (a digest) in that space, or None.
 
-    It lives on for at least half of `lifetime` from now; only then is it written to.
+    Extends its life if less than half of `lifetime` is left, so that most requests write nothing.
     """
     galleries = tables.gallery.c
     named = (galleries.name == _name(content, space)) & (galleries.expires_at > func.now())
@@ -36,9 +36,9 @@ async def find_scratch_gallery(
 async def make_scratch_gallery(
     session: AsyncSession, content: str, space: EmbeddingSpace, lifetime: timedelta
 ) -> Gallery | None:
-    """An empty gallery to be filled in this transaction; expired ones of the tenant make room.
+    """Make an empty gallery to be filled in this transaction, after deleting the tenant's expired ones.
 
-    None where another transaction made it: by then that one is committed.
+    Returns None if another transaction has made it; that transaction has committed by then.
     """
     await delete_expired_galleries(session)
     values = space_columns(space) | {
@@ -53,14 +53,14 @@ async def make_scratch_gallery(
 
 
 async def delete_expired_galleries(session: AsyncSession) -> int:
-    """Remove the tenant's galleries whose time is over; how many there were."""
+    """Delete the tenant's expired galleries, and return their number."""
     galleries = tables.gallery.c
     expired = delete(tables.gallery).where(galleries.tenant_id == tenant_of(session), galleries.expires_at < func.now())
     return len((await session.execute(expired.returning(galleries.id))).all())
 
 
 async def _prolong(session: AsyncSession, gallery_id: int, lifetime: timedelta) -> bool:
-    """False where it was removed a moment ago."""
+    """False if the gallery was deleted meanwhile."""
     galleries = tables.gallery.c
     prolonged = (
         update(tables.gallery)

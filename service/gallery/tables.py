@@ -1,16 +1,19 @@
 """Tables of galleries, people, faces and templates.
 
-`face` is narrow on purpose: search reads it. What is only shown or exported lies in `face_detail`. The primary keys of
-`face` (INCLUDE, written in the migration) and `person_template` carry the code: one index both finds and searches.
-Sizes for 512 dimensions: halfvec 1,032 bytes, code 72, so seven faces fit a page of 8 KiB. A template is known by its
-code, since a number beside it would cost eight bytes in the table and eight in the index.
+`face` is narrow, because searches read it: 1,032 bytes of halfvec and 72 bytes of code at 512 dimensions, seven faces a
+page of 8 KiB. Columns that are only shown or exported lie in `face_detail`. The primary keys of `face` (INCLUDE,
+written in the revision) and `person_template` carry the code, so that one index both finds rows and serves the
+candidate step. The key of a template is its code; a number would cost eight bytes in the table and eight in the index.
 """
+
+from typing import Any
 
 from sqlalchemy import (
     REAL,
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     ForeignKeyConstraint,
     Identity,
@@ -71,14 +74,27 @@ person = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     ForeignKeyConstraint(["tenant_id", "gallery_id"], ["gallery.tenant_id", "gallery.id"], ondelete="CASCADE"),
 )
-# A name is unique among the people it alone identifies; two people of one name need external ids.
-# The gallery is negative (or inverted: the last), so that a statement says by which index it looks somebody up: the
-# planner, which knows nothing of names and nothing at all during a load, would now and then take another one with two
-# columns in common and read the whole gallery for each.
+
+
+def by_name_index(gallery_id: ColumnElement[int] | int) -> Any:
+    """The gallery in the spelling of the unique indexes of names and external ids."""
+    return -gallery_id
+
+
+def by_shared_name_index(gallery_id: ColumnElement[int] | int) -> Any:
+    """The gallery in the spelling of the index of names that several people may share."""
+    return ~gallery_id if isinstance(gallery_id, int) else gallery_id.bitwise_not()
+
+
+# A name is unique among people without external id. Two people of one name need external ids. The indexes hold
+# -gallery_id or ~gallery_id instead of gallery_id, so that each statement names the one index that can serve it
+# (docs/decisions/0015-indexes-that-a-statement-names.md). With gallery_id in all of them, the planner, which has no
+# statistics of names, sometimes took another index with two leading columns in common and read the whole gallery for
+# each lookup.
 Index(
     "person_external_id_key",
     person.c.tenant_id,
-    -person.c.gallery_id,
+    by_name_index(person.c.gallery_id),
     person.c.external_id,
     unique=True,
     postgresql_where=person.c.external_id.is_not(None),
@@ -86,7 +102,7 @@ Index(
 Index(
     "person_name_key",
     person.c.tenant_id,
-    -person.c.gallery_id,
+    by_name_index(person.c.gallery_id),
     person.c.name,
     unique=True,
     postgresql_where=person.c.external_id.is_(None),
@@ -94,7 +110,7 @@ Index(
 Index(
     "person_name_index",
     person.c.tenant_id,
-    person.c.gallery_id.bitwise_not(),
+    by_shared_name_index(person.c.gallery_id),
     person.c.name,
     postgresql_where=person.c.external_id.is_not(None),
 )

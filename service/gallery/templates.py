@@ -1,6 +1,6 @@
-"""A person's templates: means of references, as many as it takes until every reference is close to one of them.
+"""Templates of a person: means of references, as many as needed for every reference to be close to one of them.
 
-They follow the references in the same transaction; the search for large galleries reads nothing else first.
+They change in the transaction that changes the references. The candidate step of large galleries reads only them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from service.gallery.codes import has_codes, template_codes
 from service.gallery.galleries import Gallery
 
 CLOSE = 0.8
-"""Cosine to a template from which a reference counts as represented by it."""
+"""Minimum cosine of a reference to the template that represents it."""
 
 _MOST_MEANS = 8
 _ROUNDS = 3
 
 Matrix = npt.NDArray[np.float32]
-"""Embeddings at unit length, shape (count, dimension)."""
+"""Embeddings of unit length, shape (count, dimension)."""
 
 _READ = text("""
     SELECT person_id, halfvec_send(embedding) AS embedding FROM face
@@ -40,9 +40,9 @@ _INSERT = text("""
 
 
 async def renew_templates(session: AsyncSession, gallery: Gallery, people: Sequence[int]) -> int:
-    """Make the templates of these people anew from their references; by how many their number changed.
+    """Make the templates of these people again from their references, and return by how many the number changed.
 
-    The caller holds the people (`people.lock_people`).
+    The caller holds the lock on the people (`people.lock_people`).
     """
     if not has_codes(gallery.space) or not people:
         return 0
@@ -56,13 +56,13 @@ async def renew_templates(session: AsyncSession, gallery: Gallery, people: Seque
 
 
 async def add_templates(session: AsyncSession, gallery: Gallery, references: Mapping[int, Matrix]) -> int:
-    """Store templates of people who have none, from all their references; how many were stored."""
+    """Store templates of people who have none, from all their references, and return their number."""
     if not has_codes(gallery.space) or not references:
         return 0
     templates = {person: templates_of(rows) for person, rows in references.items()}
     people = [person for person, rows in templates.items() for _ in rows]
     codes = template_codes(np.concatenate(list(templates.values())))
-    # A person is nowhere twice: means so near to each other that their codes are the same are one template.
+    # Two means of one person with equal codes are one template: the code is the key.
     whole = [(person, code.tobytes()) for person, code in zip(people, codes, strict=True)]
     places = sorted({one: place for place, one in enumerate(whole)}.values())
     values = {
@@ -76,7 +76,7 @@ async def add_templates(session: AsyncSession, gallery: Gallery, references: Map
 
 
 def templates_of(references: Matrix) -> Matrix:
-    """Means such that every reference has a cosine of CLOSE or more to one of them, shape (templates, dimension)."""
+    """Means such that every reference has a cosine of at least CLOSE to one of them, shape (templates, dimension)."""
     means = _unit(references.mean(axis=0, keepdims=True))
     while True:
         closeness = (references @ means.T).max(axis=1)
@@ -88,7 +88,7 @@ def templates_of(references: Matrix) -> Matrix:
 
 
 def _settle(references: Matrix, means: Matrix) -> Matrix:
-    """A few rounds of spherical k-means; means that nobody is nearest to are dropped."""
+    """A few rounds of spherical k-means. A mean without a nearest reference is dropped."""
     for _ in range(_ROUNDS):
         nearest = (references @ means.T).argmax(axis=1)
         means = np.concatenate(
@@ -98,7 +98,7 @@ def _settle(references: Matrix, means: Matrix) -> Matrix:
 
 
 def _leaders(references: Matrix) -> Matrix:
-    """References such that every other is close to one of them, for people who hardly have a mean."""
+    """References such that every other one is close to one of them, for people without a useful mean."""
     chosen: list[Matrix] = []
     left = references
     while len(left):

@@ -1,7 +1,7 @@
-"""How many references of each person resemble a probe: one exact statement, nothing is left out by an index.
+"""Votes: how many references of each person resemble a probe. One exact statement counts them, no index leaves any out.
 
-What search compares is rounded to half precision. Where that could make a vote of none, or none of a vote, the
-reference as it came decides, in float64.
+Search compares vectors rounded to half precision. If the rounding could change a vote, the exact values decide, in
+float64.
 """
 
 from collections.abc import Sequence
@@ -23,15 +23,15 @@ from service.gallery.galleries import Gallery
 from service.gallery.writing import comparable
 
 MAXIMUM_PROBES = 1000
-_HALF_ROUNDING = 2.0**-11  # the largest relative error of a number rounded to half precision
-_SUMMING_ERROR = 2e-4  # pgvector adds up in float32; and the smallest halves are rounded more coarsely
+_HALF_ROUNDING = 2.0**-11  # largest relative error of a number rounded to half precision
+_SUMMING_ERROR = 2e-4  # pgvector adds up in float32, and the smallest halves are rounded more coarsely
 
 
 @dataclass(frozen=True)
 class Votes:
-    """How many references of one person are more similar to a probe than asked.
+    """Number of references of one person that are more similar to a probe than asked.
 
-    `first` orders people by when their first reference was enrolled; `person_id` is None outside a gallery.
+    `first` orders people by the enrollment of their first reference. `person_id` is None outside a gallery.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Votes:
 
 
 def _statement(similarity: str, condition: str) -> TextClause:
-    """Certain votes, and doubtful references as they came, of everybody who may have the most votes.
+    """Certain votes, and the exact values of doubtful references, of all people who may have the most votes.
 
-    `OFFSET 0` keeps the planner from joining otherwise than by keys: right after a load it knows nothing of the tables.
+    `OFFSET 0` keeps the joins on their keys: right after a load the planner has no statistics.
     """
     return text(f"""
         WITH counted AS MATERIALIZED (
@@ -95,13 +95,13 @@ _INLINE_EUCLIDEAN = _statement("1 - (face.embedding <-> probe.vector)", "face.co
 async def count_votes(
     session: AsyncSession, gallery: Gallery, probes: Sequence[Embedding], above: float
 ) -> list[list[Votes]]:
-    """For each probe everybody who may have the most references of similarity greater than `above`.
+    """For each probe the people who may have the most references of similarity greater than `above`.
 
-    Counts are exact; the order is that of first references. Empty where no reference is similar enough.
+    Counts are exact, and people come in the order of their first references. Empty if no reference is similar enough.
     """
     gallery.check_identification()
     if len(probes) > MAXIMUM_PROBES:
-        raise InvalidRequest(f"probes: {len(probes)} where {MAXIMUM_PROBES} are the most")
+        raise InvalidRequest(f"probes: {len(probes)}, at most {MAXIMUM_PROBES} are allowed")
     if not probes:
         return []
     matrix = np.stack([comparable(check_embedding(probe, gallery.space), gallery.space) for probe in probes])
@@ -129,11 +129,11 @@ def statement_of(space: EmbeddingSpace) -> TextClause:
 
 
 def _margin(matrix: npt.NDArray[np.float32], space: EmbeddingSpace) -> float:
-    """How far a similarity of halves can be from that of the numbers they were rounded from."""
+    """Largest error of a similarity between halves, compared with the numbers that they were rounded from."""
     if space.metric == "cosine":
         return 2 * _HALF_ROUNDING + _SUMMING_ERROR
     longest = float(np.linalg.norm(matrix, axis=1).max())
-    # A reference at a distance of 1 or less, which is where votes are, is at most that much longer than the probe.
+    # A reference within distance 1, where votes are, is at most that much longer than the probe.
     return (2 * longest + 1) * _HALF_ROUNDING + _SUMMING_ERROR
 
 
@@ -147,7 +147,7 @@ def _count_doubtful(row: Row[Any], probe: Embedding, space: EmbeddingSpace, abov
 def similarities(
     references: npt.NDArray[np.float64], probes: npt.NDArray[np.floating], space: EmbeddingSpace
 ) -> npt.NDArray[np.float64]:
-    """Unclipped similarities in float64, shape (probes, references), from matrices of one embedding a row."""
+    """Unclipped similarities in float64, shape (probes, references), from matrices with one embedding per row."""
     wide = probes.astype(np.float64)
     if space.metric == "cosine":
         lengths = np.linalg.norm(wide, axis=1)[:, None] * np.linalg.norm(references, axis=1)[None, :]

@@ -1,4 +1,6 @@
-"""Writing references: faces, what is known of them, the templates of their people and the gallery's size, together."""
+"""Writing references: faces, their details, the templates of their people and the gallery's counters, in one
+transaction.
+"""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ from service.gallery.templates import add_templates, renew_templates
 
 @dataclass(frozen=True)
 class PreparedFace:
-    """A reference that was checked: what search compares, and what is kept beside it."""
+    """A checked reference: the embedding that is compared, and the values stored with it."""
 
     embedding: Embedding
     original: bytes
@@ -54,7 +56,7 @@ _NO_CODES = np.empty((0, 0), dtype=np.uint8)
 
 
 def comparable(embedding: Embedding, space: EmbeddingSpace) -> Embedding:
-    """What is compared: at unit length where the metric is cosine, as it is where it is euclidean."""
+    """The compared form of an embedding: unit length if the metric is cosine, else unchanged."""
     return normalized(embedding) if space.metric == "cosine" else embedding
 
 
@@ -64,7 +66,7 @@ def prepare_face(
     source: Any = None,
     detection: dict[str, Any] | None = None,
 ) -> PreparedFace:
-    """Check a reference; InvalidEmbedding or InvalidRequest say what is wrong with it."""
+    """Check a reference. Raises InvalidEmbedding or InvalidRequest, which say what is wrong."""
     embedding = comparable(check_embedding(values, space), space)
     return PreparedFace(embedding, to_bytes(values), _json(source, "source"), _json(detection, "detection"))
 
@@ -76,9 +78,9 @@ async def store_faces(
     faces: Sequence[PreparedFace],
     new_people: frozenset[int] = frozenset(),
 ) -> list[int]:
-    """Write one face for each of `people` (numbers, repeated as often as they have faces); the faces' numbers.
+    """Write one face for each of `people` (numbers, repeated per face), and return the numbers of the faces.
 
-    The caller holds the people; those in `new_people` are known to have had no face.
+    The caller holds the lock on the people. Those in `new_people` have no face yet.
     """
     identifiers = [new_identifier() for _ in faces]
     matrix = np.stack([face.embedding for face in faces])
@@ -112,7 +114,7 @@ async def _follow(
     matrix: npt.NDArray[np.float32],
     new_people: frozenset[int],
 ) -> int:
-    """Bring templates up to date; by how many their number changed."""
+    """Update the templates, and return by how many their number changed."""
     places: dict[int, list[int]] = {}
     for place, person in enumerate(people):
         places.setdefault(person, []).append(place)

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from service.gallery.codes import FACE_BITS, TEMPLATE_BITS, Codes, face_codes, template_codes
-from service.gallery.search.distances import CodeGeometry, max_distance, strangers_within
+from service.gallery.search.distances import CodeGeometry, max_distance, share_of_strangers
 from service.gallery.templates import CLOSE
 from tests.support.galleries import Matrix, unit
 
@@ -33,7 +33,7 @@ def test_strangers_are_as_rare_within_the_distance_as_derived(dimension: int) ->
     ):
         bound = max_distance(kind, 0.4)
         measured = np.mean(distances(codes(first), codes(second)) <= bound)
-        assert measured == pytest.approx(strangers_within(kind, bound), rel=0.5, abs=5e-4)
+        assert measured == pytest.approx(share_of_strangers(kind, bound), rel=0.5, abs=5e-4)
 
 
 @pytest.mark.parametrize("dimension", [256, 512, 640])

@@ -22,24 +22,24 @@ from service.database.statements import fetch_rows_in_transaction
 from service.gallery.bulk_writing import FIND_PEOPLE, ReferenceRow, add_references, finish_load
 from service.gallery.galleries import create_gallery, find_gallery
 from service.gallery.search.plans import SearchPath
-from service.gallery.search.statements import ONE_PERSON, Form, statement
+from service.gallery.search.statements import ONE_PERSON, StatementShape, statement
 from tests.conftest import new_tenant
 from tests.support.galleries import crowd_of, load, space_of
 
 GALLERIES = 10_000
 FORMS = {
-    "all": Form(SearchPath.ALL),
-    "all, inline": Form(SearchPath.ALL, is_coded=False, is_bounded=True),
-    "all, euclidean": Form(SearchPath.ALL, metric="euclidean", is_coded=False),
-    "faces": Form(SearchPath.FACES),
-    "faces, bounded": Form(SearchPath.FACES, is_bounded=True),
-    "people": Form(SearchPath.PEOPLE),
-    "people, bounded": Form(SearchPath.PEOPLE, is_bounded=True),
-    "people, prefiltered": Form(SearchPath.PEOPLE, is_bounded=True, is_prefiltered=True),
-    "people, single references": Form(SearchPath.PEOPLE, is_bounded=True, is_single_reference=True),
-    "people, filtered": Form(SearchPath.PEOPLE, is_bounded=True, is_filtered=True),
-    "people, mean": Form(SearchPath.PEOPLE, is_bounded=True, is_mean=True),
-    "chosen": Form(SearchPath.CHOSEN, is_filtered=True),
+    "all": StatementShape(SearchPath.ALL),
+    "all, inline": StatementShape(SearchPath.ALL, is_coded=False, is_bounded=True),
+    "all, euclidean": StatementShape(SearchPath.ALL, metric="euclidean", is_coded=False),
+    "faces": StatementShape(SearchPath.FACES),
+    "faces, bounded": StatementShape(SearchPath.FACES, is_bounded=True),
+    "people": StatementShape(SearchPath.PEOPLE),
+    "people, bounded": StatementShape(SearchPath.PEOPLE, is_bounded=True),
+    "people, prefiltered": StatementShape(SearchPath.PEOPLE, is_bounded=True, is_prefiltered=True),
+    "people, single references": StatementShape(SearchPath.PEOPLE, is_bounded=True, is_single_reference=True),
+    "people, filtered": StatementShape(SearchPath.PEOPLE, is_bounded=True, is_filtered=True),
+    "people, mean": StatementShape(SearchPath.PEOPLE, is_bounded=True, is_mean=True),
+    "chosen": StatementShape(SearchPath.CHOSEN, is_filtered=True),
 }
 QUERIES = {name: statement(form) for name, form in FORMS.items()}
 QUERIES |= {

@@ -87,7 +87,7 @@ async def test_what_is_not_there_cannot_be_moved_or_merged(session: AsyncSession
     face = (await list_faces(session, gallery, first)).items[0]
     with pytest.raises(NotFound, match="face"):
         await move_face(session, gallery, second, face.id, first)
-    with pytest.raises(InvalidRequest, match="one already"):
+    with pytest.raises(InvalidRequest, match="both are the same person"):
         await merge_people(session, gallery, first, first)
     await delete_person(session, gallery, second.id)
     with pytest.raises(NotFound, match=second.id):

@@ -15,7 +15,7 @@ from service.gallery.faces import NewFace, add_faces
 from service.gallery.galleries import create_gallery, find_gallery
 from service.gallery.people import create_person, delete_person, list_people
 from service.gallery.search import search, search_by, search_galleries
-from service.gallery.search.distances import CodeGeometry, surely_within
+from service.gallery.search.distances import CodeGeometry, prefilter_distance
 from service.gallery.search.plans import choose, shape_of
 from tests.gallery.conftest import Case
 from tests.support.galleries import Matrix, crowd_of, gallery_of, near, space_of
@@ -72,7 +72,7 @@ async def test_the_sieve_of_large_galleries_loses_nobody(
     """Galleries large enough for it take too long to load here, so it is asked for."""
     case = crowds[name]
     plan = choose(shape_of(case.gallery), 5)
-    plan = replace(plan, face_prefilter=surely_within(CodeGeometry(case.gallery.space.dimension, FACE_BITS), 0.4))
+    plan = replace(plan, face_prefilter=prefilter_distance(CodeGeometry(case.gallery.space.dimension, FACE_BITS), 0.4))
     for cosine in (0.8, 0.4):
         probes = probes_near(case, cosine)
         for probe, candidates in zip(probes, await search_by(crowded, case.gallery, plan, probes), strict=True):

@@ -1,6 +1,7 @@
-"""Nearest people of a gallery, by their best references: the one entry to search; all its SQL lies in this package.
+"""Search: the nearest people of a gallery by their best references. This module is its only entry.
 
-`paths` chooses the way by size and embedding space, `depth` says how far a code may be off, `statements` is the SQL.
+`plans` chooses the search plan by size and embedding space, `distances` derives the bounds on code distances, and
+`statements` holds the SQL.
 """
 
 import json
@@ -24,7 +25,7 @@ from service.gallery.people import Person
 from service.gallery.search import audit
 from service.gallery.search.candidates import Candidate, candidates_of
 from service.gallery.search.plans import Plan, SearchPath, choose, exact, shape_of
-from service.gallery.search.statements import ONE_PERSON, Form, statement
+from service.gallery.search.statements import ONE_PERSON, StatementShape, statement
 from service.gallery.writing import comparable
 
 __all__ = [
@@ -51,10 +52,10 @@ async def search(
     metadata: Mapping[str, Any] | None = None,
     mean_of: int = 1,
 ) -> list[list[Candidate]]:
-    """For each probe the `limit` people nearest to it, most similar first; up to 1,000 probes in one statement.
+    """For each probe the `limit` nearest people, most similar first. Up to 1,000 probes take one statement.
 
-    `metadata`: only people whose metadata contains this (PostgreSQL's `@>`: {"tags": ["vip"]} among others).
-    `mean_of`: a person's similarity is the mean of that many nearest references, or of all where there are fewer.
+    `metadata` keeps only people whose metadata contains this object (PostgreSQL's `@>`). With `mean_of` a person's
+    similarity is the mean of that many nearest references, or of all references if there are fewer.
     """
     _check(len(probes), limit, mean_of)
     wanted = None if metadata is None else check_metadata(dict(metadata))
@@ -72,7 +73,7 @@ async def search(
 async def search_by(
     session: AsyncSession, gallery: Gallery, plan: Plan, probes: Sequence[Embedding], limit: int = 5
 ) -> list[list[Candidate]]:
-    """The same, going a given way and no other: for measuring and testing the ways against each other."""
+    """Search with the given plan. For tests and measurements that compare plans."""
     matrix = _matrix(probes, gallery.space)
     return await _Search(session, gallery, limit, None, 1).ask(matrix, plan)
 
@@ -89,7 +90,7 @@ async def search_galleries(
     """The same over several galleries of one embedding space, merged: the `limit` nearest people of them all."""
     if len({gallery.space.digest for gallery in galleries}) > 1:
         names = ", ".join(sorted({gallery.space.name for gallery in galleries}))
-        raise EmbeddingSpaceMismatch(f"the galleries are of several embedding spaces: {names}")
+        raise EmbeddingSpaceMismatch(f"the galleries have different embedding spaces: {names}")
     merged: list[list[tuple[Gallery, Candidate]]] = [[] for _ in probes]
     for gallery in galleries:
         found = await search(session, gallery, probes, limit, metadata=metadata, mean_of=mean_of)
@@ -99,7 +100,7 @@ async def search_galleries(
 
 
 async def best_reference(session: AsyncSession, gallery: Gallery, person: Person, probe: Embedding) -> Candidate | None:
-    """The person's reference nearest to the probe; None where there is none."""
+    """The person's reference nearest to the probe, or None if the person has no reference."""
     vector = comparable(check_embedding(probe, gallery.space), gallery.space)
     values = {
         "tenant": gallery.tenant_id,
@@ -112,7 +113,7 @@ async def best_reference(session: AsyncSession, gallery: Gallery, person: Person
 
 
 class _Search:
-    """What one call of `search` asks, of whichever path."""
+    """One call of `search`: its arguments, and the steps that every plan takes."""
 
     def __init__(
         self, session: AsyncSession, gallery: Gallery, limit: int, metadata: dict[str, Any] | None, mean_of: int
@@ -124,9 +125,9 @@ class _Search:
         self._mean_of = mean_of
 
     async def ask(self, matrix: npt.NDArray[np.float32], plan: Plan) -> list[list[Candidate]]:
-        """The candidates of each probe, going the way of `plan`."""
+        """The candidates of each probe, found with `plan`."""
         space = self._gallery.space
-        form = Form(
+        form = StatementShape(
             path=plan.path,
             metric=space.metric,
             is_coded=has_codes(space),
@@ -141,8 +142,11 @@ class _Search:
         return candidates_of(rows, len(matrix), space.metric)
 
     async def complete(self, matrix: npt.NDArray[np.float32], plan: Plan, found: list[list[Candidate]]) -> None:
-        """Ask exactly for probes that got a short list: a bound or a person of very many references left no more."""
-        if plan.path in {SearchPath.ALL, SearchPath.CHOSEN} and plan.max_distance is None:
+        """Search again with the exact plan for every probe that got fewer than `limit` candidates.
+
+        A bound on the distance, or a person with very many references, can leave a list short.
+        """
+        if plan.path.is_exact and plan.max_distance is None:
             return
         enough = min(self._limit, self._gallery.people)
         short = [place for place, candidates in enumerate(found) if len(candidates) < enough]
@@ -151,8 +155,8 @@ class _Search:
                 found[place] = candidates
 
     async def audit(self, matrix: npt.NDArray[np.float32], plan: Plan, found: list[list[Candidate]]) -> None:
-        """Now and then, compare with the exact answer."""
-        if plan.path in {SearchPath.ALL, SearchPath.CHOSEN}:
+        """Compare a sample of the probes with the exact plan."""
+        if plan.path.is_exact:
             return
         places = audit.sample(self._session, len(matrix))
         if places:
@@ -192,12 +196,15 @@ class _Search:
 
 
 def _matrix(probes: Sequence[Embedding], space: EmbeddingSpace) -> npt.NDArray[np.float32]:
-    """The probes as they are compared, checked; those of an ordinary length by a shorter way."""
+    """The checked probes in the form that is compared, shape (count, dimension).
+
+    A float32 array of usual length takes a short way: one product instead of three passes.
+    """
     rows = []
     for probe in probes:
         is_plain = isinstance(probe, np.ndarray) and probe.dtype == np.float32 and probe.shape == (space.dimension,)
         square = float(np.dot(probe, probe)) if is_plain and space.metric == "cosine" else 0.0
-        if 1e-6 < square < 1e6:  # finite, not zero, and no number lost in squaring
+        if 1e-6 < square < 1e6:  # finite, not zero, and no precision lost in the square
             rows.append(probe * np.float32(1.0 / sqrt(square)))
         else:
             rows.append(comparable(check_embedding(probe, space), space))
@@ -210,8 +217,8 @@ def _optional(number: float | None) -> float | None:
 
 def _check(probes: int, limit: int, mean_of: int) -> None:
     if probes > MAXIMUM_PROBES:
-        raise InvalidRequest(f"probes: {probes} where {MAXIMUM_PROBES} are the most")
+        raise InvalidRequest(f"probes: {probes}, at most {MAXIMUM_PROBES} are allowed")
     if not 1 <= limit <= MAXIMUM_CANDIDATES:
-        raise InvalidRequest(f"limit: 1 to {MAXIMUM_CANDIDATES}")
+        raise InvalidRequest(f"limit: must be from 1 to {MAXIMUM_CANDIDATES}")
     if mean_of < 1:
-        raise InvalidRequest("mean_of: 1 or more references")
+        raise InvalidRequest("mean_of: must be at least 1")

@@ -1,6 +1,7 @@
-"""A sampled share of live probes is searched exactly too; what the fast way missed becomes a metric and a log line.
+"""Audit of live searches: a sample of the probes is searched with the exact plan, too. Missed matches are counted and
+logged.
 
-Neither holds an embedding, a name or a similarity.
+Neither the metric nor the log line holds an embedding, a name or a similarity.
 """
 
 import random
@@ -16,7 +17,7 @@ from service.telemetry import SEARCH_AUDITED, SEARCH_MISSED, logger
 
 
 def sample(session: AsyncSession, probes: int) -> list[int]:
-    """The places of the probes to be audited, mostly none."""
+    """Indexes of the probes to audit. Most often there are none."""
     share: float = session.get_bind().get_execution_options().get(SEARCH_AUDIT_SHARE, 0.0)
     if share <= 0.0:
         return []
@@ -26,7 +27,7 @@ def sample(session: AsyncSession, probes: int) -> list[int]:
 def report(
     gallery: Gallery, path: SearchPath, found: Sequence[Sequence[Candidate]], expected: Sequence[Sequence[Candidate]]
 ) -> None:
-    """Count audited probes and people of similarity at the threshold or above whom the fast way did not name."""
+    """Count the audited probes, and the people at or above the threshold that the plan did not return."""
     SEARCH_AUDITED.labels(path.value).inc(len(found))
     missed = sum(
         candidate.similarity >= gallery.threshold and candidate.person_id not in {other.person_id for other in fast}

@@ -1,4 +1,4 @@
-"""What a search gives: people with the similarity of their nearest references."""
+"""The result of a search: people with the similarity of their nearest reference."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from service.embedding import Metric, similarity_from
 
 @dataclass(frozen=True)
 class Candidate:
-    """A person whose best reference is near the probe; similarity 0..1 as the embedding space defines it."""
+    """A person and the similarity (0 to 1) of the person's best reference to the probe."""
 
     person_id: str
     name: str
@@ -21,7 +21,8 @@ class Candidate:
 
 
 Row = tuple[int, int, str, str | None, int, float]
-"""Ordinal of the probe (from 1), person, name, external id, face, what the metric's operator measured."""
+"""Ordinal of the probe (from 1), person, name, external id, face, and the distance that the metric's operator measured.
+"""
 
 
 def candidates_of(rows: Iterable[Row], probes: int, metric: Metric) -> list[list[Candidate]]:

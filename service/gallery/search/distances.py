@@ -1,9 +1,9 @@
-"""How far a code may be from the probe's before its face is left out: derived from geometry, checked by measurement.
+"""Bounds on the Hamming distance of codes, derived from geometry and checked by measurement.
 
 For two unit vectors of cosine c, a random hyperplane separates them with probability p = arccos(c) / pi. Over `bits`
-hyperplanes in orthogonal sets the share that does is nearly normal about p, with
-    variance = p (1 - p) / bits - (1 - c^2) / (pi^2 max(bits, width)), width the next power of two.
-`python -m benchmarks.hamming` measures the same distributions and the misses that follow.
+hyperplanes in orthogonal sets the share of separating ones is nearly normal about p, with
+variance = p (1 - p) / bits - (1 - c^2) / (pi^2 max(bits, width)), width the next power of two.
+`python -m benchmarks.hamming` measures the distributions and the misses that follow.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,23 @@ from math import acos, ceil, pi, sqrt
 from statistics import NormalDist
 
 MISSED_AT_THRESHOLD = 1e-4
-"""The share of mates at the gallery's threshold that may be left out."""
-FAINT_COSINE = 0.35
-MISSED_AT_FAINT = 1e-3
-"""Below the threshold too, down to this cosine, hardly a mate is left out."""
-MISSED_IN_A_SECOND_LOOK = 5e-5
-"""Of mates at FAINT_COSINE, beside those that the first look misses; at the threshold hardly one in a million."""
+"""Share of mates at the gallery's threshold that a bound may miss."""
+LOW_COSINE = 0.35
+MISSED_AT_LOW = 1e-3
+"""Share of mates at LOW_COSINE that a bound may miss, even if the threshold is higher."""
+MISSED_BY_PREFILTER = 5e-5
+"""Share of mates at LOW_COSINE that the prefilter of faces may miss in addition. At the threshold it misses hardly one
+in a million.
+"""
 
 _STANDARD = NormalDist()
 
 
 @dataclass(frozen=True)
 class CodeGeometry:
-    """What a code tells: `bits` hyperplanes in `dimension`; `closeness`: cosine of a reference to what was coded."""
+    """A kind of code: `bits` hyperplanes in `dimension` dimensions. `closeness` is the cosine of a reference to the
+    coded vector.
+    """
 
     dimension: int
     bits: int
@@ -33,39 +37,43 @@ class CodeGeometry:
 
 @lru_cache(maxsize=1024)
 def max_distance(codes: CodeGeometry, threshold: float) -> int:
-    """The Hamming distance within which mates are found: at the threshold, and at FAINT_COSINE."""
+    """Hamming distance that includes the mates at the threshold and at LOW_COSINE, except for the allowed misses."""
     at_threshold = _quantile(codes, threshold, MISSED_AT_THRESHOLD)
-    return ceil(codes.bits * max(at_threshold, _quantile(codes, FAINT_COSINE, MISSED_AT_FAINT)))
+    return ceil(codes.bits * max(at_threshold, _quantile(codes, LOW_COSINE, MISSED_AT_LOW)))
 
 
 @lru_cache(maxsize=1024)
-def surely_within(codes: CodeGeometry, threshold: float) -> int:
-    """The distance beyond which next to no mate is, at FAINT_COSINE and above: for a second look at the same people."""
-    return ceil(codes.bits * _quantile(codes, min(threshold, FAINT_COSINE), MISSED_IN_A_SECOND_LOOK))
+def prefilter_distance(codes: CodeGeometry, threshold: float) -> int:
+    """Hamming distance that includes nearly all mates at LOW_COSINE and above. For the second look at the faces of
+    people found.
+    """
+    return ceil(codes.bits * _quantile(codes, min(threshold, LOW_COSINE), MISSED_BY_PREFILTER))
 
 
 @lru_cache(maxsize=1024)
-def strangers_within(codes: CodeGeometry, distance: int) -> float:
-    """The share of unrelated people whose code is that near, were embeddings spread evenly in all dimensions."""
-    return _STANDARD.cdf((distance / codes.bits - 0.5) / _spread_of_strangers(codes))
+def share_of_strangers(codes: CodeGeometry, distance: int) -> float:
+    """Share of unrelated people whose code lies within the distance, if embeddings were spread evenly."""
+    return _STANDARD.cdf((distance / codes.bits - 0.5) / _deviation_of_strangers(codes))
 
 
 @lru_cache(maxsize=1024)
-def distance_within_which(codes: CodeGeometry, share: float) -> int:
-    """The distance within which that share of unrelated people is."""
-    return ceil(codes.bits * (0.5 + _STANDARD.inv_cdf(share) * _spread_of_strangers(codes)))
+def distance_for_share(codes: CodeGeometry, share: float) -> int:
+    """Hamming distance within which that share of unrelated people lies."""
+    return ceil(codes.bits * (0.5 + _STANDARD.inv_cdf(share) * _deviation_of_strangers(codes)))
 
 
-def _spread_of_strangers(codes: CodeGeometry) -> float:
-    """Their cosines have a variance of 1 / dimension, and codes add their own."""
+def _deviation_of_strangers(codes: CodeGeometry) -> float:
+    """Standard deviation for unrelated people: their cosines have a variance of 1 / dimension, and the codes add their
+    own.
+    """
     return sqrt(_variance(codes, 0.0) + 1.0 / (pi**2 * codes.dimension))
 
 
 def _quantile(codes: CodeGeometry, cosine: float, missed: float) -> float:
-    """The share of separating hyperplanes that only `missed` of the mates at that cosine to a reference exceed."""
+    """Share of separating hyperplanes that only `missed` of the mates at that cosine to a reference exceed."""
     coded = cosine * codes.closeness
     variance = _variance(codes, coded)
-    # What the probe shares with the reference beyond the coded template is noise, seen from the template.
+    # Relative to the template, the part of the probe that lies beyond the coded vector is noise.
     beyond = (1.0 - cosine**2) * (1.0 - codes.closeness**2) / codes.dimension
     if coded < 1.0:
         variance += beyond / (pi**2 * (1.0 - coded**2))
@@ -73,8 +81,8 @@ def _quantile(codes: CodeGeometry, cosine: float, missed: float) -> float:
 
 
 def _variance(codes: CodeGeometry, cosine: float) -> float:
-    """Of the share of hyperplanes that separate two vectors of exactly that cosine."""
+    """Variance of the share of hyperplanes that separate two vectors of exactly that cosine."""
     separated = acos(cosine) / pi
-    width = 1 << (codes.dimension - 1).bit_length()  # orthogonal in so many dimensions, see codes.py
+    width = 1 << (codes.dimension - 1).bit_length()  # the size of an orthogonal set, see codes.py
     orthogonal = (1.0 - cosine**2) / (pi**2 * max(codes.bits, width))
     return separated * (1.0 - separated) / codes.bits - orthogonal

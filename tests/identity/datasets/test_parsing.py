@@ -112,7 +112,7 @@ WRONG = [
     (b'[["A\\u0000","1,2"]]', "row 1: label: control characters"),
     (b'[["A\\ud800","1,2"]]', "row 1: it is not well-formed JSON"),
     (b'[["A\xff","1,2"]]', "row 1: it is not well-formed JSON"),
-    (b'[["' + b"A" * 501 + b'","1,2"]]', "row 1: label: 501 characters where 500 are the most"),
+    (b'[["' + b"A" * 501 + b'","1,2"]]', "row 1: label: 501 characters, at most 500 are allowed"),
     (b'[["Ada","1,2"],["Bob","1,', "row 2: the file ends here, cut in the middle"),
     (b'[["Ada","1,2"]', "row 1: the file ends here, cut in the middle"),
     (b'[["Ada","1,2"]] []', "row 1: something follows after the end of the dataset"),
@@ -138,7 +138,7 @@ WRONG = [
     (b'{"person":"Ada","embedding":[1,2],"externalid":"7"}', "line 1: there is no field `externalid`"),
     (b'{"person":"Ada","embedding":[1,Infinity]}', "line 1: a number is not finite"),
     (b'{"person":"Ada","embedding":"1,2"}', "line 1: `embedding`: expected array, got str"),
-    (b'{"person":"Ada","embedding":[1,2],"metadata":[1]}', "line 1: metadata: a JSON object"),
+    (b'{"person":"Ada","embedding":[1,2],"metadata":[1]}', "line 1: metadata: must be a JSON object"),
     (b'{"person":"Ada","embedding":[1,2],"external_id":""}', "line 1: external_id: 1 to 500 characters"),
     (b'{"person":"Ada","embedding":[1,2]}{"person":"Ada","embedding":[1,2]}', "line 1: it is not well-formed JSON"),
 ]
