@@ -1,7 +1,7 @@
-"""The worker: one job, one transaction. It runs inside `serve` and as `face-identity work`.
+"""The worker: runs background jobs, each in one transaction. It runs inside `serve` and as `face-identity work`.
 
-A job whose worker is killed is taken up again within seconds and from its beginning; of its first attempt nothing
-is left. Side by side with other workers none runs a job that another one has.
+If a worker is killed, another one starts its job again within seconds, from the beginning; the first attempt leaves
+nothing behind. Two workers never run the same job at the same time.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database, open_pool
@@ -23,6 +23,7 @@ from service.identity.import_job import IMPORT, run_import, tidy_after_import
 from service.identity.uploaded_datasets import delete_expired_datasets
 from service.jobs.jobs import (
     Job,
+    JobProgress,
     begin_attempt,
     claim_job,
     fail_job,
@@ -30,26 +31,27 @@ from service.jobs.jobs import (
     finish_job,
     take_back_attempt,
 )
-from service.jobs.progress import JobProgress
 from service.jobs.queue import TryAgainLater, queue_app, work_off
 from service.telemetry import logger
 
 CONCURRENT_JOBS = 2
 SHUTDOWN_SECONDS = 5.0
-"""How long a stopping worker lets jobs come to their end; then they go back to the queue."""
+"""Time that a stopping worker gives to its running jobs before they go back to the queue."""
 MAXIMUM_ATTEMPTS = 10
+"""A job that ended its worker this many times fails: its input may be what kills the process."""
 SWEEP_SECONDS = 600.0
 RESTART_SECONDS = 2.0
+_DATABASE_ERRORS = (*DATABASE_FAILURES, DatabaseUnavailable)
 
 
 @dataclass(frozen=True)
 class Handler:
-    """What is done for one kind of job."""
+    """The functions for one kind of job."""
 
     work: Callable[[AsyncSession, Job, JobProgress], Awaitable[dict[str, Any]]]
-    """Does the work in the session's transaction, which it does not commit, and gives the result."""
+    """Does the work in the session's transaction and returns the result of the job. It does not commit."""
     tidy: Callable[[AsyncEngine, dict[str, Any]], Awaitable[None]] | None = None
-    """Done after the commit; if it fails, the job has succeeded all the same."""
+    """Runs after the commit with the result. If it fails, the job has still succeeded."""
 
 
 HANDLERS: Mapping[str, Handler] = {IMPORT: Handler(run_import, tidy_after_import)}
@@ -61,7 +63,7 @@ async def run_worker(
     stop: asyncio.Event | None = None,
     handlers: Mapping[str, Handler] | None = None,
 ) -> None:
-    """Work off jobs until `stop` is set, through outages of the database too; `handlers` in place of the usual ones."""
+    """Run jobs until `stop` is set, through outages of the database too. `handlers` replaces HANDLERS in tests."""
     runner = JobRunner(database, encoders, HANDLERS if handlers is None else handlers)
     stop = stop or asyncio.Event()
     try:
@@ -74,7 +76,7 @@ async def run_worker(
 
 
 async def _work_until(runner: "JobRunner", stop: asyncio.Event) -> None:
-    """One life of the queue's worker; it ends when `stop` is set or the database goes away."""
+    """Run jobs until `stop` is set or the database does not answer."""
     work = asyncio.create_task(_work(runner))
     stopped = asyncio.create_task(stop.wait())
     try:
@@ -84,7 +86,7 @@ async def _work_until(runner: "JobRunner", stop: asyncio.Event) -> None:
         work.cancel()
         (outcome,) = await asyncio.gather(work, return_exceptions=True)
     if isinstance(outcome, Exception):
-        logger("worker").warning("the worker starts anew", error=type(outcome).__name__)
+        logger("worker").warning("the worker restarts", error=type(outcome).__name__)
 
 
 async def _work(runner: "JobRunner") -> None:
@@ -99,19 +101,19 @@ async def _work(runner: "JobRunner") -> None:
 
 
 async def _sweep(engine: AsyncEngine) -> None:
-    """Again and again: remove what nobody has used for its time."""
+    """Delete expired datasets every SWEEP_SECONDS, until cancelled."""
     while True:
         try:
             deleted = await delete_expired_datasets(engine)
             if deleted:
                 logger("worker").info("uploaded datasets expired", datasets=deleted)
-        except (OperationalError, InterfaceError, DatabaseUnavailable) as error:
-            logger("worker").warning("nothing was swept", error=type(error).__name__)
+        except _DATABASE_ERRORS as error:  # the database is away; the next turn tries again
+            logger("worker").warning("expired datasets were not deleted", error=type(error).__name__)
         await asyncio.sleep(SWEEP_SECONDS)
 
 
 class JobRunner:
-    """What jobs are worked off with: connections apart from those that serve requests, and the loaded encoders."""
+    """Runs jobs. It has a connection pool of its own, so that jobs and requests do not wait for each other."""
 
     def __init__(self, database: Database, encoders: Encoders, handlers: Mapping[str, Handler]) -> None:
         self.database = database
@@ -120,21 +122,21 @@ class JobRunner:
         self.handlers = handlers
 
     async def run_job(self, tenant_id: int, number: int) -> None:
-        """Work off one job unless it is finished or gone; TryAgainLater while that is not possible."""
+        """Run one job unless it is finished or removed. Raises TryAgainLater if it cannot run now."""
         try:
             async with tenant_session(self.engine, tenant_id) as session:
                 await self._run_claimed(session, tenant_id, number)
         except asyncio.CancelledError:
             await asyncio.shield(self._take_back(tenant_id, number))
             raise
-        except (OperationalError, InterfaceError, DatabaseUnavailable) as error:
+        except _DATABASE_ERRORS as error:
             raise TryAgainLater(type(error).__name__) from None
 
     async def _run_claimed(self, session: AsyncSession, tenant_id: int, number: int) -> None:
         if not await claim_job(session, number):
             raise TryAgainLater("another worker has the job")
-        found = await find_job_number(session, number)
-        if found is None or found.is_finished:
+        queued = await find_job_number(session, number)
+        if queued is None or queued.is_finished:  # the queue may hand out a job again after its worker was lost
             return
         async with tenant_session(self.engine, tenant_id) as own, own.begin():
             job = await begin_attempt(own, number)
@@ -147,23 +149,23 @@ class JobRunner:
             await session.commit()
 
     async def _attempt(self, session: AsyncSession, job: Job, progress: JobProgress) -> ServiceError | None:
-        """Do the work and commit it, or say why it cannot be done."""
+        """Do the work and commit it. Returns the reason if the job fails; then nothing is committed."""
         try:
             if job.attempts > MAXIMUM_ATTEMPTS:
-                return ServiceError(f"given up after {MAXIMUM_ATTEMPTS} attempts that were cut short")
+                return ServiceError(f"given up after {MAXIMUM_ATTEMPTS} attempts that did not end")
             handler = self.handlers[job.kind]
             result = await handler.work(session, job, progress)
             await finish_job(session, job.number, result)
             await session.commit()
-        except (OperationalError, InterfaceError, DatabaseUnavailable):
+        except _DATABASE_ERRORS:
             raise
         except ServiceError as error:
             return error
         except IntegrityError:
-            return Conflict("what the job works on was changed or removed while it ran")
+            return Conflict("the data of the job was changed or removed while it ran")
         except Exception as error:
             _log_bug(job, error)
-            return ServiceError("the job failed for a reason that lies in the service; its log tells where")
+            return ServiceError("the job failed because of an error in the service; see the log")
         logger("worker").info("job done", job=job.id, kind=job.kind)
         await self._tidy(handler, result)
         return None
@@ -176,12 +178,12 @@ class JobRunner:
                 logger("worker").warning("tidying after a job failed", error=type(error).__name__)
 
     async def _take_back(self, tenant_id: int, number: int) -> None:
-        with contextlib.suppress(*DATABASE_FAILURES, DatabaseUnavailable):
+        with contextlib.suppress(*_DATABASE_ERRORS):
             async with tenant_session(self.engine, tenant_id) as session, session.begin():
                 await take_back_attempt(session, number)
 
 
 def _log_bug(job: Job, error: Exception) -> None:
-    """The places in the program and no message: a message may hold a piece of an embedding."""
-    places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    logger("worker").error("job failed", job=job.id, kind=job.kind, error=type(error).__name__, places=places[-8:])
+    """Log the stack without the error's message: a message may contain part of an embedding."""
+    frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    logger("worker").error("job failed", job=job.id, kind=job.kind, error=type(error).__name__, frames=frames[-8:])

@@ -1,1 +1,1 @@
-"""The background queue: jobs as their tenants see them, their input files, and who works them off."""
+"""Background jobs: their rows as tenants see them, their input files, and the queue that workers read."""

@@ -1,6 +1,6 @@
-"""The file that came with a job, kept in the database in pieces so that any worker can read it.
+"""Input files of jobs, stored in the database so that any worker can read them.
 
-Neither side holds more than one piece in memory.
+A file is cut into pieces of one mebibyte, one row each. Writer and reader hold one piece in memory at a time.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ PIECE_BYTES = 1024 * 1024
 
 
 async def store_input(session: AsyncSession, job: Job, file: BinaryIO) -> int:
-    """Keep the rest of `file` for the job; the number of bytes."""
+    """Store `file`, from its current position to its end, as the input of the job. Returns the number of bytes."""
     check_at_commit(session)
     key = {"tenant_id": tenant_of(session), "job_id": job.number}
     position = size = 0
@@ -30,17 +30,17 @@ async def store_input(session: AsyncSession, job: Job, file: BinaryIO) -> int:
 
 
 async def write_input(session: AsyncSession, job: Job, path: Path) -> None:
-    """Write the job's input to a new file at `path`."""
+    """Write the input of the job to a new file at `path`. Raises FileExistsError if the file exists."""
     file = await asyncio.to_thread(path.open, "xb")
     try:
         position = 0
-        while (piece := await session.scalar(_piece(session, job, position))) is not None:
+        while (piece := await session.scalar(_select_piece(session, job, position))) is not None:
             await asyncio.to_thread(file.write, piece)
             position += 1
     finally:
         await asyncio.to_thread(file.close)
 
 
-def _piece(session: AsyncSession, job: Job, position: int) -> Select[Any]:
+def _select_piece(session: AsyncSession, job: Job, position: int) -> Select[Any]:
     key = job_input.c.tenant_id == tenant_of(session), job_input.c.job_id == job.number
     return select(job_input.c.content).where(*key, job_input.c.position == position)

@@ -1,31 +1,49 @@
-"""Jobs as their tenants see them: what was asked, how far it is, what came of it.
+"""Jobs as their tenants see them: what was requested, the progress and the outcome.
 
-Statuses are queued, running, succeeded and failed. `finish_job` belongs to the transaction of the work itself, so
-a job has succeeded exactly when its work is there.
+A job is queued, running, succeeded or failed. `finish_job` runs in the transaction of the work itself, so a job has
+succeeded exactly if its work is stored.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import CursorResult, delete, func, insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import CursorResult, Row, delete, func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.identifiers import from_text, new_identifier, to_text
-from service.database.session import tenant_of
-from service.errors import InvalidCursor, InvalidRequest, NotFound, ServiceError
-from service.jobs.deferral import defer
+from service.database.pagination import Cursor, Page, check_limit
+from service.database.session import tenant_of, tenant_session
+from service.errors import NotFound, ServiceError
 from service.jobs.tables import job as job_table
 from service.jobs.tables import job_input
 
+QUEUE = "jobs"
+TASK = "run_job"
+"""Names of procrastinate's queue and task: every job enters the same ones."""
+PROGRESS_SECONDS = 0.5
+"""Shortest time between two records of a job's progress."""
+
 Status = Literal["queued", "running", "succeeded", "failed"]
-MAXIMUM_PAGE = 1000
+
+_COLUMNS = [column for column in job_table.c if column.name != "tenant_id"]
+_IS_UNFINISHED = job_table.c.status.in_(["queued", "running"])
+_CLAIM = text("SELECT pg_try_advisory_xact_lock(:number)")
+# A function of procrastinate's schema. It is called here, and not through procrastinate's client, because the client
+# has a connection of its own: the entry could then exist without the job's row, or the row without the entry.
+_ADD_TO_QUEUE = text(
+    """SELECT procrastinate_defer_jobs_v1(ARRAY[ROW(
+        CAST(:queue AS varchar), CAST(:task AS varchar), 0, CAST(:lock AS text), NULL,
+        jsonb_build_object('tenant_id', CAST(:tenant_id AS integer), 'number', CAST(:number AS bigint)), NULL
+    )]::procrastinate_job_to_defer_v1[])"""
+)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job. `total` is None until the work knows how much there is; `error` has slug, title and detail."""
+    """One job. `total` is None until the work knows it; `error` has slug, title and detail."""
 
     id: str
     number: int
@@ -43,73 +61,88 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more will become of it."""
+        """Whether the job has succeeded or failed."""
         return self.status in {"succeeded", "failed"}
 
 
-@dataclass(frozen=True)
-class JobPage:
-    """Some jobs, newest first, and the cursor of the next page."""
+class JobProgress:
+    """Records the progress of one job while the transaction of its work is still open.
 
-    items: list[Job]
-    next_cursor: str | None
+    Call it with (done, total) as often as you like: it writes at most twice a second, and always for done = total.
+    """
 
+    def __init__(self, engine: AsyncEngine, tenant_id: int, number: int) -> None:
+        self._engine = engine
+        self._tenant_id = tenant_id
+        self._number = number
+        self._written_at = 0.0
 
-_COLUMNS = [column for column in job_table.c if column.name != "tenant_id"]
+    async def __call__(self, done: int, total: int | None) -> None:
+        """Record the progress in a transaction of its own, so that other sessions see it."""
+        now = time.monotonic()
+        if now - self._written_at < PROGRESS_SECONDS and done != total:
+            return
+        self._written_at = now
+        async with tenant_session(self._engine, self._tenant_id) as session, session.begin():
+            await record_progress(session, self._number, done, total)
 
 
 async def create_job(
     session: AsyncSession, kind: str, arguments: dict[str, Any], *, one_at_a_time: str | None = None
 ) -> Job:
-    """Make a job and queue it, both when the session commits.
+    """Make a job and add it to the queue, both when the session commits.
 
-    Of the tenant's jobs with the same `one_at_a_time`, one runs at a time, in the order they were made.
+    Jobs of the tenant with the same `one_at_a_time` run one at a time, in the order they were made.
     """
     tenant_id, number = tenant_of(session), new_identifier()
     values = {"tenant_id": tenant_id, "id": number, "kind": kind, "arguments": arguments}
     row = (await session.execute(insert(job_table).values(values).returning(*_COLUMNS))).one()
-    await defer(session, tenant_id, number, one_at_a_time=one_at_a_time and f"{tenant_id}:{one_at_a_time}")
+    lock = None if one_at_a_time is None else f"{tenant_id}:{one_at_a_time}"
+    entry = {"queue": QUEUE, "task": TASK, "lock": lock, "tenant_id": tenant_id, "number": number}
+    await session.execute(_ADD_TO_QUEUE, entry)
     return _job(row)
 
 
 async def find_job(session: AsyncSession, job_id: str) -> Job:
-    """The job behind a public id; NotFound where this tenant has none."""
+    """The job of a public id. Raises NotFound if the tenant has no such job."""
     number = from_text(job_id)
-    found = None if number is None else await find_job_number(session, number)
-    if found is None:
+    job = None if number is None else await find_job_number(session, number)
+    if job is None:
         raise NotFound(f"there is no job {job_id[:100]!r}")
-    return found
+    return job
 
 
 async def find_job_number(session: AsyncSession, number: int) -> Job | None:
-    """The job of that number, None where it was removed."""
+    """The job of that number, None if it was removed."""
     row = (await session.execute(select(*_COLUMNS).where(*_is(session, number)))).one_or_none()
     return None if row is None else _job(row)
 
 
-async def list_jobs(session: AsyncSession, limit: int = 100, cursor: str | None = None) -> JobPage:
+async def list_jobs(session: AsyncSession, limit: int = 100, cursor: str | None = None) -> Page[Job]:
     """The tenant's jobs, newest first."""
-    if not 1 <= limit <= MAXIMUM_PAGE:
-        raise InvalidRequest(f"limit is 1 to {MAXIMUM_PAGE}")
+    cursors = Cursor("jobs", tenant_of(session))
     statement = select(*_COLUMNS).where(job_table.c.tenant_id == tenant_of(session))
-    if cursor is not None:
-        before = from_text(cursor)
-        if before is None:
-            raise InvalidCursor("the cursor is not one that this list gave")
+    if before := cursors.after(cursor):
         statement = statement.where(job_table.c.id < before)
-    rows = (await session.execute(statement.order_by(job_table.c.id.desc()).limit(limit + 1))).all()
-    items = [_job(row) for row in rows[:limit]]
-    return JobPage(items, items[-1].id if len(rows) > limit else None)
+    statement = statement.order_by(job_table.c.id.desc()).limit(check_limit(limit) + 1)
+    jobs = [_job(row) for row in await session.execute(statement)]
+    return cursors.page(jobs, [job.number for job in jobs], limit)
 
 
 async def claim_job(session: AsyncSession, number: int) -> bool:
-    """Whether this transaction has the job to itself until it ends; False while another one has."""
-    claimed = await session.scalar(text("SELECT pg_try_advisory_xact_lock(:number)"), {"number": number})
-    return bool(claimed)
+    """Lock the job until this transaction ends. Returns False if another transaction holds the lock.
+
+    procrastinate hands a job out twice if a worker was silent for too long. The lock ends with the connection, so it
+    tells a slow worker, which still has the job, from a dead one.
+    """
+    return bool(await session.scalar(_CLAIM, {"number": number}))
 
 
 async def begin_attempt(session: AsyncSession, number: int) -> Job | None:
-    """Note that a worker begins; in a transaction of its own, so that it is seen and survives a crash."""
+    """Record that a worker starts the job; None if the job was removed.
+
+    Commit this in a transaction of its own: others see it, and the number of attempts survives a crash of the worker.
+    """
     values = {
         "status": "running",
         "attempts": job_table.c.attempts + 1,
@@ -123,37 +156,37 @@ async def begin_attempt(session: AsyncSession, number: int) -> Job | None:
 
 
 async def take_back_attempt(session: AsyncSession, number: int) -> None:
-    """The worker was asked to stop: the job waits as if it had not been begun."""
+    """Record that a worker was asked to stop: the job waits as if the attempt had not begun."""
     values = {"status": "queued", "attempts": job_table.c.attempts - 1, "done": 0, "total": None}
-    await session.execute(update(job_table).where(*_is(session, number), _IS_OPEN).values(values))
+    await session.execute(update(job_table).where(*_is(session, number), _IS_UNFINISHED).values(values))
 
 
 async def record_progress(session: AsyncSession, number: int, done: int, total: int | None) -> None:
-    """Say how far the work is; in a transaction of its own, so that it is seen."""
-    await session.execute(update(job_table).where(*_is(session, number), _IS_OPEN).values(done=done, total=total))
+    """Record the progress of an unfinished job. `JobProgress` does it in a transaction of its own."""
+    await session.execute(update(job_table).where(*_is(session, number), _IS_UNFINISHED).values(done=done, total=total))
 
 
 async def finish_job(session: AsyncSession, number: int, result: dict[str, Any]) -> None:
-    """Note success in the work's own transaction; the input is no longer needed."""
+    """Record success in the transaction of the work, and delete the input.
+
+    Raises NotFound if the job was removed while it ran: then the work must not be committed either.
+    """
     values = {"status": "succeeded", "result": result, "error": None, "finished_at": func.clock_timestamp()}
-    changed = await session.execute(update(job_table).where(*_is(session, number), _IS_OPEN).values(values))
+    changed = await session.execute(update(job_table).where(*_is(session, number), _IS_UNFINISHED).values(values))
     if not (isinstance(changed, CursorResult) and changed.rowcount):
         raise NotFound("the job was removed while it ran")
-    await _drop_input(session, number)
+    await _delete_input(session, number)
 
 
 async def fail_job(session: AsyncSession, number: int, error: ServiceError) -> None:
-    """Note failure, after the work's transaction was rolled back."""
+    """Record failure after the transaction of the work was rolled back, and delete the input."""
     reason = {"slug": error.slug, "title": error.title, "detail": error.detail}
     values = {"status": "failed", "error": reason, "finished_at": func.clock_timestamp()}
-    await session.execute(update(job_table).where(*_is(session, number), _IS_OPEN).values(values))
-    await _drop_input(session, number)
+    await session.execute(update(job_table).where(*_is(session, number), _IS_UNFINISHED).values(values))
+    await _delete_input(session, number)
 
 
-_IS_OPEN = job_table.c.status.in_(["queued", "running"])
-
-
-async def _drop_input(session: AsyncSession, number: int) -> None:
+async def _delete_input(session: AsyncSession, number: int) -> None:
     await session.execute(
         delete(job_input).where(job_input.c.tenant_id == tenant_of(session), job_input.c.job_id == number)
     )
@@ -163,5 +196,5 @@ def _is(session: AsyncSession, number: int) -> Sequence[Any]:
     return job_table.c.tenant_id == tenant_of(session), job_table.c.id == number
 
 
-def _job(row: Any) -> Job:
+def _job(row: Row[Any]) -> Job:
     return Job(to_text(row.id), row.id, **{name: value for name, value in row._mapping.items() if name != "id"})

@@ -1,4 +1,8 @@
-"""The queue as a worker uses it: procrastinate over psycopg 3. Every statement about it is procrastinate's."""
+"""The queue as a worker reads it: procrastinate over psycopg 3.
+
+Every statement here is procrastinate's. The entry of a job is added by `jobs.create_job`, in the transaction that makes
+the job's row. An entry holds the numbers of the tenant and the job, and nothing else of theirs.
+"""
 
 import asyncio
 import contextlib
@@ -8,75 +12,80 @@ from typing import Any
 
 import procrastinate
 from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Job as QueuedJob
+from procrastinate.jobs import Job as QueueEntry
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from sqlalchemy import URL
 
 from service.database.connection import libpq_url
-from service.jobs.deferral import QUEUE, TASK
+from service.jobs.jobs import QUEUE, TASK
 from service.telemetry import logger
 
 HEARTBEAT_SECONDS = 1.0
 STALLED_SECONDS = 5.0
-"""A worker silent for so long is taken for dead. Where it was only slow, the job's claim keeps the work single."""
+"""A worker without a heartbeat for this long counts as dead. If it was only slow, `jobs.claim_job` still keeps a second
+worker from running its job."""
 POLL_SECONDS = 2.0
 BUSY_SECONDS = 3
-_CONNECTIONS = 3  # to fetch and finish jobs and to tell that the worker lives; LISTEN has one of its own
+"""Delay before a job that another worker holds is tried again."""
+_CONNECTIONS = 3  # to fetch jobs, to finish them and for heartbeats; LISTEN has a connection of its own
 _CONNECT_SECONDS = 5.0
-_FINISH_ATTEMPTS = 5
+_REPORT_ATTEMPTS = 5
+_REPORT_DELAY_SECONDS = 1.0
 
 RunJob = Callable[[int, int], Awaitable[None]]
-"""Works off one job, given the tenant's and the job's number."""
+"""Runs one job, given the numbers of the tenant and the job."""
 
 
 class TryAgainLater(Exception):
-    """The job cannot be worked off now: another worker has it, or the database went away."""
+    """The job cannot run now: another worker holds it, or the database is not available."""
 
 
-class _Postponed(BaseRetryStrategy):
-    """Queue a job again when it is to be tried later or when the worker is asked to stop; never otherwise."""
+class _RetryPostponed(BaseRetryStrategy):
+    """Queues a job again if it was postponed or if the worker is stopping, and never for another reason."""
 
-    def get_retry_decision(self, *, exception: BaseException, job: QueuedJob) -> RetryDecision | None:  # noqa: ARG002
+    def get_retry_decision(self, *, exception: BaseException, job: QueueEntry) -> RetryDecision | None:  # noqa: ARG002
         if isinstance(exception, TryAgainLater):
             return RetryDecision(retry_in={"seconds": BUSY_SECONDS})
         return RetryDecision() if isinstance(exception, asyncio.CancelledError) else None
 
 
-class _Manager(JobManager):
-    """Tries more than once to say what became of a job: one that nobody says it of would seem to run for ever."""
+class _PersistentManager(JobManager):
+    """Reports the end of a job several times if the database does not answer.
 
-    async def finish_job(self, job: QueuedJob, status: Status, delete_job: bool) -> None:
-        """End a job that ran."""
-        await _insist(lambda: super(_Manager, self).finish_job(job, status, delete_job))
+    procrastinate reports it once. If that fails, the entry stays in the state "doing" of a live worker, and no worker
+    ever takes it again.
+    """
 
-    async def retry_job(self, job: QueuedJob, *details: Any, **named: Any) -> None:
-        """Queue a job that could not run."""
-        await _insist(lambda: super(_Manager, self).retry_job(job, *details, **named))
+    async def finish_job(self, job: QueueEntry, status: Status, delete_job: bool) -> None:
+        await _report(lambda: super(_PersistentManager, self).finish_job(job, status, delete_job))
+
+    async def retry_job(self, job: QueueEntry, *arguments: Any, **options: Any) -> None:
+        await _report(lambda: super(_PersistentManager, self).retry_job(job, *arguments, **options))
 
 
-async def _insist(tell: Callable[[], Awaitable[None]]) -> None:
-    for attempt in range(1, _FINISH_ATTEMPTS + 1):
+async def _report(send: Callable[[], Awaitable[None]]) -> None:
+    for attempt in range(1, _REPORT_ATTEMPTS + 1):
         try:
-            await tell()
+            await send()
         except ConnectorException:
-            if attempt == _FINISH_ATTEMPTS:
+            if attempt == _REPORT_ATTEMPTS:
                 raise
-            await asyncio.sleep(1)
+            await asyncio.sleep(_REPORT_DELAY_SECONDS)
         else:
             return
 
 
 def queue_app(service_login: URL, run_job: RunJob) -> procrastinate.App:
-    """The queue as a worker opens it (`async with app.open_async()`); `run_job` is called for each job."""
+    """procrastinate's application, not yet open (`async with app.open_async()`). It calls `run_job` for each job."""
     connector = procrastinate.PsycopgConnector(
         conninfo=libpq_url(service_login), min_size=1, max_size=_CONNECTIONS, timeout=_CONNECT_SECONDS
     )
     app = procrastinate.App(connector=connector)
-    app.job_manager = _Manager(connector)
+    app.job_manager = _PersistentManager(connector)
 
-    @app.task(name=TASK, queue=QUEUE, retry=_Postponed())
+    @app.task(name=TASK, queue=QUEUE, retry=_RetryPostponed())
     async def run(tenant_id: int, number: int) -> None:
         await run_job(tenant_id, number)
 
@@ -84,9 +93,10 @@ def queue_app(service_login: URL, run_job: RunJob) -> procrastinate.App:
 
 
 async def work_off(app: procrastinate.App, *, concurrency: int, shutdown_seconds: float) -> None:
-    """Fetch and run jobs until cancelled; jobs still running after `shutdown_seconds` go back to the queue.
+    """Fetch and run jobs until cancelled. Jobs still running after `shutdown_seconds` go back to the queue.
 
-    Raises when the database does not answer: start anew, as another worker, and what this one had is taken up again.
+    Raises ConnectorException if the database does not answer. Call it again then, with a new application: the new
+    worker takes over the jobs of the old one.
     """
     work = app.run_worker_async(
         queues=[QUEUE],
@@ -95,7 +105,7 @@ async def work_off(app: procrastinate.App, *, concurrency: int, shutdown_seconds
         update_heartbeat_interval=HEARTBEAT_SECONDS,
         stalled_worker_timeout=STALLED_SECONDS,
         shutdown_graceful_timeout=shutdown_seconds,
-        delete_jobs="always",  # what became of a job stands in its own row
+        delete_jobs="always",  # the outcome of a job is in its own row
         install_signal_handlers=False,
     )
     tasks = [asyncio.create_task(work), asyncio.create_task(_recover_stalled(app))]
@@ -111,10 +121,10 @@ async def work_off(app: procrastinate.App, *, concurrency: int, shutdown_seconds
 
 
 async def _recover_stalled(app: procrastinate.App) -> None:
-    """Again and again: queue the jobs of workers that no longer tell that they live."""
+    """Queue the jobs of dead workers again, until cancelled."""
     while True:
         for job in await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=STALLED_SECONDS):
-            with contextlib.suppress(ConnectorException):  # another worker did it first
+            with contextlib.suppress(ConnectorException):  # another worker was first
                 await app.job_manager.retry_job_by_id_async(job.id or 0, datetime.now(UTC))
                 logger("jobs").info("a job of a lost worker is queued again", **job.task_kwargs)
         await asyncio.sleep(HEARTBEAT_SECONDS)

@@ -1,4 +1,4 @@
-"""Tables of jobs as their tenants see them; the queue's own tables are procrastinate's."""
+"""Tables of jobs and of their input files. The tables of the queue itself are made by procrastinate's schema."""
 
 from sqlalchemy import BigInteger, Column, DateTime, ForeignKeyConstraint, Integer, LargeBinary, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB

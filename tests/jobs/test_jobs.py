@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.identifiers import new_identifier
-from service.errors import InvalidRequest, NotFound
+from service.errors import InvalidCursor, InvalidRequest, NotFound
 from service.jobs.inputs import PIECE_BYTES, store_input, write_input
 from service.jobs.jobs import (
     begin_attempt,
@@ -116,3 +116,12 @@ async def test_an_input_comes_back_byte_for_byte_and_goes_with_the_end_of_its_jo
     assert path.read_bytes() == content
     await finish_job(session, job.number, {})
     assert await session.scalar(text("SELECT count(*) FROM job_input")) == 0
+
+
+async def test_a_cursor_of_another_list_is_refused(session: AsyncSession, other_session: AsyncSession) -> None:
+    for owner in (session, other_session):
+        for _ in range(2):
+            await create_job(owner, "nothing", {})
+    page = await list_jobs(session, limit=1)
+    with pytest.raises(InvalidCursor, match="another list"):
+        await list_jobs(other_session, limit=1, cursor=page.next_cursor)

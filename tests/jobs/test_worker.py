@@ -1,4 +1,4 @@
-"""Working off jobs: once each, through failures and outages, alone and side by side."""
+"""The worker runs each job once, through failures and outages, alone and beside other workers."""
 
 import asyncio
 import contextlib
@@ -6,16 +6,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from procrastinate.exceptions import ConnectorException
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from service.database.connection import Database
+from service import worker
+from service.database.connection import Database, open_pool
 from service.database.session import tenant_session
+from service.encoder.encoders import Encoders
 from service.errors import Conflict, DatabaseUnavailable
-from service.jobs.jobs import Job, begin_attempt, create_job, find_job
-from service.jobs.progress import JobProgress
-from service.worker import MAXIMUM_ATTEMPTS, Handler
+from service.jobs import queue
+from service.jobs.jobs import Job, JobProgress, begin_attempt, create_job, find_job, finish_job
+from service.worker import MAXIMUM_ATTEMPTS, Handler, JobRunner
 from tests.jobs.conftest import StartWorker
 from tests.support.jobs import finished
 
@@ -39,6 +42,18 @@ async def queue_is_empty(session: AsyncSession) -> bool:
             return True
         await asyncio.sleep(0.1)
     return False
+
+
+async def until_retried(session: AsyncSession) -> None:
+    """Wait until a worker took the tenant's job and put it back."""
+    query = "SELECT max(attempts) FROM procrastinate_jobs WHERE (args->>'tenant_id')::int = :tenant"
+    for _ in range(10_000):
+        attempts = await session.scalar(text(query), {"tenant": session.info["tenant_id"]})
+        await session.rollback()
+        if attempts:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("no worker took the job")
 
 
 async def test_a_job_is_done_and_its_queue_entry_removed(session: AsyncSession, start_worker: StartWorker) -> None:
@@ -166,8 +181,9 @@ async def test_a_job_that_is_running_elsewhere_is_left_alone(
         await elsewhere.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": job.number})
         await session.commit()
         async with start_worker(handlers_of(work)):
-            await asyncio.sleep(1.5)
+            await until_retried(session)
             found = await find_job(session, job.id)
+            await session.rollback()
             assert (found.status, found.attempts) == ("queued", 0)
             await elsewhere.rollback()
             assert (await finished(session, job)).attempts == 1
@@ -258,3 +274,128 @@ async def test_work_after_the_commit_may_fail(session: AsyncSession, start_worke
 
     async with start_worker({"test": Handler(work, tidy)}):
         assert (await finished(session, await start_job(session))).status == "succeeded"
+
+
+async def test_a_job_that_is_finished_is_not_run_again(session: AsyncSession, start_worker: StartWorker) -> None:
+    """A queue entry outlives its job's transaction if the worker is lost between the commit and its report."""
+    runs: list[str] = []
+
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
+        runs.append(job.id)
+        return {}
+
+    job = await create_job(session, "test", {})
+    await begin_attempt(session, job.number)
+    await finish_job(session, job.number, {"faces": 1})
+    await session.commit()
+    async with start_worker(handlers_of(work)):
+        assert await queue_is_empty(session)
+    found = await find_job(session, job.id)
+    assert (runs, found.status, found.attempts, found.result) == ([], "succeeded", 1, {"faces": 1})
+
+
+async def test_a_job_whose_data_was_changed_meanwhile_fails_with_a_conflict(
+    session: AsyncSession, start_worker: StartWorker
+) -> None:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
+        statement = "INSERT INTO job_input (tenant_id, job_id, position, content) VALUES (:tenant, 1, 0, '')"
+        await own.execute(text(statement), {"tenant": own.info["tenant_id"]})  # there is no job 1
+        return {}
+
+    async with start_worker(handlers_of(work)):
+        job = await finished(session, await start_job(session))
+    assert job.error is not None
+    assert job.error["slug"] == "conflict"
+
+
+async def test_a_job_that_was_removed_while_it_ran_leaves_nothing(
+    session: AsyncSession, database: Database, start_worker: StartWorker
+) -> None:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
+        await create_job(own, "left behind", {})
+        async with tenant_session(database.engine, own.info["tenant_id"]) as other, other.begin():
+            await other.execute(text("DELETE FROM job WHERE id = :number"), {"number": job.number})
+        return {}
+
+    await start_job(session)
+    async with start_worker(handlers_of(work)):
+        assert await queue_is_empty(session)
+    assert await session.scalar(text("SELECT count(*) FROM job")) == 0
+
+
+async def test_jobs_of_two_tenants_with_one_name_run_at_the_same_time(
+    session: AsyncSession, other_session: AsyncSession, start_worker: StartWorker
+) -> None:
+    both = asyncio.Barrier(2)
+
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
+        await asyncio.wait_for(both.wait(), 60)  # each waits until the other one runs
+        return {}
+
+    jobs = []
+    for owner in (session, other_session):
+        jobs.append(await create_job(owner, "test", {}, one_at_a_time="x"))
+        await owner.commit()
+    async with start_worker(handlers_of(work)):
+        for owner, job in zip((session, other_session), jobs, strict=True):
+            assert (await finished(owner, job)).status == "succeeded"
+
+
+async def test_a_failure_after_the_commit_is_logged_and_not_raised(
+    database: Database, encoders: Encoders, session: AsyncSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
+        return {}
+
+    async def tidy(engine: AsyncEngine, result: dict[str, Any]) -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1 / 0"))
+
+    job = await start_job(session)
+    runner = JobRunner(database, encoders, {"test": Handler(work, tidy)})
+    await runner.run_job(session.info["tenant_id"], job.number)
+    await runner.engine.dispose()
+    assert (await find_job(session, job.id)).status == "succeeded"
+    assert "tidying after a job failed" in "".join(capsys.readouterr())
+
+
+async def test_sweeping_goes_on_after_an_outage_of_the_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(worker, "SWEEP_SECONDS", 0.001)
+    nowhere = open_pool(database.logins.service.set(host="127.0.0.1", port=1, query={}), 1)
+    sweeping = asyncio.create_task(worker._sweep(nowhere))
+    written = ""
+    while written.count("expired datasets were not deleted") < 3 and not sweeping.done():
+        await asyncio.sleep(0.01)
+        written += "".join(capsys.readouterr())
+    assert not sweeping.done()
+    sweeping.cancel()
+    await asyncio.gather(sweeping, return_exceptions=True)
+    await nowhere.dispose()
+
+
+@pytest.mark.parametrize("failures", [0, 1, 4])
+async def test_the_end_of_a_job_is_reported_until_the_database_answers(
+    failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "_REPORT_DELAY_SECONDS", 0)
+    sent: list[int] = []
+
+    async def send() -> None:
+        sent.append(len(sent))
+        if len(sent) <= failures:
+            raise ConnectorException
+
+    await queue._report(send)
+    assert len(sent) == failures + 1
+
+
+async def test_a_report_that_never_arrives_is_an_error_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "_REPORT_DELAY_SECONDS", 0)
+
+    async def send() -> None:
+        raise ConnectorException
+
+    with pytest.raises(ConnectorException):
+        await queue._report(send)
