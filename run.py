@@ -1,4 +1,4 @@
-"""`python run.py`, as the legacy recognizer was started: `face-identity serve` with the settings of `.env`."""
+"""`python run.py`, the start command of the legacy recognizer: runs `face-identity serve`."""
 
 import sys
 

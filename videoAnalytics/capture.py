@@ -1,4 +1,4 @@
-"""The legacy recognizer's `capture.py`, at its old place: `face-identity legacy capture` under another name."""
+"""The legacy recognizer's `capture.py` at its old path: runs `face-identity legacy capture`."""
 
 from service.cli.legacy import run
 

@@ -1,4 +1,4 @@
-"""The legacy recognizer's `encoder.py`, at its old place: `face-identity legacy encoder` under another name."""
+"""The legacy recognizer's `encoder.py` at its old path: runs `face-identity legacy encoder`."""
 
 from service.cli.legacy import run
 

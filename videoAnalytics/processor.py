@@ -1,4 +1,4 @@
-"""The legacy recognizer's `processor.py`, at its old place: `face-identity legacy processor` under another name."""
+"""The legacy recognizer's `processor.py` at its old path: runs `face-identity legacy processor`."""
 
 from service.cli.legacy import run
 

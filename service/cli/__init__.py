@@ -1,6 +1,6 @@
-"""The command `face-identity`: what `/v1` offers, and the operator's work, on the database directly.
+"""The command `face-identity`: the operations of `/v1` and the operator's tasks, directly on the database.
 
-`main` hides how commands are found, how errors become exit codes, and that heavy libraries load late.
+`main` finds the command, loads only its module, and turns errors into exit codes.
 """
 
 import signal
@@ -8,17 +8,17 @@ import sys
 from types import FrameType
 
 from service.cli.commands import build_application
-from service.cli.failures import exit_on_failure
+from service.cli.exits import exit_on_failure
 
 
 def main() -> None:
-    """Run the command line and leave with one of the exit codes of `exits.py`."""
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGHUP, _leave)
+    """Run the command line and exit with one of the codes of `exits.py`."""
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    signal.signal(signal.SIGHUP, _exit_on_signal)
     with exit_on_failure(sys.argv[1:]):
         build_application(sys.argv[1:])(sys.argv[1:], prog_name="face-identity")
 
 
-def _leave(number: int, _: FrameType | None) -> None:
-    """Unwind as for an error, so that the embedded database is left in order."""
+def _exit_on_signal(number: int, _: FrameType | None) -> None:
+    """Unwind the stack as an error does, so that the last process stops the embedded database cleanly."""
     raise SystemExit(128 + number)

@@ -1,6 +1,7 @@
-"""Where a command works: settings, the opened and migrated database, and one tenant's sessions.
+"""What a command works with: settings, the open and migrated database, and sessions of one tenant.
 
-Commands open it with `async with open_workplace(...)`; transactions of the command line begin and end in commands.
+Most commands need one of three: `open_context` (settings, database and tenant), `open_session` (one session of the
+tenant), `open_gallery` (one session and a gallery). Commands commit; nothing below the command line does.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,30 +19,26 @@ from service.access.operator import operator_transaction
 from service.access.quotas import quotas_of_new_tenants
 from service.access.tenants import create_tenant, find_tenant
 from service.cli.exits import ExitCode
-from service.cli.output import quiet_when_unread, remark
+from service.cli.options import DEFAULT_TENANT
+from service.cli.output import ignore_closed_output, remark
 from service.database.connection import Database, open_database
 from service.database.schema.migrate import migrate
 from service.database.session import tenant_session
 from service.errors import Conflict, NotFound
+from service.gallery.galleries import Gallery, find_gallery
 from service.settings import MARKER, Settings, ignored_names, load_settings
 from service.telemetry import configure_logging
-
-DEFAULT_TENANT = "default"
-DEFAULT_GALLERY = "default"
-
-Tenant = Annotated[str, typer.Option("--tenant", "-t", help="Name of the tenant to act for.")]
-Gallery = Annotated[str, typer.Option("--gallery", "-g", help="Name of the gallery.")]
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
 def asynchronous(function: Callable[Parameters, Coroutine[Any, Any, Result]]) -> Callable[Parameters, Result]:
-    """A command written as a coroutine, as the plain function that typer takes."""
+    """Wrap a coroutine function as the plain function that typer requires."""
 
     @functools.wraps(function)
     def run(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
-        with quiet_when_unread():
+        with ignore_closed_output():
             return asyncio.run(function(*arguments, **named))
         raise typer.Exit(ExitCode.DONE)
 
@@ -50,33 +47,36 @@ def asynchronous(function: Callable[Parameters, Coroutine[Any, Any, Result]]) ->
 
 @dataclass(frozen=True)
 class CommandContext:
-    """An open database and the tenant a command acts for."""
+    """The settings, the open database and the tenant of a command."""
 
     settings: Settings
     database: Database
     tenant_id: int
 
     def session(self) -> AsyncSession:
-        """A session of the tenant; the command commits."""
+        """Open a session of the tenant. The command commits."""
         return tenant_session(self.database.engine, self.tenant_id)
 
 
 def read_settings(**changes: object) -> Settings:
-    """Return the settings, with the options of the command first (None: not given). Raises InvalidSettings."""
+    """Read the settings; `changes` are options of the command line that override them, None if not given.
+
+    Raises InvalidSettings.
+    """
     if ignored := ignored_names():
         remark(
             f".env belongs to another application and is not read ({', '.join(ignored)}). "
             f"To read it, write a line that starts with {MARKER!r}, or use --env-file .env"
         )
     settings = load_settings(**changes)
-    # A short command logs no information; serve and work set the level again.
+    # A short command logs only warnings; `serve` and `work` set the level of the settings again.
     configure_logging("WARNING" if settings.logger_level == "INFO" else settings.logger_level)
     return settings
 
 
 @contextlib.asynccontextmanager
 async def open_migrated(settings: Settings) -> AsyncIterator[Database]:
-    """The database, made when it is new and brought to the newest schema."""
+    """Open the database, created if it is missing and migrated to the newest schema."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     async with await asyncio.to_thread(open_database, settings) as database:
         await asyncio.to_thread(migrate, database.logins)
@@ -85,10 +85,24 @@ async def open_migrated(settings: Settings) -> AsyncIterator[Database]:
 
 @contextlib.asynccontextmanager
 async def open_context(tenant: str, settings: Settings | None = None) -> AsyncIterator[CommandContext]:
-    """The tenant's workplace; the tenant `default` is made when missing, any other has to exist."""
+    """Open the context of a tenant. The tenant `default` is created if it is missing; NotFound for any other."""
     settings = settings or read_settings()
     async with open_migrated(settings) as database:
         yield CommandContext(settings, database, await _tenant_number(settings, database, tenant))
+
+
+@contextlib.asynccontextmanager
+async def open_session(tenant: str) -> AsyncIterator[AsyncSession]:
+    """Open one session of the tenant, for a command that needs nothing else."""
+    async with open_context(tenant) as context, context.session() as session:
+        yield session
+
+
+@contextlib.asynccontextmanager
+async def open_gallery(tenant: str, name: str) -> AsyncIterator[tuple[AsyncSession, Gallery]]:
+    """Open one session of the tenant and find a gallery. Raises NotFound if it does not exist."""
+    async with open_session(tenant) as session:
+        yield session, await find_gallery(session, name)
 
 
 async def _tenant_number(settings: Settings, database: Database, name: str) -> int:
@@ -102,7 +116,7 @@ async def _tenant_number(settings: Settings, database: Database, name: str) -> i
 
 
 async def make_tenant(settings: Settings, database: Database, name: str) -> int:
-    """The tenant of that name, made now or by another process a moment ago."""
+    """Create the tenant, or find it if another process created it a moment ago."""
     try:
         async with operator_transaction(database.engine) as connection:
             return await create_tenant(connection, name, quotas_of_new_tenants(settings))

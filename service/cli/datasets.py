@@ -1,4 +1,4 @@
-"""`face-identity import` and `export`: a gallery's references as a file, in and out."""
+"""`face-identity import` and `export`: read and write the references of a gallery as a dataset file."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -7,35 +7,34 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.cli.context import DEFAULT_GALLERY, DEFAULT_TENANT, Gallery, Tenant, asynchronous, open_context
-from service.cli.encoders import SpaceName
-from service.cli.filling import gallery_to_fill
+from service.cli.context import asynchronous, open_context, open_gallery
+from service.cli.encoders import SpaceName, gallery_to_fill
+from service.cli.options import DEFAULT_GALLERY, DEFAULT_TENANT, GalleryName, TenantName
 from service.cli.output import Json, progress, remark, write_json, write_line
 from service.errors import InvalidRequest, NotFound
 from service.gallery.bulk_writing import finish_load
-from service.gallery.galleries import find_gallery
 from service.identity.datasets.importing import load_dataset
 from service.identity.datasets.writing import export_dataset
 
 
 @asynchronous
 async def import_file(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="dataset.json (three shapes) or NDJSON.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="dataset.json (any of its three formats) or NDJSON.")],
     *,
-    gallery: Gallery = DEFAULT_GALLERY,
-    tenant: Tenant = DEFAULT_TENANT,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
     encoder: SpaceName = None,
     as_json: Json = False,
 ) -> None:
     """Load a dataset file into a gallery.
 
-    All of it, or nothing where a row is wrong, which is named. The gallery is made where it is missing: for embeddings
-    made elsewhere say --embedding-space external:LABEL:DIMENSION.
+    If a row is wrong, the error names it and nothing is imported. The gallery is created if it is missing; for
+    embeddings made elsewhere give --embedding-space external:LABEL:DIMENSION.
     """
     if not path.is_file():
         raise NotFound(f"there is no file {path}")
     async with open_context(tenant) as context:
-        found = await gallery_to_fill(context, gallery, encoder)
+        place = await gallery_to_fill(context, gallery, encoder)
         with progress() as bar:
             task = bar.add_task("importing", total=None)
 
@@ -43,36 +42,37 @@ async def import_file(
                 bar.update(task, completed=done, total=total)
 
             async with context.session() as session:
-                result = await load_dataset(session, found, lambda: path.open("rb"), advance)
+                result = await load_dataset(session, place, lambda: path.open("rb"), advance)
                 await session.commit()
         await finish_load(context.database.engine)
     if as_json:
         write_json({"gallery": gallery, "people": result.people, "faces": result.faces, "shape": result.shape})
         return
-    write_line(f"{result.faces} references of {result.people} people are in gallery {gallery!r} ({result.shape}).")
+    write_line(f"Imported {result.faces} references of {result.people} people into {gallery!r} ({result.shape}).")
 
 
 @asynchronous
 async def export(
     *,
     format: Annotated[
-        Literal["dataset", "encoder", "ndjson"], typer.Option("--format", "-f", help="The file's shape.")
+        Literal["dataset", "encoder", "ndjson"], typer.Option("--format", "-f", help="The format of the file.")
     ] = "dataset",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write (default: standard output).")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The file (default: standard output)."),
     ] = None,
-    gallery: Gallery = DEFAULT_GALLERY,
-    tenant: Tenant = DEFAULT_TENANT,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """Write a gallery's references as a dataset file.
 
-    Every number exactly as it came. --json, which needs --output, says what was written.
+    Numbers are written exactly as they were imported. --json needs --output and describes the written file.
     """
     if as_json and output is None:
-        raise InvalidRequest("--json needs --output: standard output is the dataset itself")
-    async with open_context(tenant) as context, context.session() as session:
-        chunks = export_dataset(session, await find_gallery(session, gallery), format)
+        raise InvalidRequest("--json needs --output, because the dataset goes to standard output")
+    async with open_gallery(tenant, gallery) as (session, place):
+        chunks = export_dataset(session, place, format)
         size = await (_to_standard_output(chunks) if output is None else _to_file(chunks, output))
     if output is not None and as_json:
         write_json({"gallery": gallery, "format": format, "file": str(output), "bytes": size})
@@ -89,7 +89,7 @@ async def _to_standard_output(chunks: AsyncIterator[bytes]) -> int:
 
 
 async def _to_file(chunks: AsyncIterator[bytes], path: Path) -> int:
-    """Under another name until it is whole: an export that breaks off leaves no half of a dataset."""
+    """Write under a temporary name and rename at the end, so that a failed export leaves no partial dataset."""
     unfinished = path.with_name(path.name + ".unfinished")
     try:
         with unfinished.open("wb") as file:

@@ -1,4 +1,7 @@
-"""Which encoder a command works with: the gallery's own, the one named, or the first of ENCODER."""
+"""The encoder that a command uses, and the gallery that a command adds to.
+
+The encoder is the one named on the command line, else the gallery's own, else the first of ENCODER.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,9 +9,12 @@ from typing import Annotated
 
 import typer
 
+from service.cli.context import CommandContext
 from service.embedding import EmbeddingSpace, external_space
 from service.encoder.encoders import Encoders
 from service.encoder.opening import KINDS, open_encoders
+from service.errors import Conflict, EmbeddingSpaceMismatch, NotFound
+from service.gallery.galleries import Gallery, create_gallery, find_gallery
 from service.settings import Settings
 
 _ENCODERS = " | ".join(KINDS)
@@ -29,7 +35,7 @@ SpaceName = Annotated[
 
 @contextlib.contextmanager
 def encoders_named(settings: Settings, name: str | None) -> Iterator[Encoders]:
-    """The encoder of that name and no other; None: those of ENCODER. Models load with their first use."""
+    """Open only the encoder of that name; None: those of ENCODER. Models load at their first use."""
     encoders = open_encoders(settings if name is None else settings.model_copy(update={"encoder": [name]}))
     try:
         yield encoders
@@ -39,7 +45,7 @@ def encoders_named(settings: Settings, name: str | None) -> Iterator[Encoders]:
 
 @contextlib.contextmanager
 def encoders_for(settings: Settings, space: EmbeddingSpace) -> Iterator[Encoders]:
-    """Encoders among which is the gallery's own, also where ENCODER does not name it."""
+    """Open encoders that include the encoder of `space`, even if ENCODER does not name it."""
     with encoders_named(settings, None) as encoders:
         if space.is_external or any(loaded.digest == space.digest for loaded in encoders.spaces):
             yield encoders
@@ -49,8 +55,38 @@ def encoders_for(settings: Settings, space: EmbeddingSpace) -> Iterator[Encoders
 
 
 def choose_space(settings: Settings, name: str | None) -> EmbeddingSpace:
-    """The embedding space of a new gallery: an encoder's, or one of embeddings made elsewhere."""
+    """The embedding space of a new gallery: the space of an encoder, or an external one."""
     if name is not None and (external := external_space(name)) is not None:
         return external
     with encoders_named(settings, name) as encoders:
         return encoders.default
+
+
+async def gallery_to_fill(context: CommandContext, name: str, space_name: str | None) -> Gallery:
+    """Find or create the gallery that a command adds to.
+
+    `space_name` is the embedding space of a new gallery. Raises EmbeddingSpaceMismatch if it is given and an existing
+    gallery belongs to another space.
+    """
+    async with context.session() as session:
+        try:
+            gallery = await find_gallery(session, name)
+        except NotFound:
+            return await _create_gallery(context, name, choose_space(context.settings, space_name))
+    if space_name is not None:
+        space = choose_space(context.settings, space_name)
+        if space.digest != gallery.space.digest:
+            raise EmbeddingSpaceMismatch(f"gallery {name!r} belongs to {gallery.space.name}, not to {space.name}")
+    return gallery
+
+
+async def _create_gallery(context: CommandContext, name: str, space: EmbeddingSpace) -> Gallery:
+    """Create the gallery, or find it if another process created it a moment ago."""
+    try:
+        async with context.session() as session:
+            gallery = await create_gallery(session, name, space)
+            await session.commit()
+            return gallery
+    except Conflict:
+        async with context.session() as session:
+            return await find_gallery(session, name)

@@ -1,4 +1,4 @@
-"""`face-identity evaluate`: how an encoder does on the user's own pictures."""
+"""`face-identity evaluate`: measure an encoder on the user's own images."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,8 +8,8 @@ import typer
 
 from service.cli.context import asynchronous, open_migrated, read_settings
 from service.cli.encoders import EncoderName, encoders_named
+from service.cli.options import Threshold
 from service.cli.output import Json, progress, remark, write_json, write_line, write_table
-from service.cli.recognize import Threshold
 from service.errors import NotFound
 from service.identity import evaluate as identity
 from service.identity.evaluate import EvaluationReport, Mistake
@@ -17,7 +17,7 @@ from service.identity.evaluate import EvaluationReport, Mistake
 
 @asynchronous
 async def evaluate(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with a folder of pictures a person.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with one folder of images per person.")],
     *,
     encoder: EncoderName = None,
     threshold: Threshold = None,
@@ -25,8 +25,8 @@ async def evaluate(
 ) -> None:
     """Measure an encoder on a folder of per-person folders.
 
-    Nothing of it is kept. In a scratch gallery the first picture of each person is enrolled and the rest are probes;
-    then each person is left out of the gallery once and tried as a stranger.
+    The first image of each person is enrolled in a temporary gallery, and the other images are probes. Then each
+    person is left out once and searched as a stranger. Nothing is stored at the end.
     """
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}")
@@ -53,11 +53,15 @@ def _tell(report: EvaluationReport) -> None:
     write_table(
         ["measure", "value", "meaning"],
         [
-            ("people", report.people, f"of whom {report.embedding_space} could enroll one picture"),
-            ("probes", report.probes, "their other pictures"),
-            ("rank-1 rate", _percent(report.rank1_rate), "probes whose nearest person is the right one"),
+            ("people", report.people, f"{report.embedding_space} enrolled one image of each"),
+            ("probes", report.probes, "the other images of these people"),
+            ("rank-1 rate", _percent(report.rank1_rate), "probes whose nearest person is right"),
             ("FNIR", _percent(report.fnir), f"probes not recognized at threshold {report.threshold:.3f}"),
-            ("FPIR", _percent(report.fpir), f"of {report.strangers} strangers, taken for somebody at that threshold"),
+            (
+                "FPIR",
+                _percent(report.fpir),
+                f"of {report.strangers} strangers, recognized as somebody at that threshold",
+            ),
         ],
         "",
     )
@@ -71,9 +75,9 @@ def _tell(report: EvaluationReport) -> None:
 
 def _nearest(mistake: Mistake) -> str:
     if mistake.candidate is None or mistake.similarity is None:
-        return "nobody is near"
+        return "no candidate"
     return f"nearest is {mistake.candidate}, similarity {mistake.similarity:.3f}"
 
 
 def _percent(rate: float | None) -> str:
-    return "nothing to measure on" if rate is None else f"{rate:.1%}"
+    return "not measurable" if rate is None else f"{rate:.1%}"

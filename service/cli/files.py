@@ -1,4 +1,4 @@
-"""Pictures on disk: reading one, and finding out whose they are from the folders they lie in."""
+"""Image files: read them, and derive the names of people from folders and file names."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ STANDARD_INPUT = "-"
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture on disk; `shown` is its path below the folder that was given."""
+    """An image file. `shown` is its path relative to the folder given on the command line."""
 
     shown: str
     path: Path
@@ -23,26 +23,26 @@ class PictureFile:
 
 @dataclass(frozen=True)
 class Findings:
-    """Pictures by person, in order, and files that lie beside folders of people and so are nobody's."""
+    """Images by person, in order, and stray images that lie beside folders of people and belong to no person."""
 
     people: dict[str, list[PictureFile]]
     strays: list[PictureFile]
 
 
 def read_file(path: str | Path) -> bytes:
-    """The content of a file, or of standard input for `-`. NotFound where there is none."""
+    """Read a file, or standard input for `-`. Raises NotFound if the file does not exist."""
     if path == STANDARD_INPUT:
         return sys.stdin.buffer.read()
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise NotFound(f"there is no file {path}") from None
+        raise NotFound(f"the file {path} does not exist") from None
     except IsADirectoryError:
-        raise InvalidRequest(f"{path} is a folder, and a file is needed") from None
+        raise InvalidRequest(f"{path} is a folder, not a file") from None
 
 
 async def check_picture(encoders: Encoders, path: str, data: bytes) -> None:
-    """The error of a picture that cannot be decoded, with its path, where a command takes more than one."""
+    """Decode an image, so that the error of a command with several images names the path."""
     try:
         await encoders.decode(data)
     except ServiceError as error:
@@ -50,11 +50,11 @@ async def check_picture(encoders: Encoders, path: str, data: bytes) -> None:
 
 
 def people_in(paths: Sequence[str], name: str | None) -> Findings:
-    """The people that folders and files stand for.
+    """Group image files by person.
 
-    A folder with folders in it: one person each. A folder of pictures: one person, named as the folder. A file: one
-    person, named as the file without its ending. `name` makes them all pictures of that person. Files in folders that
-    are no pictures by their ending are passed over.
+    A folder of folders: one person per folder. A folder of images: one person with the folder's name. A file: one
+    person with the file's name, without its suffix. If `name` is given, all images show that person. Files in folders
+    are skipped if their suffix is not that of an image.
     """
     findings = Findings({}, [])
     for text in paths:
@@ -68,9 +68,9 @@ def people_in(paths: Sequence[str], name: str | None) -> Findings:
 
 
 def _pictures(path: Path) -> Iterator[tuple[str | None, PictureFile]]:
-    """Every file at or below a path, with the person whose folder it is in; None: it lies beside such folders."""
+    """Every image at or below a path with its person; None for a file that lies beside folders of people."""
     if not path.exists():
-        raise NotFound(f"there is no file or folder {path}")
+        raise NotFound(f"{path} does not exist")
     if not path.is_dir():
         yield path.stem, PictureFile(path.name, path)
         return
@@ -90,7 +90,7 @@ def _files(entry: Path) -> Iterator[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder, by name: folders, and files that are pictures by their ending."""
+    """The folders and image files of a folder, sorted by name; hidden ones are skipped."""
     return sorted(
         entry
         for entry in folder.iterdir()
@@ -99,11 +99,11 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def read_embeddings(data: bytes, path: str) -> list[list[float]]:
-    """The embeddings of a JSON file: one list of numbers, or a list of such lists."""
+    """Parse embeddings from JSON: a list of numbers, or a list of such lists."""
     try:
         value = json.loads(data)
     except ValueError as error:
-        raise InvalidRequest(f"{path} is not JSON: {error}") from None
+        raise InvalidRequest(f"{path} is not valid JSON: {error}") from None
     if not isinstance(value, list) or not value:
-        raise InvalidRequest(f"{path}: an embedding is a list of numbers")
+        raise InvalidRequest(f"{path}: an embedding must be a list of numbers")
     return value if isinstance(value[0], list) else [value]

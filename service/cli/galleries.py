@@ -1,4 +1,4 @@
-"""`face-identity galleries`: a tenant's galleries, each bound to one embedding space."""
+"""`face-identity galleries`: a tenant's galleries, each belonging to one embedding space."""
 
 from typing import Annotated
 
@@ -6,11 +6,10 @@ import typer
 
 from service.api.galleries import CountedGallery, GalleryShape
 from service.api.shapes import page_of
-from service.cli.confirm import Yes, confirm
-from service.cli.context import DEFAULT_TENANT, Tenant, asynchronous, open_context
+from service.cli.context import asynchronous, open_context, open_gallery, open_session
 from service.cli.encoders import SpaceName, choose_space
+from service.cli.options import DEFAULT_TENANT, Cursor, Limit, TenantName, Yes, confirm, tell_next_page
 from service.cli.output import Json, remark, write_json, write_line, write_table
-from service.cli.pages import Cursor, Limit, tell_of_more
 from service.errors import InvalidRequest
 from service.gallery.content import UNSET
 from service.gallery.galleries import (
@@ -27,7 +26,12 @@ application = typer.Typer(help="Create, list, change and erase galleries.")
 Name = Annotated[str, typer.Argument(help="The gallery's name.")]
 Threshold = Annotated[
     float | None,
-    typer.Option("--threshold", min=0.0, max=1.0, help="Similarity from which faces match (default: the space's)."),
+    typer.Option(
+        "--threshold",
+        min=0.0,
+        max=1.0,
+        help="Similarity from which faces match (default: the space's).",
+    ),
 ]
 
 
@@ -39,9 +43,10 @@ async def create(
     embedding_space: SpaceName = None,
     threshold: Threshold = None,
     verification_only: Annotated[
-        bool, typer.Option("--verification-only", help="Nobody is identified (1:N) in it, only verified (1:1).")
+        bool,
+        typer.Option("--verification-only", help="Allow verification (1:1) only, no identification."),
     ] = False,
-    tenant: Tenant = DEFAULT_TENANT,
+    tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """Create a gallery."""
@@ -52,31 +57,30 @@ async def create(
     if as_json:
         write_json(GalleryShape.of(gallery))
         return
-    write_line(f"Gallery {gallery.name!r} takes {gallery.space.name}; threshold {gallery.threshold:.3f}.")
+    write_line(f"Gallery {gallery.name!r}: {gallery.space.name}, threshold {gallery.threshold:.3f}.")
 
 
 @application.command("list")
 @asynchronous
 async def list_all(
-    *, limit: Limit = 100, cursor: Cursor = None, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False
+    *, limit: Limit = 100, cursor: Cursor = None, tenant: TenantName = DEFAULT_TENANT, as_json: Json = False
 ) -> None:
     """List the galleries."""
-    async with open_context(tenant) as context, context.session() as session:
+    async with open_session(tenant) as session:
         page = await list_galleries(session, limit, cursor)
     if as_json:
         write_json(page_of(page, GalleryShape.of))
         return
-    rows = [(found.name, found.space.name, found.threshold, found.created_at) for found in page.items]
-    write_table(["name", "embedding space", "threshold", "created"], rows, "There is no gallery.")
-    tell_of_more(page)
+    rows = [(gallery.name, gallery.space.name, gallery.threshold, gallery.created_at) for gallery in page.items]
+    write_table(["name", "embedding space", "threshold", "created"], rows, "There are no galleries.")
+    tell_next_page(page)
 
 
 @application.command()
 @asynchronous
-async def show(name: Name, *, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Show a gallery and how much it holds."""
-    async with open_context(tenant) as context, context.session() as session:
-        gallery = await find_gallery(session, name)
+async def show(name: Name, *, tenant: TenantName = DEFAULT_TENANT, as_json: Json = False) -> None:
+    """Show a gallery and the number of its people and faces."""
+    async with open_gallery(tenant, name) as (session, gallery):
         counts = await gallery_counts(session, gallery)
     if as_json:
         write_json(CountedGallery(**GalleryShape.of(gallery).model_dump(), people=counts.people, faces=counts.faces))
@@ -93,36 +97,37 @@ async def update(
     rename: Annotated[str | None, typer.Option("--rename", help="The gallery's new name.")] = None,
     threshold: Threshold = None,
     default_threshold: Annotated[
-        bool, typer.Option("--default-threshold", help="Go back to the embedding space's own threshold.")
+        bool, typer.Option("--default-threshold", help="Use the threshold of the embedding space again.")
     ] = False,
     verification_only: Annotated[
         bool | None,
-        typer.Option("--verification-only/--identification", help="Whether nobody is identified (1:N) in it."),
+        typer.Option("--verification-only/--identification", help="Allow verification (1:1) only, or both."),
     ] = None,
-    tenant: Tenant = DEFAULT_TENANT,
+    tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """Rename a gallery, change its threshold or its use."""
     if threshold is not None and default_threshold:
-        raise InvalidRequest("--threshold and --default-threshold exclude each other")
+        raise InvalidRequest("give either --threshold or --default-threshold, not both")
     new = UNSET if threshold is None and not default_threshold else threshold
-    async with open_context(tenant) as context, context.session() as session:
-        found = await find_gallery(session, name)
-        gallery = await update_gallery(session, found, name=rename, threshold=new, verification_only=verification_only)
+    async with open_gallery(tenant, name) as (session, gallery):
+        changed = await update_gallery(
+            session, gallery, name=rename, threshold=new, verification_only=verification_only
+        )
         await session.commit()
     if as_json:
-        write_json(GalleryShape.of(gallery))
+        write_json(GalleryShape.of(changed))
         return
-    write_line(f"Gallery {gallery.name!r}: threshold {gallery.threshold:.3f}.")
+    write_line(f"Gallery {changed.name!r}: threshold {changed.threshold:.3f}.")
 
 
 @application.command()
 @asynchronous
-async def delete(name: Name, *, yes: Yes = False, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
+async def delete(name: Name, *, yes: Yes = False, tenant: TenantName = DEFAULT_TENANT, as_json: Json = False) -> None:
     """Erase a gallery with all its people and faces."""
-    async with open_context(tenant) as context, context.session() as session:
-        counts = await gallery_counts(session, await find_gallery(session, name))
-        await session.rollback()
+    async with open_gallery(tenant, name) as (session, gallery):
+        counts = await gallery_counts(session, gallery)
+        await session.rollback()  # hold no connection while the user decides
         confirm(f"Erase gallery {name!r} with {counts.people} people and {counts.faces} faces?", yes)
         await delete_gallery(session, await find_gallery(session, name))
         await session.commit()
@@ -130,4 +135,4 @@ async def delete(name: Name, *, yes: Yes = False, tenant: Tenant = DEFAULT_TENAN
         write_json({"deleted": name})
         return
     write_line(f"Gallery {name!r} is erased.")
-    remark(f"It held {counts.people} people and {counts.faces} faces.")
+    remark(f"It contained {counts.people} people and {counts.faces} faces.")

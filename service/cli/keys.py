@@ -1,4 +1,4 @@
-"""`face-identity keys`: a tenant's API keys. A key is shown once, when it is made."""
+"""`face-identity keys`: a tenant's API keys. A key is shown only once, when it is created."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -8,19 +8,20 @@ import typer
 from service.access.quotas import LARGEST_RATE, RateLimits
 from service.access.scopes import SCOPES
 from service.access.tenant_keys import LONGEST_GRACE, KeySummary, create_key, list_keys, revoke_key, rotate_key
-from service.cli.context import DEFAULT_TENANT, Tenant, asynchronous, open_context
+from service.cli.context import asynchronous, open_session
+from service.cli.options import DEFAULT_TENANT, TenantName
 from service.cli.output import Json, remark, write_json, write_line, write_table
 
 application = typer.Typer(help="Create, list, rotate and revoke a tenant's API keys.")
 
 Scopes = Annotated[
     list[str] | None,
-    typer.Option("--scope", help=f"What the key may do (repeatable; default all): {', '.join(SCOPES)}."),
+    typer.Option("--scope", help=f"What the key may do (repeatable; default: all): {', '.join(SCOPES)}."),
 ]
 Galleries = Annotated[
-    list[str] | None, typer.Option("--gallery", help="The only gallery the key may touch (repeatable; default all).")
+    list[str] | None, typer.Option("--gallery", help="A gallery that the key may use (repeatable; default: all).")
 ]
-Days = Annotated[int | None, typer.Option("--days", min=1, max=36500, help="Days until the key ends (default never).")]
+Days = Annotated[int | None, typer.Option("--days", min=1, max=36500, help="Days until expiry (default: never).")]
 
 Hours = Annotated[
     float,
@@ -28,32 +29,34 @@ Hours = Annotated[
         "--grace-hours",
         min=0.0,
         max=LONGEST_GRACE.total_seconds() / 3600,
-        help="Hours for which the old key still works.",
+        help="Hours during which the old key still works.",
     ),
 ]
+SHOWN_ONCE = "The key is shown only now; the service stores its hash."
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `list` shows it.")]
 
 
 @application.command()
 @asynchronous
 async def create(
-    name: Annotated[str, typer.Argument(help="What the key is for.")] = "key",
+    name: Annotated[str, typer.Argument(help="The purpose of the key.")] = "key",
     *,
-    tenant: Tenant = DEFAULT_TENANT,
+    tenant: TenantName = DEFAULT_TENANT,
     scopes: Scopes = None,
     galleries: Galleries = None,
     days: Days = None,
     requests_per_minute: Annotated[
-        int | None, typer.Option(min=1, max=LARGEST_RATE, help="Requests without a model (default: as the tenant).")
+        int | None,
+        typer.Option(min=1, max=LARGEST_RATE, help="Requests without an image (default: no own limit)."),
     ] = None,
     inferences_per_minute: Annotated[
-        int | None, typer.Option(min=1, max=LARGEST_RATE, help="Pictures for a model (default: as the tenant).")
+        int | None, typer.Option(min=1, max=LARGEST_RATE, help="Images (default: no own limit).")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Create an API key and show it this once."""
+    """Create an API key and show it once."""
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    async with open_context(tenant) as context, context.session() as session:
+    async with open_session(tenant) as session:
         rates = RateLimits(requests_per_minute, inferences_per_minute)
         summary, key = await create_key(session, name, scopes, galleries, expires_at, rates=rates)
         await session.commit()
@@ -62,24 +65,24 @@ async def create(
 
 @application.command("list")
 @asynchronous
-async def list_all(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """List a tenant's keys, without the keys themselves."""
-    async with open_context(tenant) as context, context.session() as session:
+async def list_all(tenant: TenantName = DEFAULT_TENANT, as_json: Json = False) -> None:
+    """List a tenant's keys, without their secrets."""
+    async with open_session(tenant) as session:
         keys = await list_keys(session)
     if as_json:
-        write_json({"items": [_described(key) for key in keys]})
+        write_json({"items": [_fields(key) for key in keys]})
         return
     headings = ["id", "name", "begins with", "scopes", "galleries", "expires", "revoked", "last used"]
-    write_table(headings, [_row(key) for key in keys], "There is no key.")
+    write_table(headings, [_row(key) for key in keys], "There are no keys.")
 
 
 @application.command()
 @asynchronous
 async def rotate(
-    key_id: KeyId, *, grace_hours: Hours = 24.0, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False
+    key_id: KeyId, *, grace_hours: Hours = 24.0, tenant: TenantName = DEFAULT_TENANT, as_json: Json = False
 ) -> None:
-    """Create a key's successor; the old key ends after the grace, until then both work."""
-    async with open_context(tenant) as context, context.session() as session:
+    """Create the successor of a key; both work until the grace period of the old key ends."""
+    async with open_session(tenant) as session:
         summary, key = await rotate_key(session, key_id, timedelta(hours=grace_hours))
         await session.commit()
     _show(tenant, summary, key, as_json)
@@ -89,28 +92,28 @@ async def rotate(
 @asynchronous
 async def revoke(
     key_id: KeyId,
-    tenant: Tenant = DEFAULT_TENANT,
+    tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """End a key; the next request with it is refused."""
-    async with open_context(tenant) as context, context.session() as session:
+    """Revoke a key; the next request with it is refused."""
+    async with open_session(tenant) as session:
         summary = await revoke_key(session, key_id)
         await session.commit()
     if as_json:
-        write_json(_described(summary))
+        write_json(_fields(summary))
         return
     write_line(f"Key {summary.id} ({summary.name}) is revoked.")
 
 
 def _show(tenant: str, summary: KeySummary, key: str, as_json: bool) -> None:
     if as_json:
-        write_json({"tenant": tenant, "key": key} | _described(summary))
+        write_json({"tenant": tenant, "key": key} | _fields(summary))
         return
     write_line(f"tenant  {tenant}\nid      {summary.id}\nkey     {key}")
-    remark("The key is shown this once; only its hash is stored.")
+    remark(SHOWN_ONCE)
 
 
-def _described(key: KeySummary) -> dict[str, object]:
+def _fields(key: KeySummary) -> dict[str, object]:
     return {
         "id": key.id,
         "name": key.name,

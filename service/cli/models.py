@@ -1,4 +1,4 @@
-"""`face-identity models`: model files on this machine."""
+"""`face-identity models`: list, install, verify and convert the model files of this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ def _models() -> None:
 
 @application.command("list")
 def list_all(*, as_json: Json = False) -> None:
-    """List InsightFace packs that are installed or could be."""
+    """List the InsightFace packs that are installed or can be installed."""
     packs = list_packs(read_settings().data_dir)
     if as_json:
         write_json(
@@ -42,29 +42,31 @@ def list_all(*, as_json: Json = False) -> None:
         )
         return
     rows = [(pack.name, pack.state, pack.license, pack.detail or pack.description) for pack in packs]
-    write_table(["pack", "state", "license", "what it is"], rows, "")
+    write_table(["pack", "state", "license", "description"], rows, "")
 
 
 @application.command()
 def install(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A pack of the list, or a name for --file.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A pack from `models list`, or the new name for --file.")],
     *,
     file: Annotated[
         Path | None, typer.Option("--file", metavar="PACK.zip", help="Install from this file, without a network.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--everything", help="Keep networks that are not needed too.")] = False,
-    accepted: Annotated[bool, typer.Option("--yes", help="Accept the license without being asked.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Also keep networks that the service does not use.")
+    ] = False,
+    accepted: Annotated[bool, typer.Option("--yes", help="Accept the license without a question.")] = False,
     as_json: Json = False,
 ) -> None:
     """Install an InsightFace pack into DATA_DIR/models, and verify it.
 
-    The license is shown and has to be accepted. Use the pack with ENCODER=insightface:NAME.
+    Shows the license, which you must accept. Use the pack with ENCODER=insightface:NAME.
     """
     if file is None:
         pack = catalog_pack(name)
         remark(f"{pack.name}: {pack.description}, from {pack.url}")
     remark(LICENSE_NOTICE)
-    if not (accepted or _agrees()):
+    if not (accepted or _accepts_license()):
         raise Forbidden("the license was not accepted; nothing was installed")
     with progress() as bar:
         task = bar.add_task("downloading", total=None)
@@ -76,7 +78,7 @@ def install(
             everything=everything,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    _tell(installed, as_json)
+    _print_pack(installed, as_json)
 
 
 @application.command()
@@ -85,30 +87,30 @@ def verify(
     *,
     as_json: Json = False,
 ) -> None:
-    """Compare a pack's files with the digests that are known of it.
+    """Compare the files of a pack with their known digests.
 
-    Exit code 1: a file is not what it should be.
+    Exit code 1: a file was changed.
     """
-    _tell(verify_pack(name, read_settings().data_dir), as_json)
+    _print_pack(verify_pack(name, read_settings().data_dir), as_json)
 
 
 @application.command()
 def convert(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model's folder, or a folder of such folders.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model folder, or a folder of model folders.")],
     *,
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write (default: FOLDER-onnx).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The folder to write (default: FOLDER-onnx).")] = None,
     as_json: Json = False,
 ) -> None:
     """Convert MXNet model folders (NAME-symbol.json, NAME-0000.params) to ONNX.
 
-    Use them with ENCODER=legacy:FOLDER or legacy-padded-crop:FOLDER, where FOLDER is the one that was written: it needs
-    one detector and one recognizer. Exit code 3: some could not be converted, 7: none.
+    Use the written folder with ENCODER=legacy:FOLDER or legacy-padded-crop:FOLDER; it must contain one detector and one
+    recognition model. Exit code 3: some models could not be converted, 7: none could.
     """
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}")
     report = convert_folder(folder, out)
     if as_json:
-        write_json(_as_json(report))
+        write_json(_report_fields(report))
     else:
         rows = [(model.source.name, model.manifest.task, model.folder) for model in report.converted]
         write_table(["model", "task", "written to"], rows, "")
@@ -118,22 +120,22 @@ def convert(
         raise typer.Exit(ExitCode.PARTLY)
 
 
-def _agrees() -> bool:
-    """Ask; where nobody can answer, that is a no."""
+def _accepts_license() -> bool:
+    """Ask on the terminal; without a terminal the answer is no."""
     try:
         return typer.confirm("Do you accept this license?", err=True)
     except typer.Abort:
         return False
 
 
-def _tell(pack: VerifiedPack, as_json: bool) -> None:
+def _print_pack(pack: VerifiedPack, as_json: bool) -> None:
     if as_json:
         files = [
             {"name": file.name, "sha256": file.digest, "expected": file.expected, "is_intact": file.is_intact}
             for file in pack.files
         ]
-        shown = {"name": pack.name, "folder": str(pack.folder), "license": pack.license}
-        write_json(shown | {"is_intact": pack.is_intact, "files": files})
+        fields = {"name": pack.name, "folder": str(pack.folder), "license": pack.license}
+        write_json(fields | {"is_intact": pack.is_intact, "files": files})
     else:
         write_line(f"{pack.name} in {pack.folder}, license: {pack.license}")
         states = [
@@ -149,12 +151,12 @@ def _tell(pack: VerifiedPack, as_json: bool) -> None:
         raise typer.Exit(ExitCode.NO)
 
 
-def _as_json(report: ConversionReport) -> dict[str, object]:
+def _report_fields(report: ConversionReport) -> dict[str, object]:
     return {
-        "converted": [_described(model) for model in report.converted],
+        "converted": [_fields(model) for model in report.converted],
         "failed": [{"folder": str(failed.folder), "reason": failed.reason} for failed in report.failed],
     }
 
 
-def _described(model: ConvertedModel) -> dict[str, object]:
+def _fields(model: ConvertedModel) -> dict[str, object]:
     return {"model": model.source.name, "task": model.manifest.task, "folder": str(model.folder)}

@@ -1,6 +1,6 @@
-"""Answers on standard output: a table or lines for people, one JSON document for programs.
+"""Results on standard output: tables or lines for people, one JSON document for programs.
 
-Everything else (progress, remarks) goes to standard error. Piped output has no colors and is never cut.
+Progress bars and remarks go to standard error. Piped output has no colors and is never cut.
 """
 
 import contextlib
@@ -21,22 +21,22 @@ from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 
-_PIPED_WIDTH = 10_000  # columns: rich assumes 80 where there is no terminal, and would cut
+_PIPED_WIDTH = 10_000  # columns; rich assumes 80 without a terminal and would cut
 
 
 def write_json(value: object) -> None:
-    """Print one JSON document in one line."""
+    """Print one JSON document on one line."""
     ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
     print(json.dumps(value, ensure_ascii=ascii_only, default=_as_json), flush=True)
 
 
 def write_line(text: str, style: str = "") -> None:
-    """Print a line for people, on standard output."""
+    """Print a line for people on standard output."""
     _console().print(Text(printable(text), style=style), soft_wrap=True)
 
 
 def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
-    """Print a table for people, or `empty` where there is no row."""
+    """Print a table for people, or the text `empty` if there are no rows."""
     table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(shown(cell)) for cell in row))
@@ -47,12 +47,12 @@ def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty
 
 
 def remark(text: str) -> None:
-    """Say something beside the answer, on standard error."""
+    """Print a remark on standard error."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
 def progress(quiet: bool = False) -> Progress:
-    """A progress bar on standard error; nothing where that is no terminal, or for `quiet`."""
+    """A progress bar on standard error; hidden by `quiet` and if standard error is not a terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -66,7 +66,7 @@ def progress(quiet: bool = False) -> Progress:
 
 
 def shown(value: object) -> str:
-    """A value as people read it: times to the second, similarities to three places, nothing for None."""
+    """Format a value for people: times to the second, numbers to three places, None as nothing."""
     if value is None:
         return ""
     if isinstance(value, datetime):
@@ -79,13 +79,13 @@ def shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without control characters, which could move a terminal's cursor."""
+    """Replace control characters, which could move a terminal's cursor."""
     return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
 
 
 @contextlib.contextmanager
-def quiet_when_unread() -> Iterator[None]:
-    """Swallow the error of writing to a reader that left, as `head` does, and whatever is still to be written."""
+def ignore_closed_output() -> Iterator[None]:
+    """Suppress the error of writing to a closed pipe, as in `... | head -1`, and discard the remaining output."""
     try:
         yield
     except BrokenPipeError:
@@ -101,4 +101,4 @@ def _as_json(value: Any) -> object:
         return value.model_dump(mode="json")
     if isinstance(value, datetime):
         return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

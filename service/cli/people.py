@@ -1,6 +1,5 @@
 """`face-identity people`: the people of a gallery and their faces."""
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -9,34 +8,51 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.api.faces import FaceShape
 from service.api.people import PersonShape
 from service.api.shapes import page_of
-from service.cli.confirm import Yes, confirm
-from service.cli.context import DEFAULT_GALLERY, DEFAULT_TENANT, Gallery, Tenant, asynchronous, open_context
+from service.cli.context import asynchronous, open_gallery
+from service.cli.options import (
+    DEFAULT_GALLERY,
+    DEFAULT_TENANT,
+    Cursor,
+    GalleryName,
+    Limit,
+    MetadataFilter,
+    TenantName,
+    Yes,
+    confirm,
+    json_object,
+    tell_next_page,
+)
 from service.cli.output import Json, write_json, write_line, write_table
-from service.cli.pages import Cursor, Limit, tell_of_more
-from service.errors import Conflict, InvalidRequest, NotFound
-from service.gallery import galleries
+from service.errors import Conflict, NotFound
 from service.gallery.faces import delete_face, list_faces
-from service.gallery.galleries import find_gallery
+from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.people import Person, create_person, delete_person, find_person, list_people, update_person
+from service.gallery.reassigning import merge_people, move_face
 
-application = typer.Typer(help="Create, list, show, rename and erase people and their faces.")
+application = typer.Typer(help="Create, list, show, rename, merge and erase people and their faces.")
 
 WhichPerson = Annotated[str, typer.Argument(metavar="PERSON", help="The person's id, name or external id.")]
-ExternalId = Annotated[str | None, typer.Option("--external-id", help="The person's key in another system.")]
-Metadata = Annotated[str | None, typer.Option("--metadata", help="A JSON object to keep with the person.")]
+FaceId = Annotated[str, typer.Argument(metavar="FACE", help="The face's id, as `people faces` shows it.")]
+ExternalId = Annotated[str | None, typer.Option("--external-id", help="The person's id in another system.")]
+Metadata = Annotated[
+    str | None, typer.Option("--metadata", metavar="JSON", help="A JSON object to store with the person.")
+]
 
 
-async def which_person(session: AsyncSession, gallery: galleries.Gallery, text: str) -> Person:
-    """The one person that the text means: by id, else by name, else by external id."""
+async def which_person(session: AsyncSession, gallery: Gallery, text: str) -> Person:
+    """Find a person by id, else by name, else by external id.
+
+    Raises NotFound if there is none, Conflict if several people have this name.
+    """
     try:
         return await find_person(session, gallery, text)
     except NotFound:
         page = await list_people(session, gallery, 2, None, name=text)
     page = page if page.items else await list_people(session, gallery, 2, None, external_id=text)
     if len(page.items) > 1:
-        raise Conflict(f"several people are named {text!r}; give the id of one (`people list --name` shows them)")
+        raise Conflict(f"several people are named {text!r}: give an id (`people list --name` shows them)")
     if not page.items:
-        raise NotFound(f"there is nobody with id, name or external id {text!r} in gallery {gallery.name!r}")
+        raise NotFound(f"gallery {gallery.name!r} has no person with id, name or external id {text!r}")
     return page.items[0]
 
 
@@ -47,38 +63,38 @@ async def create(
     *,
     external_id: ExternalId = None,
     metadata: Metadata = None,
-    gallery: Gallery = DEFAULT_GALLERY,
-    tenant: Tenant = DEFAULT_TENANT,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Create a person, to whom faces are added with `enroll --name`."""
-    async with open_context(tenant) as context, context.session() as session:
-        found = await find_gallery(session, gallery)
-        person = await create_person(session, found, name, external_id, _as_object(metadata))
+    """Create a person without faces; `enroll --name` adds faces."""
+    async with open_gallery(tenant, gallery) as (session, place):
+        person = await create_person(session, place, name, external_id, json_object(metadata))
         await session.commit()
-    _tell(person, as_json)
+    _print_person(person, as_json)
 
 
 @application.command("list")
 @asynchronous
 async def list_all(
     *,
-    name: Annotated[str | None, typer.Option("--name", help="Only people of this name.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Only people with this name.")] = None,
+    metadata: MetadataFilter = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-    gallery: Gallery = DEFAULT_GALLERY,
-    tenant: Tenant = DEFAULT_TENANT,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """List the people of a gallery."""
-    async with open_context(tenant) as context, context.session() as session:
-        page = await list_people(session, await find_gallery(session, gallery), limit, cursor, name=name)
+    wanted = json_object(metadata)
+    async with open_gallery(tenant, gallery) as (session, place):
+        page = await list_people(session, place, limit, cursor, name=name, metadata=wanted)
     if as_json:
         write_json(page_of(page, PersonShape.of))
         return
-    rows = [(person.id, person.name, person.external_id, person.faces, person.created_at) for person in page.items]
-    write_table(["id", "name", "external id", "faces", "created"], rows, "There is nobody.")
-    tell_of_more(page)
+    write_table(_HEADINGS, [_row(person) for person in page.items], "There are no people.")
+    tell_next_page(page)
 
 
 @application.command()
@@ -86,14 +102,14 @@ async def list_all(
 async def show(
     person: WhichPerson,
     *,
-    gallery: Gallery = DEFAULT_GALLERY,
-    tenant: Tenant = DEFAULT_TENANT,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """Show one person."""
-    async with open_context(tenant) as context, context.session() as session:
-        found = await which_person(session, await find_gallery(session, gallery), person)
-    _tell(found, as_json)
+    async with open_gallery(tenant, gallery) as (session, place):
+        shown = await which_person(session, place, person)
+    _print_person(shown, as_json)
 
 
 @application.command()
@@ -104,19 +120,18 @@ async def update(
     rename: Annotated[str | None, typer.Option("--rename", help="The person's new name.")] = None,
     external_id: ExternalId = None,
     metadata: Metadata = None,
-    gallery: Gallery = DEFAULT_GALLERY,
-    tenant: Tenant = DEFAULT_TENANT,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Change a person's name, external id (empty: none) or metadata."""
+    """Change a person's name, external id (empty removes it) or metadata."""
     changes: dict[str, Any] = {} if rename is None else {"name": rename}
     changes |= {} if external_id is None else {"external_id": external_id or None}
-    changes |= {} if metadata is None else {"metadata": _as_object(metadata)}
-    async with open_context(tenant) as context, context.session() as session:
-        where = await find_gallery(session, gallery)
-        changed = await update_person(session, where, await which_person(session, where, person), **changes)
+    changes |= {} if metadata is None else {"metadata": json_object(metadata)}
+    async with open_gallery(tenant, gallery) as (session, place):
+        changed = await update_person(session, place, await which_person(session, place, person), **changes)
         await session.commit()
-    _tell(changed, as_json)
+    _print_person(changed, as_json)
 
 
 @application.command()
@@ -125,21 +140,48 @@ async def delete(
     person: WhichPerson,
     *,
     yes: Yes = False,
-    gallery: Gallery = DEFAULT_GALLERY,
-    tenant: Tenant = DEFAULT_TENANT,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """Erase a person with all faces."""
-    async with open_context(tenant) as context, context.session() as session:
-        found = await which_person(session, await find_gallery(session, gallery), person)
-        await session.rollback()
-        confirm(f"Erase {found.name!r} ({found.id}) with {found.faces} faces?", yes)
-        await delete_person(session, await find_gallery(session, gallery), found.id)
+    async with open_gallery(tenant, gallery) as (session, place):
+        erased = await which_person(session, place, person)
+        await session.rollback()  # hold no connection while the user decides
+        confirm(f"Erase {erased.name!r} ({erased.id}) with {erased.faces} faces?", yes)
+        await delete_person(session, await find_gallery(session, gallery), erased.id)
         await session.commit()
     if as_json:
-        write_json({"deleted": found.id})
+        write_json({"deleted": erased.id})
         return
-    write_line(f"{found.name} ({found.id}) is erased.")
+    write_line(f"{erased.name} ({erased.id}) is erased.")
+
+
+@application.command()
+@asynchronous
+async def merge(
+    person: WhichPerson,
+    source: Annotated[
+        str, typer.Option("--from", metavar="PERSON", help="The person to merge into PERSON; this person is erased.")
+    ],
+    *,
+    yes: Yes = False,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
+    as_json: Json = False,
+) -> None:
+    """Move all faces of one person to another person, then erase the first.
+
+    PERSON keeps id, name, external id and metadata.
+    """
+    async with open_gallery(tenant, gallery) as (session, place):
+        target = await which_person(session, place, person)
+        merged = await which_person(session, place, source)
+        await session.rollback()  # hold no connection while the user decides
+        confirm(f"Move {merged.faces} faces of {merged.name!r} to {target.name!r} and erase {merged.name!r}?", yes)
+        target = await merge_people(session, await find_gallery(session, gallery), merged, target)
+        await session.commit()
+    _print_person(target, as_json)
 
 
 @application.command()
@@ -149,36 +191,34 @@ async def faces(
     *,
     limit: Limit = 100,
     cursor: Cursor = None,
-    gallery: Gallery = DEFAULT_GALLERY,
-    tenant: Tenant = DEFAULT_TENANT,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """List a person's faces."""
-    async with open_context(tenant) as context, context.session() as session:
-        where = await find_gallery(session, gallery)
-        page = await list_faces(session, where, await which_person(session, where, person), limit, cursor)
+    async with open_gallery(tenant, gallery) as (session, place):
+        page = await list_faces(session, place, await which_person(session, place, person), limit, cursor)
     if as_json:
         write_json(page_of(page, FaceShape.of))
         return
     rows = [(face.id, face.source, face.created_at) for face in page.items]
-    write_table(["id", "picture", "enrolled"], rows, "There is no face.")
-    tell_of_more(page)
+    write_table(["id", "image", "enrolled"], rows, "There are no faces.")
+    tell_next_page(page)
 
 
 @application.command()
 @asynchronous
 async def forget(
     person: WhichPerson,
-    face: Annotated[str, typer.Argument(metavar="FACE", help="The face's id, as `people faces` shows it.")],
+    face: FaceId,
     *,
-    gallery: Gallery = DEFAULT_GALLERY,
-    tenant: Tenant = DEFAULT_TENANT,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """Erase one face of a person."""
-    async with open_context(tenant) as context, context.session() as session:
-        where = await find_gallery(session, gallery)
-        await delete_face(session, where, await which_person(session, where, person), face)
+    async with open_gallery(tenant, gallery) as (session, place):
+        await delete_face(session, place, await which_person(session, place, person), face)
         await session.commit()
     if as_json:
         write_json({"deleted": face})
@@ -186,21 +226,35 @@ async def forget(
     write_line(f"Face {face} is erased.")
 
 
-def _tell(person: Person, as_json: bool) -> None:
+@application.command("move-face")
+@asynchronous
+async def move(
+    person: WhichPerson,
+    face: FaceId,
+    target: Annotated[str, typer.Option("--to", metavar="PERSON", help="The person who receives the face.")],
+    *,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
+    as_json: Json = False,
+) -> None:
+    """Move one face of a person to another person."""
+    async with open_gallery(tenant, gallery) as (session, place):
+        receiver = await which_person(session, place, target)
+        await move_face(session, place, await which_person(session, place, person), face, receiver)
+        receiver = await find_person(session, place, receiver.id)
+        await session.commit()
+    _print_person(receiver, as_json)
+
+
+_HEADINGS = ["id", "name", "external id", "faces", "created"]
+
+
+def _row(person: Person) -> list[object]:
+    return [person.id, person.name, person.external_id, person.faces, person.created_at]
+
+
+def _print_person(person: Person, as_json: bool) -> None:
     if as_json:
         write_json(PersonShape.of(person))
         return
-    rows = [(person.id, person.name, person.external_id, person.faces, person.created_at)]
-    write_table(["id", "name", "external id", "faces", "created"], rows, "")
-
-
-def _as_object(text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise InvalidRequest(f"--metadata is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("--metadata is a JSON object")
-    return value
+    write_table(_HEADINGS, [_row(person)], "")

@@ -1,4 +1,4 @@
-"""`face-identity detect` and `encode`: what an encoder sees in a picture. No database is opened."""
+"""`face-identity detect` and `encode`: detect and encode the faces of an image, without a database."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +10,11 @@ from service.api.shapes import FoundFace, found
 from service.cli.context import asynchronous, read_settings
 from service.cli.encoders import EncoderName, encoders_named
 from service.cli.files import read_file
+from service.cli.options import Image
 from service.cli.output import Json, write_json, write_line, write_table
 from service.cli.recognize import corners
 from service.encoder.contract import DetectedFace
 from service.encoder.images.annotate import annotate
-
-Image = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture file; - reads standard input.")]
 
 
 @asynchronous
@@ -23,35 +22,35 @@ async def detect(
     image: Image,
     *,
     annotated: Annotated[
-        Path | None, typer.Option("--annotate", metavar="OUT.jpg", help="Write the picture with boxes here.")
+        Path | None, typer.Option("--annotate", metavar="OUT.jpg", help="Write the image with boxes to this file.")
     ] = None,
     encoder: EncoderName = None,
     as_json: Json = False,
 ) -> None:
-    """Find the faces in a picture.
+    """Find the faces in an image.
 
-    Largest first; nothing is stored.
+    Largest first. Nothing is stored.
     """
     data = read_file(image)
     with encoders_named(read_settings(), encoder) as encoders:
-        picture = await encoders.decode(data)
-        faces = await encoders.detect(encoders.default, picture)
+        pixels = await encoders.decode(data)
+        faces = await encoders.detect(encoders.default, pixels)
         if annotated is not None:
             boxes = [(face.box, str(number)) for number, face in enumerate(faces, start=1)]
-            annotated.write_bytes(annotate(picture, boxes))
+            annotated.write_bytes(annotate(pixels, boxes))
     if as_json:
-        height, width, _ = picture.shape
+        height, width, _ = pixels.shape
         write_json(Detection(faces=[FoundFace.of(face) for face in faces], width=width, height=height))
         return
     rows = [_row(number, face) for number, face in enumerate(faces, start=1)]
-    write_table(["face", "left, top, right, bottom", "score", "quality"], rows, "There is no face in this picture.")
+    write_table(["face", "left, top, right, bottom", "score", "quality"], rows, "The image shows no face.")
 
 
 @asynchronous
 async def encode(image: Image, *, encoder: EncoderName = None, as_json: Json = False) -> None:
-    """Print the embedding of every face in a picture.
+    """Print the embedding of every face in an image.
 
-    Largest first, one JSON list of numbers a line; nothing is stored.
+    Largest first, one JSON list of numbers per line. Nothing is stored.
     """
     data = read_file(image)
     with encoders_named(read_settings(), encoder) as encoders:
@@ -64,7 +63,7 @@ async def encode(image: Image, *, encoder: EncoderName = None, as_json: Json = F
     for face in faces:
         write_json(face.embedding.tolist())
     if not faces:
-        write_line("There is no face in this picture.")
+        write_line("The image shows no face.")
 
 
 def _row(number: int, face: DetectedFace) -> list[object]:

@@ -1,4 +1,4 @@
-"""`face-identity serve`, `work` and `migrate`: the long-running processes and the schema they need."""
+"""`face-identity serve`, `work` and `migrate`: the server, the worker, and the schema of the database."""
 
 import asyncio
 import signal
@@ -22,12 +22,12 @@ def serve(
         int | None, typer.Option("--port", "-p", min=0, max=65535, help="Port to listen on (default: SERVER_PORT).")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, max=64, help="Processes that answer (default: SERVER_WORKERS).")
+        int | None, typer.Option("--workers", min=1, max=64, help="Server processes (default: SERVER_WORKERS).")
     ] = None,
 ) -> None:
     """Answer HTTP requests.
 
-    Until told to stop; makes and migrates the database when it is new.
+    Runs until it is stopped. Creates the database if it is missing, and migrates it.
     """
     settings = read_settings(server_ip=host, server_port=port, server_workers=workers)
     configure_logging(settings.logger_level)
@@ -38,7 +38,7 @@ def serve(
 async def work() -> None:
     """Run background jobs in a process of their own.
 
-    Until told to stop, beside servers with WORKER_IN_SERVER=false.
+    Runs until it is stopped, beside servers with WORKER_IN_SERVER=false.
     """
     settings = read_settings()
     configure_logging(settings.logger_level)
@@ -47,14 +47,14 @@ async def work() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with encoders_named(settings, None) as encoders:
         async with open_migrated(settings) as database:
-            remark("working; Ctrl-C stops")
+            remark("Waiting for jobs; Ctrl-C stops.")
             await worker.run_worker(database, encoders, stop)
 
 
 def migrate(*, as_json: Json = False) -> None:
-    """Bring the database to the newest schema.
+    """Migrate the database to the newest schema.
 
-    And say where it stands. Needs the administrator's login; other commands do it too where it is due.
+    Prints the schema revision. Needs the administrator's login. Other commands migrate too if it is necessary.
     """
     database = open_database(read_settings())
     try:
@@ -66,4 +66,4 @@ def migrate(*, as_json: Json = False) -> None:
         return
     write_line(f"schema {state.revision}, PostgreSQL {state.postgresql}, pgvector {state.pgvector}")
     if not state.pgvector_is_safe:
-        remark("pgvector before 0.8.4 can corrupt an HNSW index under vacuum: update it")
+        remark("pgvector before 0.8.4 can corrupt an HNSW index during vacuum: update it")

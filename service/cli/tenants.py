@@ -1,4 +1,4 @@
-"""`face-identity tenants`: the operator's work on tenants and their quotas."""
+"""`face-identity tenants`: tenants and their quotas, managed by the operator."""
 
 from dataclasses import asdict, replace
 from typing import Annotated
@@ -17,22 +17,23 @@ from service.access.tenants import (
     read_tenant,
 )
 from service.access.usage import read_usage
-from service.cli.confirm import Yes, confirm
 from service.cli.context import CommandContext, asynchronous, open_migrated, read_settings
+from service.cli.keys import SHOWN_ONCE
+from service.cli.options import Yes, confirm
 from service.cli.output import Json, remark, write_json, write_line, write_table
 from service.database.session import tenant_session
 
 application = typer.Typer(help="Create, list and erase tenants; set their quotas.")
 
 Name = Annotated[str, typer.Argument(help="The tenant's name.")]
-Rate = Annotated[int | None, typer.Option(min=0, max=LARGEST_RATE, help="How many may begin in a minute.")]
-Count = Annotated[int | None, typer.Option(min=0, max=LARGEST_COUNT, help="How much it may keep.")]
+Rate = Annotated[int | None, typer.Option(min=0, max=LARGEST_RATE, help="Most per minute; 0 is no limit.")]
+Count = Annotated[int | None, typer.Option(min=0, max=LARGEST_COUNT, help="Most stored; 0 is no limit.")]
 
 
 @application.command()
 @asynchronous
 async def create(name: Name, as_json: Json = False) -> None:
-    """Create a tenant and its first API key, which is shown this once."""
+    """Create a tenant and its first API key, and show the key once."""
     settings = read_settings()
     async with open_migrated(settings) as database:
         async with operator_transaction(database.engine) as connection:
@@ -44,7 +45,7 @@ async def create(name: Name, as_json: Json = False) -> None:
         write_json({"tenant": name, "key": key})
         return
     write_line(f"tenant  {name}\nkey     {key}")
-    remark("The key is shown this once; only its hash is stored. `face-identity keys create` makes another.")
+    remark(f"{SHOWN_ONCE} `face-identity keys create` creates another.")
 
 
 @application.command("list")
@@ -56,13 +57,13 @@ async def list_all(as_json: Json = False) -> None:
     if as_json:
         write_json({"items": [{"name": tenant.name, "created_at": tenant.created_at} for tenant in tenants]})
         return
-    write_table(["name", "created"], [(tenant.name, tenant.created_at) for tenant in tenants], "There is no tenant.")
+    write_table(["name", "created"], [(tenant.name, tenant.created_at) for tenant in tenants], "There are no tenants.")
 
 
 @application.command()
 @asynchronous
 async def usage(name: Name, as_json: Json = False) -> None:
-    """Show how much a tenant keeps, beside its quotas."""
+    """Show what a tenant stores, and its quotas."""
     async with open_migrated(read_settings()) as database:
         async with operator_transaction(database.engine) as connection:
             tenant = await read_tenant(connection, name)
@@ -74,7 +75,7 @@ async def usage(name: Name, as_json: Json = False) -> None:
         return
     rows = [(what.replace("_", " "), number) for what, number in used.items()]
     rows += [(what.replace("_", " "), "no limit" if most is None else most) for what, most in quotas.items()]
-    write_table(["what", "how much"], rows, "")
+    write_table(["measure", "value"], rows, "")
 
 
 @application.command()
@@ -89,23 +90,23 @@ async def quotas(
     maximum_stored_bytes: Count = None,
     as_json: Json = False,
 ) -> None:
-    """Change a tenant's quotas; what is left out stays, 0 is no limit."""
-    given = {
+    """Change a tenant's quotas; omitted quotas keep their value, 0 is no limit."""
+    options = {
         "requests_per_minute": requests_per_minute,
         "inferences_per_minute": inferences_per_minute,
         "maximum_galleries": maximum_galleries,
         "maximum_faces_per_gallery": maximum_faces_per_gallery,
         "maximum_stored_bytes": maximum_stored_bytes,
     }
-    changes = {what: most or None for what, most in given.items() if most is not None}
+    changes = {quota: most or None for quota, most in options.items() if most is not None}
     async with open_migrated(read_settings()) as database, operator_transaction(database.engine) as connection:
         before = await read_tenant(connection, name)
         changed = await change_quotas(connection, name, replace(before.quotas, **changes))
     if as_json:
         write_json({"tenant": name, "quotas": changed.quotas.as_columns()})
         return
-    told = changed.quotas.as_columns().items()
-    rows = [(what.replace("_", " "), "no limit" if most is None else most) for what, most in told]
+    columns = changed.quotas.as_columns().items()
+    rows = [(quota.replace("_", " "), "no limit" if most is None else most) for quota, most in columns]
     write_table(["quota", "at most"], rows, "")
 
 
@@ -116,7 +117,7 @@ async def delete(name: Name, yes: Yes = False, as_json: Json = False) -> None:
     async with open_migrated(read_settings()) as database:
         async with operator_transaction(database.engine) as connection:
             await find_tenant(connection, name)
-        confirm(f"Erase tenant {name!r} and everything it has?", yes)
+        confirm(f"Erase tenant {name!r} with all its data?", yes)
         async with operator_transaction(database.engine) as connection:
             await delete_tenant(connection, name)
     if as_json:

@@ -1,25 +1,17 @@
-"""`face-identity verify` and `compare`: is this that person? The exit code says it too."""
+"""`face-identity verify` and `compare`: decide whether two faces match (1:1). The exit code tells the decision too."""
 
 from typing import Annotated
 
 import typer
 
 from service.api.recognition import VerificationShape
-from service.cli.context import (
-    DEFAULT_GALLERY,
-    DEFAULT_TENANT,
-    Gallery,
-    Tenant,
-    asynchronous,
-    open_context,
-    read_settings,
-)
+from service.cli.context import asynchronous, open_context, read_settings
 from service.cli.encoders import EncoderName, encoders_for, encoders_named
 from service.cli.exits import ExitCode
 from service.cli.files import check_picture, read_file
+from service.cli.options import DEFAULT_GALLERY, DEFAULT_TENANT, GalleryName, Image, TenantName, Threshold
 from service.cli.output import Json, write_json, write_line
 from service.cli.people import WhichPerson, which_person
-from service.cli.recognize import Threshold
 from service.gallery.galleries import find_gallery
 from service.identity.review import Review
 from service.identity.verify import Verification, compare_pictures, verify_picture
@@ -28,58 +20,58 @@ from service.identity.verify import Verification, compare_pictures, verify_pictu
 @asynchronous
 async def verify(
     person: WhichPerson,
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture file; - reads standard input.")],
+    image: Image,
     *,
     threshold: Threshold = None,
-    gallery: Gallery = DEFAULT_GALLERY,
-    tenant: Tenant = DEFAULT_TENANT,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Say whether a picture shows one person of the gallery (1:1).
+    """Decide whether an image shows one person of the gallery (1:1).
 
-    Its largest face counts. Exit code 0: yes, 1: no.
+    Only the largest face of the image is verified. Exit code 0: it does, 1: it does not.
     """
     data = read_file(image)
     async with open_context(tenant) as context, context.session() as session:
-        found = await find_gallery(session, gallery)
-        claimed = await which_person(session, found, person)
-        await session.rollback()
-        with encoders_for(context.settings, found.space) as encoders:
+        place = await find_gallery(session, gallery)
+        claimed = await which_person(session, place, person)
+        await session.rollback()  # hold no connection while the models load
+        with encoders_for(context.settings, place.space) as encoders:
             review = Review.of(context.settings)
             verification = await verify_picture(
                 session, encoders, gallery, claimed.id, data, threshold=threshold, review=review
             )
-    _tell(verification, claimed.name, as_json)
+    _print_verification(verification, claimed.name, as_json)
 
 
 @asynchronous
 async def compare(
-    first: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture file.")],
-    second: Annotated[str, typer.Argument(metavar="IMAGE", help="Another picture file.")],
+    first: Annotated[str, typer.Argument(metavar="IMAGE", help="An image file.")],
+    second: Annotated[str, typer.Argument(metavar="IMAGE", help="Another image file.")],
     *,
     threshold: Threshold = None,
     encoder: EncoderName = None,
     as_json: Json = False,
 ) -> None:
-    """Say whether two pictures show the same person.
+    """Decide whether two images show the same person.
 
-    Their largest faces count; nothing is stored. Exit code 0: yes, 1: no.
+    Only the largest face of each image is compared. Nothing is stored. Exit code 0: they do, 1: they do not.
     """
-    pictures = read_file(first), read_file(second)
+    images = read_file(first), read_file(second)
     settings = read_settings()
     with encoders_named(settings, encoder) as encoders:
-        for path, data in zip((first, second), pictures, strict=True):
+        for path, data in zip((first, second), images, strict=True):
             await check_picture(encoders, path, data)
-        verification = await compare_pictures(encoders, *pictures, threshold=threshold, review=Review.of(settings))
-    _tell(verification, "the same person", as_json)
+        verification = await compare_pictures(encoders, *images, threshold=threshold, review=Review.of(settings))
+    _print_verification(verification, "the same person", as_json)
 
 
-def _tell(verification: Verification, claim: str, as_json: bool) -> None:
+def _print_verification(verification: Verification, claim: str, as_json: bool) -> None:
     if as_json:
         write_json(VerificationShape.of(verification))
     else:
-        word = "is" if verification.verified else "is not"
-        measured = f"similarity {verification.similarity:.3f}, threshold {verification.threshold:.3f}"
-        write_line(f"This {word} {claim}: {measured}.")
+        verb = "is" if verification.verified else "is not"
+        numbers = f"similarity {verification.similarity:.3f}, threshold {verification.threshold:.3f}"
+        write_line(f"This {verb} {claim}: {numbers}.")
     if not verification.verified:
         raise typer.Exit(ExitCode.NO)

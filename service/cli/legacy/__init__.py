@@ -1,6 +1,6 @@
-"""`face-identity legacy`: the legacy recognizer's three programs, flag for flag.
+"""`face-identity legacy`: the three programs of the legacy recognizer with all their flags.
 
-Its flags (`-dd`, `-ip`) are not of the kind that typer reads, so they are handed on to argparse as they are.
+Typer cannot parse two-letter flags such as `-dd` and `-ip`, so the arguments are passed to argparse unchanged.
 """
 
 import sys
@@ -9,23 +9,23 @@ from importlib import import_module
 
 import typer
 
-from service.cli.failures import exit_on_failure
+from service.cli.exits import exit_on_failure
 
 application = typer.Typer(help="The legacy recognizer's programs, flag for flag.")
 
-_AS_THEY_ARE = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+_UNPARSED = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 PROGRAMS = {
-    "processor": ("service.cli.legacy.processor", "Find the faces of a picture or camera, or say whose they are."),
-    "encoder": ("service.cli.legacy.encoder", "Make a dataset of pictures of people."),
-    "capture": ("service.cli.legacy.capture", "Take pictures of people with a camera, a folder a person."),
+    "processor": ("service.cli.legacy.processor", "Find or recognize the faces of an image or camera."),
+    "encoder": ("service.cli.legacy.encoder", "Create a dataset from images of people."),
+    "capture": ("service.cli.legacy.capture", "Take images of people with a camera, one folder per person."),
 }
 
 
 def run(name: str, arguments: list[str] | None = None) -> None:
-    """Run one of the programs with the command line's arguments; for the scripts in `videoAnalytics/`."""
-    given = sys.argv[1:] if arguments is None else arguments
-    with exit_on_failure(given):
-        import_module(PROGRAMS[name][0]).main(given)
+    """Run one of the programs; the scripts in `videoAnalytics/` call this. None: the arguments of the process."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    with exit_on_failure(arguments):
+        import_module(PROGRAMS[name][0]).main(arguments)
 
 
 def _command(module: str) -> Callable[[typer.Context], None]:
@@ -36,4 +36,4 @@ def _command(module: str) -> Callable[[typer.Context], None]:
 
 
 for _name, (_module, _summary) in PROGRAMS.items():
-    application.command(_name, help=_summary, context_settings=_AS_THEY_ARE, add_help_option=False)(_command(_module))
+    application.command(_name, help=_summary, context_settings=_UNPARSED, add_help_option=False)(_command(_module))

@@ -1,57 +1,65 @@
-"""The legacy programs' command lines: every flag of the README and of the programs themselves."""
+"""The command lines of the legacy programs: every flag of their README and of the programs themselves."""
 
 import argparse
 from collections.abc import Sequence
 
 
 def processor_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Of `processor`."""
-    parser = _parser("processor", "Find the faces of a picture, or recognize them.")
-    parser.add_argument("type", choices=["detection", "recognition"], help="find faces, or say whose they are too")
-    parser.add_argument("-i", "--image", metavar="IMG", help="the picture; without it the camera takes one")
-    parser.add_argument("-d", "--dataset", metavar="DATASET", help="the dataset file; recognition needs one")
-    parser.add_argument("-s", "--show", "--show_img", action="store_true", help="show the picture with the faces drawn")
+    """Parse the arguments of `processor`."""
+    parser = _parser("processor", "Find the faces of an image, or recognize them.")
+    parser.add_argument("type", choices=["detection", "recognition"], help="find faces, or recognize them too")
+    parser.add_argument("-i", "--image", metavar="IMG", help="the image (default: one image of the camera)")
+    parser.add_argument("-d", "--dataset", metavar="DATASET", help="the dataset file; required for recognition")
+    parser.add_argument("-s", "--show", "--show_img", action="store_true", help="show the image with the faces drawn")
     parser.add_argument("-p", "--print", "--print_output", dest="prints", action="store_true", help="print the faces")
-    parser.add_argument("-t", "--video_test", dest="live", action="store_true", help="go on with the camera; q quits")
+    parser.add_argument(
+        "-t", "--video_test", dest="live", action="store_true", help="continue with the camera; q quits"
+    )
     _add_common(parser)
     _add_camera(parser)
-    found = parser.parse_args(arguments)
-    if found.type == "recognition" and not found.dataset:
-        parser.error("for recognition a dataset is needed: -d DATASET")
-    return found
+    options = parser.parse_args(arguments)
+    if options.type == "recognition" and not options.dataset:
+        parser.error("recognition needs a dataset: -d DATASET")
+    return options
 
 
 def encoder_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Of `encoder`. `-p` with a path is the folder, as the README has it; without one it prints."""
-    parser = _parser("encoder", "Make a dataset of pictures of people.")
+    """Parse the arguments of `encoder`. As in the README, `-p FOLDER` names the folder and a bare `-p` prints."""
+    parser = _parser("encoder", "Create a dataset from images of people.")
     parser.add_argument("-i", "--input_data", metavar="JSON", help='{"person1": ["a.jpg", "b.jpg"], ...}')
     parser.add_argument(
-        "-ip", "--images_path", "--images-path", metavar="FOLDER", help="a folder of folders, one a person"
+        "-ip", "--images_path", "--images-path", metavar="FOLDER", help="a folder with one folder per person"
     )
     parser.add_argument(
-        "-p", "--print", dest="prints", nargs="?", const=True, metavar="FOLDER", help="print; with a path: as -ip"
+        "-p",
+        "--print",
+        dest="prints",
+        nargs="?",
+        const=True,
+        metavar="FOLDER",
+        help="print the dataset; with a path: the same as -ip",
     )
     parser.add_argument("-o", "--out", metavar="OUT", help="the file to write")
     parser.add_argument(
         "--shape",
         choices=["encoder", "dataset"],
         default="encoder",
-        help="encoder: as the program wrote it; dataset: as the README shows it. Recognition reads both",
+        help="encoder: the format that the program wrote; dataset: the format of the README. Recognition reads both",
     )
     _add_common(parser)
-    found = parser.parse_args(arguments)
-    if isinstance(found.prints, str):
-        found.images_path, found.prints = found.images_path or found.prints, False
-    if (found.input_data is None) == (found.images_path is None):
-        parser.error("pictures are needed, either -i JSON or -p FOLDER")
-    return found
+    options = parser.parse_args(arguments)
+    if isinstance(options.prints, str):
+        options.images_path, options.prints = options.images_path or options.prints, False
+    if (options.input_data is None) == (options.images_path is None):
+        parser.error("give images either with -i JSON or with -p FOLDER")
+    return options
 
 
 def capture_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Of `capture`."""
-    parser = _parser("capture", "Take pictures of people: s saves, g brightens, n is the next person, q quits.")
-    parser.add_argument("-p", "--path", metavar="FOLDER", required=True, help="where the people's folders are made")
-    parser.add_argument("-n", "--name", metavar="NAME", help="the first person; without it you are asked")
+    """Parse the arguments of `capture`."""
+    parser = _parser("capture", "Take images of people: s saves, g brightens, n is the next person, q quits.")
+    parser.add_argument("-p", "--path", metavar="FOLDER", required=True, help="the folder of the people's folders")
+    parser.add_argument("-n", "--name", metavar="NAME", help="the first person (default: ask)")
     _add_camera(parser)
     return parser.parse_args(arguments)
 
@@ -73,4 +81,6 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_camera(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--camera", default="0", metavar="N", help="number of the camera, or a video's file or address")
+    parser.add_argument(
+        "--camera", default="0", metavar="N", help="number of the camera, or file or address of a video"
+    )

@@ -1,7 +1,7 @@
-"""`face-identity legacy capture`: pictures of people, taken with a camera into a folder a person.
+"""`face-identity legacy capture`: take images of people with a camera, one folder per person.
 
-s saves a picture, g brightens, n goes on to the next person, q quits: keys in the window, or lines on standard
-input where there is no window.
+s saves an image, g brightens, n continues with the next person, q quits. These are keys in the window or, without a
+window, lines on standard input.
 """
 
 import queue
@@ -25,12 +25,12 @@ _FRAME_SECONDS = 1 / 30
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the program."""
-    given = capture_arguments(arguments)
-    folder = Path(given.path)
+    """Run the program with its command line arguments."""
+    options = capture_arguments(arguments)
+    folder = Path(options.path)
     folder.mkdir(parents=True, exist_ok=True)
-    name: str | None = given.name
-    with Camera(given.camera) as camera:
+    name: str | None = options.name
+    with Camera(options.camera) as camera:
         keys = _Keys()
         while True:
             person = name or keys.ask("Name of the person: ")
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _folder_of(folder: Path, person: str) -> Path:
+    """Create the folder of a person. Raises InvalidRequest for a name that would lead elsewhere."""
     if Path(person).name != person or person in {".", ".."}:
         raise InvalidRequest(f"{person!r} cannot be the name of a folder")
     made = folder / person
@@ -48,14 +49,14 @@ def _folder_of(folder: Path, person: str) -> Path:
 
 
 def _capture(camera: Camera, keys: "_Keys", folder: Path) -> bool:
-    """Take pictures of one person; False where no other one follows."""
+    """Take images of one person. Returns True if the user continues with another person."""
     brightens = False
-    while (picture := camera.read()) is not None:
+    while (image := camera.read()) is not None:
         if brightens:
-            picture = brighten(picture, GAMMA)
-        key = keys.after(picture)
+            image = brighten(image, GAMMA)
+        key = keys.after(image)
         if key == SAVE:
-            _save(picture, folder)
+            _save(image, folder)
         elif key == BRIGHTEN:
             brightens = not brightens
             write_line(f"brightened: {'yes' if brightens else 'no'}")
@@ -64,18 +65,18 @@ def _capture(camera: Camera, keys: "_Keys", folder: Path) -> bool:
             return True
         elif key == QUIT:
             return False
-    remark("the camera gives no more pictures")
+    remark("the camera returned no more images")
     return False
 
 
-def _save(picture: Image, folder: Path) -> None:
+def _save(image: Image, folder: Path) -> None:
     path = folder / f"{folder.name}{uuid.uuid4()}.jpg"
-    path.write_bytes(annotate(picture, []))
+    path.write_bytes(annotate(image, []))
     write_line(f"saved {path}")
 
 
 class _Keys:
-    """What the user presses in the window, or types where there is none."""
+    """Keys that the user presses in the window or, without a window, types on standard input."""
 
     def __init__(self) -> None:
         self._window: Window | None = open_window("face-identity capture")
@@ -84,17 +85,17 @@ class _Keys:
             remark(f"{NO_SCREEN}: type s, g, n or q and Enter")
             threading.Thread(target=self._listen, daemon=True).start()
 
-    def after(self, picture: Image) -> str:
-        """The key pressed since the last picture; empty where there was none."""
+    def after(self, image: Image) -> str:
+        """Show an image and return the key pressed since the last one; empty if there was none."""
         if self._window is not None:
-            return self._window.show(annotate(picture, []))
+            return self._window.show(annotate(image, []))
         try:
             return self._typed.get(timeout=_FRAME_SECONDS)
         except queue.Empty:
             return ""
 
     def ask(self, question: str) -> str:
-        """What the user types in answer; empty where nobody does."""
+        """Ask on standard error and return the typed answer; empty if there is none."""
         remark(question)
         if self._window is None:
             typed = self._typed.get()

@@ -1,4 +1,4 @@
-"""`face-identity legacy encoder`: the embeddings of people's pictures as a dataset file."""
+"""`face-identity legacy encoder`: write the embeddings of people's images as a dataset file."""
 
 import argparse
 import asyncio
@@ -24,15 +24,15 @@ Encoded = dict[str, list[tuple[str, Embedding]]]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the program; it leaves with 3 where a file could not be read, and with 0 where one only shows no face."""
-    given = encoder_arguments(arguments)
-    settings = read_settings(detector_load_device=given.det_dev, recognizer_load_device=given.rek_dev)
-    if given.verbose:
+    """Run the program. Exit code 3 if a file cannot be read; an image without a face is not a failure."""
+    options = encoder_arguments(arguments)
+    settings = read_settings(detector_load_device=options.det_dev, recognizer_load_device=options.rek_dev)
+    if options.verbose:
         configure_logging("DEBUG")
-    people = _people_of_json(given.input_data) if given.input_data else _people_of_folder(given.images_path)
-    with encoders_named(settings, given.encoder or settings.legacy_encoder) as encoders:
+    people = _people_of_json(options.input_data) if options.input_data else _people_of_folder(options.images_path)
+    with encoders_named(settings, options.encoder or settings.legacy_encoder) as encoders:
         encoded, unread = asyncio.run(_encode(encoders, people))
-    _tell(given, encoded)
+    _write(options, encoded)
     if unread:
         raise SystemExit(ExitCode.PARTLY)
 
@@ -41,12 +41,12 @@ def _people_of_json(text: str) -> dict[str, list[str]]:
     try:
         people = json.loads(text)
     except ValueError as error:
-        raise InvalidRequest(f"-i is not JSON: {error}") from None
+        raise InvalidRequest(f"-i is not valid JSON: {error}") from None
     if not isinstance(people, dict):
         raise InvalidRequest('-i: write {"person1": ["a.jpg", "b.jpg"], ...}')
     for person, paths in people.items():
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-            raise InvalidRequest(f"-i: the pictures of {person!r} are not a list of paths")
+            raise InvalidRequest(f"-i: the images of {person!r} must be a list of paths")
     return people
 
 
@@ -55,7 +55,7 @@ def _people_of_folder(folder: str) -> dict[str, list[str]]:
 
 
 async def _encode(encoders: Encoders, people: Mapping[str, Sequence[str]]) -> tuple[Encoded, int]:
-    """Everybody's embeddings, and how many files could not be read; each picture that gives none is named."""
+    """Encode the images of all people, and count the files that cannot be read. Prints each image without result."""
     space = legacy_space(encoders, None)
     encoded: Encoded = {}
     unread = 0
@@ -77,12 +77,12 @@ async def _encode(encoders: Encoders, people: Mapping[str, Sequence[str]]) -> tu
     return encoded, unread
 
 
-def _tell(given: argparse.Namespace, encoded: Encoded) -> None:
-    dataset = _as_dataset(encoded) if given.shape == "dataset" else _as_encoder(encoded)
-    if given.out:
-        Path(given.out).write_text(json.dumps(dataset))
-        remark(f"{sum(map(len, encoded.values()))} embeddings of {len(encoded)} people are in {given.out}")
-    if given.prints or not given.out:
+def _write(options: argparse.Namespace, encoded: Encoded) -> None:
+    dataset = _as_dataset(encoded) if options.shape == "dataset" else _as_encoder(encoded)
+    if options.out:
+        Path(options.out).write_text(json.dumps(dataset))
+        remark(f"{sum(map(len, encoded.values()))} embeddings of {len(encoded)} people are in {options.out}")
+    if options.prints or not options.out:
         write_json(dataset)
 
 

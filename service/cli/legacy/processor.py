@@ -1,4 +1,4 @@
-"""`face-identity legacy processor`: the faces of a picture or of a camera, and whose they are in a dataset file."""
+"""`face-identity legacy processor`: find the faces of an image or camera, or recognize them with a dataset file."""
 
 import argparse
 import asyncio
@@ -26,72 +26,72 @@ Faces = list[tuple[DetectedFace, str | int]]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the program."""
-    given = processor_arguments(arguments)
-    settings = read_settings(detector_load_device=given.det_dev, recognizer_load_device=given.rek_dev)
-    if given.verbose:
+    """Run the program with its command line arguments."""
+    options = processor_arguments(arguments)
+    settings = read_settings(detector_load_device=options.det_dev, recognizer_load_device=options.rek_dev)
+    if options.verbose:
         configure_logging("DEBUG")
-    with encoders_named(settings, given.encoder or settings.legacy_encoder) as encoders:
+    with encoders_named(settings, options.encoder or settings.legacy_encoder) as encoders:
         space = legacy_space(encoders, None)
-        references = read_references(Path(given.dataset), space) if given.type == "recognition" else None
+        references = read_references(Path(options.dataset), space) if options.type == "recognition" else None
         analyst = Analyst(encoders, space, references)
-        asyncio.run(_watch(given, analyst) if given.live and not given.image else _analyze(given, analyst))
+        asyncio.run(_watch(options, analyst) if options.live and not options.image else _analyze(options, analyst))
 
 
 class Analyst:
-    """Finds faces, and their labels where there are references."""
+    """Finds faces and, if there are references, labels them."""
 
     def __init__(self, encoders: Encoders, space: EmbeddingSpace, references: References | None) -> None:
         self.encoders = encoders
         self._space = space
         self._references = references
 
-    async def faces_of(self, picture: Image) -> Faces:
-        """Each face with its label, or with its place where nobody is asked for."""
+    async def faces_of(self, image: Image) -> Faces:
+        """Each face with its label, or with its index if there are no references."""
         if self._references is None:
-            found = await self.encoders.detect(self._space, picture)
-            return [(face, place) for place, face in enumerate(found)]
-        encoded = await self.encoders.encode(self._space, picture)
+            faces = await self.encoders.detect(self._space, image)
+            return [(face, index) for index, face in enumerate(faces)]
+        encoded = await self.encoders.encode(self._space, image)
         names = self._references.vote([face.embedding for face in encoded])
         return [(face.face, name or NOBODY) for face, name in zip(encoded, names, strict=True)]
 
 
-async def _analyze(given: argparse.Namespace, analyst: Analyst) -> None:
-    """One picture; with `-t` the camera afterwards."""
-    picture = await _picture(given, analyst.encoders)
-    faces = await analyst.faces_of(picture)
-    if given.prints:
+async def _analyze(options: argparse.Namespace, analyst: Analyst) -> None:
+    """Process one image; with `-t` continue with the camera."""
+    image = await _image(options, analyst.encoders)
+    faces = await analyst.faces_of(image)
+    if options.prints:
         write_json(faces_answer(faces))
-    if given.show:
-        show(_drawn(picture, faces), f"{Path(given.image or 'camera').stem}-{given.type}.jpg")
-    if not given.prints and not given.show:
-        remark(f"{len(faces)} faces; -p prints them, -s shows the picture")
-    if given.live:
-        await _watch(given, analyst)
+    if options.show:
+        show(_drawn(image, faces), f"{Path(options.image or 'camera').stem}-{options.type}.jpg")
+    if not options.prints and not options.show:
+        remark(f"{len(faces)} faces; -p prints them, -s shows the image")
+    if options.live:
+        await _watch(options, analyst)
 
 
-async def _picture(given: argparse.Namespace, encoders: Encoders) -> Image:
-    if given.image:
-        return await encoders.decode(read_file(given.image))
-    with Camera(given.camera) as camera:
+async def _image(options: argparse.Namespace, encoders: Encoders) -> Image:
+    if options.image:
+        return await encoders.decode(read_file(options.image))
+    with Camera(options.camera) as camera:
         taken = camera.read()
     if taken is None:
-        raise NotFound("the camera gives no picture; name one with -i IMG")
+        raise NotFound("the camera returned no image; give one with -i IMG")
     return taken
 
 
-async def _watch(given: argparse.Namespace, analyst: Analyst) -> None:
-    """Every picture of the camera, until q or until there are no more."""
-    with Camera(given.camera) as camera:
-        screen = Screen(f"camera-{given.type}.jpg")
-        while (picture := camera.read()) is not None:
-            faces = await analyst.faces_of(picture)
-            if given.prints:
+async def _watch(options: argparse.Namespace, analyst: Analyst) -> None:
+    """Process every image of the camera until the user presses q or the video ends."""
+    with Camera(options.camera) as camera:
+        screen = Screen(f"camera-{options.type}.jpg")
+        while (image := camera.read()) is not None:
+            faces = await analyst.faces_of(image)
+            if options.prints:
                 write_json(faces_answer(faces))
-            if not screen.show(_drawn(picture, faces)):
+            if not screen.show(_drawn(image, faces)):
                 break
         screen.close()
 
 
-def _drawn(picture: Image, faces: Faces) -> bytes:
-    return annotate(picture, [(face.box, str(label)) for face, label in faces], [face.landmarks for face, _ in faces])
+def _drawn(image: Image, faces: Faces) -> bytes:
+    return annotate(image, [(face.box, str(label)) for face, label in faces], [face.landmarks for face, _ in faces])
