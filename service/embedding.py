@@ -1,7 +1,7 @@
-"""Embeddings and the spaces they live in: what every room above needs to know of them, and nothing else.
+"""Embeddings and embedding spaces: what every room above needs to know of them.
 
-An embedding space is detector + alignment + recognition model + preprocessing. Its digest identifies it;
-embeddings of two spaces are never compared.
+An embedding space is detector + alignment + recognition model + preprocessing. Its digest identifies it. Embeddings of
+two spaces are never compared.
 """
 
 import hashlib
@@ -16,26 +16,26 @@ import numpy.typing as npt
 from service.errors import InvalidEmbedding, InvalidRequest
 
 Embedding = npt.NDArray[np.float32]
-"""One face's vector as the network gives it (not normalized), shape (dimension,)."""
+"""The vector of one face as the network returns it (not normalized), shape (dimension,)."""
 
 Metric = Literal["cosine", "euclidean"]
 
 MAXIMUM_DIMENSION = 4000
-"""What pgvector's halfvec takes in an ordinary row of 8 KiB, inline."""
+"""A halfvec of this dimension still fits a row of 8 KiB without TOAST."""
 
 EXTERNAL_THRESHOLD = 0.4
-"""Cosine similarity asked of embeddings made elsewhere, where the gallery says nothing else."""
+"""Default threshold (cosine) of spaces made elsewhere, if the gallery sets none."""
 
-_LARGEST_HALF = 65504.0  # the largest finite number of halfvec's components
+_LARGEST_HALF = 65504.0  # largest finite number of a halfvec component
 _EXTERNAL = re.compile(r"external:([^:]{1,100}):([0-9]{1,5})")
 
 
 @dataclass(frozen=True)
 class EmbeddingSpace:
-    """What the numbers mean: `name` as in ENCODER, `digest` of models and preprocessing.
+    """Meaning of the numbers: `name` is a value of ENCODER, `digest` identifies models and preprocessing.
 
-    `threshold` is the documented default similarity (0..1) from which two faces count as the same person.
-    Similarity is `cosine` clipped to 0..1, or `1 - distance` clipped to 0..1 where the metric is euclidean.
+    `threshold` is the documented default: the similarity (0 to 1) from which two faces count as one person. Similarity
+    is the cosine clipped to 0..1, or 1 - distance clipped to 0..1 if the metric is Euclidean.
     """
 
     name: str
@@ -46,12 +46,14 @@ class EmbeddingSpace:
 
     @property
     def is_external(self) -> bool:
-        """True for embeddings made elsewhere: such a gallery takes no pictures."""
+        """True for embeddings made elsewhere. A gallery of such a space accepts no images."""
         return self.name.startswith("external:")
 
 
 def external_space(name: str) -> EmbeddingSpace | None:
-    """The space behind `external:LABEL:DIMENSION`, None for another kind of name, InvalidRequest for a wrong one."""
+    """The space named `external:LABEL:DIMENSION`, or None for another kind of name. Raises InvalidRequest for a wrong
+    one.
+    """
     if not name.startswith("external:"):
         return None
     found = _EXTERNAL.fullmatch(name)
@@ -62,13 +64,13 @@ def external_space(name: str) -> EmbeddingSpace | None:
 
 
 def check_embedding(values: Sequence[float] | npt.NDArray[np.floating], space: EmbeddingSpace) -> Embedding:
-    """The values as float32, shape (dimension,); InvalidEmbedding where they cannot be compared in `space`.
+    """The values as float32, shape (dimension,). Raises InvalidEmbedding if they cannot be compared in `space`.
 
-    The detail names what is wrong and never holds the values.
+    The detail says what is wrong and never holds the values.
     """
     embedding = _as_vector(values)
     if embedding.shape != (space.dimension,):
-        raise InvalidEmbedding(f"{embedding.size} numbers where {space.name} has {space.dimension}")
+        raise InvalidEmbedding(f"{embedding.size} numbers, but {space.name} has {space.dimension}")
     finite = np.isfinite(embedding)
     if not finite.all():
         raise InvalidEmbedding(f"number {int(np.argmin(finite))} (counted from 0) is not finite")
@@ -80,14 +82,14 @@ def check_embedding(values: Sequence[float] | npt.NDArray[np.floating], space: E
 
 
 def normalized(embedding: Embedding) -> Embedding:
-    """The embedding at unit length (float32); its norm is taken in float64, so no finite length overflows."""
+    """The embedding at unit length (float32). The norm is computed in float64, so that no finite length overflows."""
     wide = embedding.astype(np.float64)
     wide /= np.abs(wide).max()
     return (wide / np.linalg.norm(wide)).astype(np.float32)
 
 
 def similarity_from(metric: Metric, measured: float) -> float:
-    """Similarity 0..1 from what the metric measures: a cosine, or a Euclidean distance."""
+    """Similarity from 0 to 1, from a cosine or from a Euclidean distance."""
     return min(1.0, max(0.0, measured if metric == "cosine" else 1.0 - measured))
 
 
@@ -96,4 +98,4 @@ def _as_vector(values: Sequence[float] | npt.NDArray[np.floating]) -> Embedding:
         with np.errstate(over="ignore"):
             return np.asarray(values, dtype=np.float64).astype(np.float32)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidEmbedding("an embedding is a list of numbers") from None
+        raise InvalidEmbedding("an embedding must be a list of numbers") from None

@@ -1,6 +1,6 @@
 """The recognizer as a module: faces in arrays, without a server and without a database.
 
-`from service import Recognizer`; three examples are in docs/as-a-module.md.
+`from face_identity import Recognizer`. docs/as-a-module.md has examples.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,9 +24,9 @@ ImageInput = Image | bytes | Path
 
 @dataclass(frozen=True)
 class RecognizedFace:
-    """A face and whose it is; `name` is None where it is nobody's of the references.
+    """A face and its person. `name` is None if no reference matches.
 
-    `similarity` of 0..1 is that of the most similar reference.
+    `similarity` (0 to 1) is that of the most similar reference.
     """
 
     face: DetectedFace
@@ -35,12 +35,12 @@ class RecognizedFace:
 
 
 class Recognizer:
-    """One encoder, used from one thread at a time or from several. Close it, or use it in a `with`."""
+    """One encoder. Several threads may use it at a time. Close it, or use it in a `with` statement."""
 
     def __init__(
         self, encoder: str | None = None, *, detection_device: int | None = None, recognition_device: int | None = None
     ) -> None:
-        """`encoder` as in ENCODER, devices -1 for the processor and 0..N for a GPU; None: what the settings say."""
+        """`encoder` is a value of ENCODER. A device is -1 for the CPU or 0..N for a GPU. None takes the setting."""
         given = {"detector_load_device": detection_device, "recognizer_load_device": recognition_device}
         settings = load_module_settings(**given)
         if encoder is None and not settings.encoder:
@@ -50,7 +50,7 @@ class Recognizer:
 
     @property
     def space(self) -> EmbeddingSpace:
-        """The embedding space of every embedding that it gives."""
+        """The embedding space of all embeddings of this recognizer."""
         return self._encoder.space
 
     def detect(self, picture: ImageInput) -> list[DetectedFace]:
@@ -65,26 +65,27 @@ class Recognizer:
         return [EncodedFace(face, embedding) for face, embedding in zip(faces, embeddings, strict=True)]
 
     def enroll(self, people: Mapping[str, Iterable[ImageInput]]) -> References:
-        """The largest face of each person's pictures; NoFaceFound names the person and the picture's place."""
+        """The largest face of each image. Raises NoFaceFound, which names the person and the index of the image."""
         named = []
         for name, pictures in people.items():
             for place, picture in enumerate(pictures):
                 found = self.encode(picture)
                 if not found:
-                    raise NoFaceFound(f"picture {place} (counted from 0) of {name!r} shows no face")
+                    raise NoFaceFound(f"image {place} (counted from 0) of {name!r} shows no face")
                 named.append((name, found[0].embedding))
         return References.of(self.space, named)
 
     def read_references(self, path: str | Path) -> References:
-        """The references in a dataset file of any shape; InvalidDataset names the row of what is wrong."""
+        """The references in a dataset file of any format. Raises InvalidDataset, which names the row."""
         return read_references(Path(path), self.space)
 
     def recognize(
         self, picture: ImageInput, references: References, *, threshold: float | None = None, legacy_vote: bool = False
     ) -> list[RecognizedFace]:
-        """Whose each face is, largest first: the nearest reference's from `threshold` on (None: the space's own).
+        """The person of each face, largest first: the nearest reference if it reaches `threshold` (None: the default of
+        the space).
 
-        With `legacy_vote` the name with the most references of cosine above 0.3, as the legacy recognizer decided.
+        `legacy_vote` decides as the legacy recognizer did: for the name with the most references of cosine above 0.3.
         """
         references.check_space(self.space)
         encoded = self.encode(picture)
@@ -98,7 +99,7 @@ class Recognizer:
         ]
 
     def close(self) -> None:
-        """Let go of the models."""
+        """Release the models."""
         self._encoder.close()
 
     def __enter__(self) -> "Recognizer":
@@ -116,7 +117,7 @@ class Recognizer:
             return decode_image(picture, self._limits)
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
             raise InvalidRequest(
-                f"a picture is an array of uint8 and shape (height, width, 3), RGB; this one is {picture.dtype} "
+                f"an image must be an array of uint8 and shape (height, width, 3), RGB; this one is {picture.dtype} "
                 f"of shape {picture.shape}"
             )
         return np.ascontiguousarray(picture)

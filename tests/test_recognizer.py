@@ -91,7 +91,7 @@ def test_what_cannot_be_used_is_refused(recognizer: Recognizer) -> None:
         recognizer.detect(np.zeros((10, 10), dtype=np.uint8))
     with pytest.raises(UnreadableImage):
         recognizer.detect(draw_people(["ada"])[:500])
-    with pytest.raises(NoFaceFound, match=r"picture 1 .*'Ada'"):
+    with pytest.raises(NoFaceFound, match=r"image 1 .*'Ada'"):
         recognizer.enroll({"Ada": [draw_people(["ada"]), draw_nobody()]})
 
 

@@ -1,1 +1,1 @@
-"""The verbs: enroll, recognize, verify, import, export, evaluate. They hold no connection while a model works."""
+"""The operations: enroll, recognize, verify, import, export, evaluate. No connection is held during inference."""

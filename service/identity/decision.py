@@ -1,4 +1,4 @@
-"""From candidates to a decision. Pure: no database, no model, no settings."""
+"""Decides from candidates. Pure: no database, no model, no settings."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from service.gallery.search import Candidate
 
 @dataclass(frozen=True)
 class Decision:
-    """Who it is: `match` is the best candidate where that reaches the threshold, else None."""
+    """A decision. `match` is the best candidate if it reaches the threshold, else None."""
 
     outcome: Literal["match", "no_match"]
     match: Candidate | None
@@ -19,7 +19,7 @@ class Decision:
 
 
 def decide(candidates: Sequence[Candidate], threshold: float) -> Decision:
-    """Decide among candidates, best first; a similarity equal to the threshold matches."""
+    """Decide among candidates, best first. A similarity equal to the threshold is a match."""
     best = candidates[0] if candidates else None
     if best is None or best.similarity < threshold:
         return Decision("no_match", None, tuple(candidates))
@@ -27,9 +27,9 @@ def decide(candidates: Sequence[Candidate], threshold: float) -> Decision:
 
 
 def check_threshold(threshold: float | None, default: float) -> float:
-    """The threshold asked for, or the default; InvalidRequest outside 0..1."""
+    """The given threshold, or the default. Raises InvalidRequest outside 0 to 1."""
     if threshold is None:
         return default
     if not (math.isfinite(threshold) and 0.0 <= threshold <= 1.0):
-        raise InvalidRequest("threshold: a similarity of 0 to 1")
+        raise InvalidRequest("threshold: must be a similarity from 0 to 1")
     return threshold

@@ -1,7 +1,7 @@
-"""Enrollment: references of a person, from pictures or from embeddings made elsewhere.
+"""Enrollment: references of a person, from images or from embeddings made elsewhere.
 
-A picture that cannot be used is rejected by name and reason, and the others are enrolled. The same picture is
-enrolled once for a person: a request that is sent again adds nothing.
+An image that cannot be used is rejected with a reason, and the others are enrolled. An image is enrolled once per
+person, so that repeating a request adds nothing.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 SEVERAL_FACES = "several-faces"
 DUPLICATE_PICTURE = "duplicate-picture"
 DOMINANCE = 2.0
-"""How many times the area of the next a picture's largest face has, so that there is no doubt who is meant."""
+"""Enroll the largest face only if its area is at least this many times that of the second largest."""
 MAXIMUM_SOURCE_LENGTH = 500
 _PAGE = 1000
 
@@ -38,7 +38,7 @@ Several = Literal["reject", "largest"]
 
 @dataclass(frozen=True)
 class EnrollmentImage:
-    """An image file and what the caller calls it."""
+    """An image file and the caller's name for it."""
 
     name: str
     data: bytes
@@ -46,7 +46,7 @@ class EnrollmentImage:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A picture that was not enrolled. `reason` is a slug for programs, `detail` a sentence for people."""
+    """An image that was not enrolled. `reason` is a slug for programs, `detail` a sentence for people."""
 
     image: str
     reason: str
@@ -55,7 +55,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Enrollment:
-    """The new references, in the order of the pictures, and the pictures that gave none."""
+    """The new references in the order of the images, and the rejected images."""
 
     faces: list[Face]
     rejected: list[Rejection]
@@ -70,7 +70,7 @@ class _Encoded:
 
 @dataclass(frozen=True)
 class _Reading:
-    """How pictures are made into embeddings."""
+    """How images become embeddings."""
 
     encoders: Encoders
     space: EmbeddingSpace
@@ -93,11 +93,11 @@ async def enroll_pictures(
     """Add one reference a picture; the caller commits.
 
     The session must have no uncommitted writes: its connection goes back to the pool while the model works.
-    A picture of several faces is rejected unless its largest is at least twice as large as the next, or `several`
-    is "largest". `review` may reject faces; `bulk` work waits behind the others.
+    An image of several faces is rejected, unless its largest face is at least twice as large as the next or
+    `several` is "largest". `review` may reject faces. `bulk` work waits behind other work.
     """
     if not pictures:
-        raise InvalidRequest("no picture was sent")
+        raise InvalidRequest("the request holds no image")
     gallery = await find_gallery_for_pictures(session, gallery_name)
     known = await _enrolled_pictures(session, gallery, await find_person(session, gallery, person_id))
     await check_quota_for_one_face(session, gallery.id)
@@ -115,7 +115,7 @@ async def enroll_embedding(
     values: Sequence[float] | npt.NDArray[np.floating],
     source: Any | None = None,
 ) -> Enrollment:
-    """Add an embedding of the gallery's own space, shape (dimension,), as a reference; the caller commits."""
+    """Add an embedding of the gallery's own space, shape (dimension,), as a reference. The caller commits."""
     gallery = await find_gallery(session, gallery_name)
     check_embedding(values, gallery.space)
     person = await find_person(session, gallery, person_id)
@@ -125,7 +125,7 @@ async def enroll_embedding(
 async def _encode_all(
     reading: _Reading, pictures: Sequence[EnrollmentImage], known: set[str]
 ) -> tuple[list[_Encoded], list[Rejection]]:
-    """One picture after the other: each may take hundreds of megabytes while it is decoded."""
+    """Encode the images one after the other: decoding each may take hundreds of megabytes."""
     encoded: list[_Encoded] = []
     rejected: list[Rejection] = []
     seen = set(known)
@@ -147,18 +147,18 @@ async def _encode(reading: _Reading, picture: EnrollmentImage) -> EncodedFace | 
     try:
         faces = await reading.encoders.encode(reading.space, picture.data, maximum_faces=2, bulk=reading.bulk)
         if not faces:
-            raise NoFaceFound("no face was found in the picture")
+            raise NoFaceFound("no face was found in the image")
     except (NoFaceFound, UnreadableImage, UnsupportedImageFormat, ImageTooLarge) as error:
         return Rejection(picture.name, error.slug, error.detail or error.title)
     if reading.several == "reject" and not largest_is_meant([face.face for face in faces]):
-        return Rejection(picture.name, SEVERAL_FACES, "the picture shows several faces, none far larger than the rest")
+        return Rejection(picture.name, SEVERAL_FACES, "the image shows several faces of similar size")
     if objection := reading.review.of_reference(faces[0].face):
         return Rejection(picture.name, objection.reason, objection.detail)
     return faces[0]
 
 
 def largest_is_meant(faces: Sequence[DetectedFace]) -> bool:
-    """Whether the first of the faces, largest first, is alone or dominates."""
+    """Whether the first of the faces (largest first) is alone or dominates."""
     return len(faces) == 1 or faces[0].box.area >= DOMINANCE * faces[1].box.area
 
 
@@ -173,7 +173,7 @@ async def _store(
 ) -> Enrollment:
     gallery = await find_same_gallery(session, gallery)
     person = await find_person(session, gallery, person_id)
-    await lock_people(session, gallery, [person.number])  # the same request at the same time waits here
+    await lock_people(session, gallery, [person.number])  # an equal request at the same time waits here
     known = await _enrolled_pictures(session, gallery, person)
     fresh = [item for item in encoded if item.digest not in known]
     rejected += [_duplicate(item.picture) for item in encoded if item.digest in known]
@@ -186,7 +186,7 @@ async def _store(
 async def _store_distinct(
     session: AsyncSession, gallery: Gallery, person: Person, fresh: list[_Encoded], rejected: list[Rejection]
 ) -> Enrollment:
-    """One after the other, so that each is also compared with those before it."""
+    """Store the images one after the other, so that each is compared with those before it."""
     added: list[Face] = []
     for item in fresh:
         if await _is_nearer_to_another(session, gallery, person, item.face.embedding):
@@ -197,7 +197,7 @@ async def _store_distinct(
 
 
 async def _is_nearer_to_another(session: AsyncSession, gallery: Gallery, person: Person, embedding: Embedding) -> bool:
-    """A person without references is nearer to nobody: then somebody else must not match."""
+    """Whether another person is more similar. For a person without references, no other person may match."""
     (nearest,) = await search(session, gallery, [embedding], limit=2)
     other = next((candidate for candidate in nearest if candidate.person_id != person.id), None)
     own = await best_reference(session, gallery, person, embedding)
@@ -207,12 +207,12 @@ async def _is_nearer_to_another(session: AsyncSession, gallery: Gallery, person:
 
 
 def _nearer_to_another(picture: EnrollmentImage) -> Rejection:
-    """Nobody is named: who enrolls may not be allowed to know of the others."""
-    return Rejection(picture.name, NEARER_TO_ANOTHER, "the face is more like somebody else of the gallery")
+    """The rejection names nobody: the caller may not be allowed to know of other people."""
+    return Rejection(picture.name, NEARER_TO_ANOTHER, "the face is more similar to another person of the gallery")
 
 
 async def _enrolled_pictures(session: AsyncSession, gallery: Gallery, person: Person) -> set[str]:
-    """Digests of the pictures that the person's references were made of."""
+    """Digests of the images of the person's references."""
     digests: set[str] = set()
     cursor: str | None = None
     while True:
@@ -224,7 +224,7 @@ async def _enrolled_pictures(session: AsyncSession, gallery: Gallery, person: Pe
 
 
 def _duplicate(picture: EnrollmentImage) -> Rejection:
-    return Rejection(picture.name, DUPLICATE_PICTURE, "this very picture is a reference of the person already")
+    return Rejection(picture.name, DUPLICATE_PICTURE, "the same image is already a reference of this person")
 
 
 def _new_face(item: _Encoded) -> NewFace:
@@ -232,7 +232,7 @@ def _new_face(item: _Encoded) -> NewFace:
 
 
 def _source(name: str) -> str | None:
-    """The picture's name as far as it can be stored."""
+    """The name of the image, in a form that can be stored."""
     return "".join(character for character in name if character.isprintable())[:MAXIMUM_SOURCE_LENGTH] or None
 
 

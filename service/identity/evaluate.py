@@ -1,7 +1,7 @@
-"""How well an encoder does on a folder of people: a closed test in a scratch gallery that is always removed.
+"""Evaluates an encoder on a folder of people: a closed test in a scratch gallery that is always removed.
 
-Each person's first picture is enrolled and the others are probes; then each person is once a stranger: left out of
-the gallery, with the picture that had been enrolled as probe. Of a picture with several faces the largest counts.
+The first image of each person is enrolled, and the others are probes. Then each person is once a stranger: removed from
+the gallery, with the enrolled image as probe. In an image with several faces the largest counts.
 """
 
 import re
@@ -30,14 +30,14 @@ from service.identity.portraits import EncodedPortraits, Failure, encode_portrai
 
 SCRATCH_TENANT = re.compile(r"evaluation-scratch-[0-9a-f]{32}")
 LEFTOVER_AGE = timedelta(days=1)
-"""The empty scratch tenant of an evaluation that was killed is removed by a later one."""
+"""A later evaluation removes the empty scratch tenant of one that was killed."""
 
 _GALLERY = "evaluation"
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A probe decided wrongly: whose picture it is, who was the best candidate and how similar."""
+    """A wrong decision: the image, its person, the best candidate and its similarity."""
 
     image: str
     person: str
@@ -47,11 +47,12 @@ class Mistake:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Rates are shares of 0..1, None where there was nothing to measure them on; images are named PERSON/FILE.
+    """Result of an evaluation. Rates are shares from 0 to 1, or None if there was nothing to measure. Images are named
+    PERSON/FILE.
 
-    `rank1_rate`: probes whose best candidate is the right person. `fnir`: probes not matched with the right person
-    at `threshold`, listed in `missed`. `fpir`: strangers matched with somebody, listed in `false_accepts`. Pictures
-    of which no embedding could be made stand in `failed_to_enroll` and count in no rate.
+    `rank1_rate` is the share of probes whose best candidate is the right person. `fnir` is the share of probes that do
+    not match the right person at `threshold` (listed in `missed`). `fpir` is the share of strangers that match somebody
+    (listed in `false_accepts`). Images without a usable face stand in `failed_to_enroll` and count in no rate.
     """
 
     embedding_space: str
@@ -69,7 +70,7 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A probe, whose it is, and what was decided."""
+    """A probe, its person, and the decision."""
 
     image: str
     person: str
@@ -91,9 +92,9 @@ async def evaluate(
     threshold: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationReport:
-    """Evaluate an encoder on `folder`; `progress` is told of pictures encoded and pictures there are."""
+    """Evaluate an encoder on `folder`. `progress` is called with the encoded images and the total."""
     if space.is_external:
-        raise EmbeddingSpaceMismatch(f"{space.name} has no encoder here that could be evaluated")
+        raise EmbeddingSpaceMismatch(f"{space.name} has no encoder on this server that could be evaluated")
     threshold = check_threshold(threshold, space.threshold)
     people, failures = await encode_portraits(encoders, space, find_portraits(folder), progress)
     async with _scratch_session(database) as session:
@@ -106,7 +107,7 @@ async def evaluate(
 async def _enroll_first(
     session: AsyncSession, space: EmbeddingSpace, people: Sequence[EncodedPortraits]
 ) -> tuple[Gallery, list[str]]:
-    """The gallery with one reference a person, and the people's ids in their order."""
+    """A gallery with one reference per person, and the people's ids in the same order."""
     gallery = await create_gallery(session, _GALLERY, space)
     numbers: list[str] = []
     for person in people:
@@ -130,7 +131,7 @@ async def _probe_with_the_rest(
 async def _probe_with_strangers(
     session: AsyncSession, gallery: Gallery, people: Sequence[EncodedPortraits], ids: Sequence[str], threshold: float
 ) -> list[_Trial]:
-    """Each person is deleted, looked for, and brought back by rolling back to before."""
+    """Delete each person, search, and roll back."""
     trials: list[_Trial] = []
     for person, person_id in zip(people, ids, strict=True):
         image, embedding = person.embeddings[0]
@@ -181,7 +182,7 @@ def _share(part: Sequence[_Trial], whole: Sequence[_Trial]) -> float | None:
 
 @asynccontextmanager
 async def _scratch_session(database: Database) -> AsyncIterator[AsyncSession]:
-    """A session of a tenant of its own. Nothing in it is ever committed, so a crash leaves an empty tenant at most."""
+    """A session of a tenant of its own. Nothing in it is ever committed, so a crash leaves at most an empty tenant."""
     name = f"evaluation-scratch-{uuid.uuid4().hex}"
     async with operator_transaction(database.engine) as connection:
         tenant_id = await create_tenant(connection, name)

@@ -1,4 +1,4 @@
-"""The import job: a dataset file taken in whole, then loaded by a worker in one transaction."""
+"""The import job: receives a dataset file whole, then a worker loads it in one transaction."""
 
 import asyncio
 import tempfile
@@ -21,7 +21,7 @@ from service.jobs.jobs import Job, create_job
 
 IMPORT = "import"
 LARGE_FACES = 1000
-"""From so many new faces on the tables are tidied after an import; fewer change nothing that a search would notice."""
+"""An import of at least this many faces is followed by a vacuum. Fewer change nothing that a search would notice."""
 
 
 async def start_import(session: AsyncSession, gallery_name: str, chunks: AsyncIterator[bytes], limit_bytes: int) -> Job:
@@ -43,7 +43,7 @@ async def start_import(session: AsyncSession, gallery_name: str, chunks: AsyncIt
 
 
 async def run_import(session: AsyncSession, job: Job, progress: ReportProgress) -> dict[str, Any]:
-    """Load the job's file in the session's transaction; the result has people, faces and the file's shape."""
+    """Load the file of the job in the session's transaction. The result has people, faces and the file's format."""
     gallery = await _gallery_of(session, job)
     with tempfile.TemporaryDirectory(prefix="face-identity-import-") as folder:
         path = Path(folder, "dataset")
@@ -52,7 +52,7 @@ async def run_import(session: AsyncSession, job: Job, progress: ReportProgress) 
 
 
 async def tidy_after_import(engine: AsyncEngine, result: dict[str, Any]) -> None:
-    """What a search needs after a large import, once that is committed."""
+    """Vacuum after a large import, once the import is committed."""
     if result["faces"] >= LARGE_FACES:
         await finish_load(engine)
 
@@ -72,5 +72,5 @@ async def _receive(chunks: AsyncIterator[bytes], file: BinaryIO, limit_bytes: in
 async def _gallery_of(session: AsyncSession, job: Job) -> Gallery:
     gallery = await find_gallery(session, job.arguments["gallery"])
     if gallery.id != job.arguments["gallery_id"]:
-        raise NotFound(f"gallery {gallery.name!r} was deleted after the import was asked for")
+        raise NotFound(f"gallery {gallery.name!r} was deleted after the import was requested")
     return gallery

@@ -1,4 +1,4 @@
-"""References in memory, for whoever has a dataset file and wants no database."""
+"""References in memory, for programs that have a dataset file and need no database."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from service.identity.legacy_vote import count_votes_in_memory, decide_by_votes
 
 @dataclass(frozen=True)
 class References:
-    """Names and, in the same order, embeddings of one space, shape (references, dimension)."""
+    """Names, and in the same order embeddings of one space, shape (references, dimension)."""
 
     space: EmbeddingSpace
     names: list[str]
@@ -26,20 +26,20 @@ class References:
 
     @classmethod
     def of(cls, space: EmbeddingSpace, named: Sequence[tuple[str, Embedding]]) -> "References":
-        """From pairs of a name and an embedding; InvalidEmbedding where one is not of the space."""
+        """Make it from pairs of name and embedding. Raises InvalidEmbedding if one does not fit the space."""
         rows = [check_embedding(embedding, space) for _, embedding in named]
         matrix = np.array(rows, dtype=np.float64).reshape(len(rows), space.dimension)
         return cls(space, [name for name, _ in named], matrix)
 
     def nearest(self, probes: Sequence[Embedding]) -> list[tuple[str, float]]:
-        """For each probe the name of the most similar reference, and its similarity of 0..1."""
+        """For each probe the name of the most similar reference, and its similarity from 0 to 1."""
         if not self.names or not probes:
             return [("", 0.0) for _ in probes]
         measured = similarities(self.embeddings, np.stack(probes), self.space).clip(0.0, 1.0)
         return [(self.names[place], float(measured[row, place])) for row, place in enumerate(measured.argmax(axis=1))]
 
     def vote(self, probes: Sequence[Embedding]) -> list[str | None]:
-        """For each probe the name that the policy `legacy-vote` decides for; None for nobody's."""
+        """For each probe the name that the policy `legacy-vote` decides for, or None."""
         if not probes:
             return []
         votes = count_votes_in_memory(self.names, self.embeddings, np.stack(probes).astype(np.float64), self.space)
@@ -47,7 +47,7 @@ class References:
         return [None if best is None else best.name for best in decided]
 
     def check_space(self, space: EmbeddingSpace) -> None:
-        """EmbeddingSpaceMismatch where probes of `space` cannot be compared with these references."""
+        """Raises EmbeddingSpaceMismatch if probes of `space` cannot be compared with these references."""
         if space.digest != self.space.digest:
             raise EmbeddingSpaceMismatch(f"the references are of {self.space.name}, the probe of {space.name}")
 

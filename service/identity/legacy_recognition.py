@@ -29,15 +29,15 @@ class LabeledFace:
 
 
 def legacy_space(encoders: Encoders, name: str | None) -> EmbeddingSpace:
-    """The one embedding space of everything legacy: the encoder that LEGACY_ENCODER names, else the default."""
+    """The embedding space of the legacy dialect: the encoder that LEGACY_ENCODER names, else the default."""
     space = resolve_space(encoders, name)
     if space.is_external:
-        raise InvalidSettings(f"LEGACY_ENCODER: {space.name} has no encoder here")
+        raise InvalidSettings(f"LEGACY_ENCODER: {space.name} has no encoder on this server")
     return space
 
 
 async def encode_portrait(encoders: Encoders, space: EmbeddingSpace, data: bytes) -> Embedding | None:
-    """The embedding of an image file's largest face; None where it shows none."""
+    """The embedding of the largest face of an image file, or None if it shows no face."""
     if not space.name.startswith(PADDED_CROP):
         found = await encoders.encode(space, data, maximum_faces=1)
     else:
@@ -47,13 +47,13 @@ async def encode_portrait(encoders: Encoders, space: EmbeddingSpace, data: bytes
 
 
 async def label_faces(session: AsyncSession, gallery: Gallery, faces: Sequence[EncodedFace]) -> list[LabeledFace]:
-    """Each face with the name that the policy `legacy-vote` decides for in the gallery, in the given order."""
+    """Each face with the name that the policy `legacy-vote` decides for, in the given order."""
     gallery.check_identification()
     votes = await count_votes(session, gallery, [face.embedding for face in faces], voting_similarity(gallery.space))
     return [LabeledFace(face.face, winner_of(one)) for face, one in zip(faces, votes, strict=True)]
 
 
 def winner_of(votes: Sequence[Votes]) -> str | None:
-    """The name that the policy decides for, None for nobody's."""
+    """The name that the policy decides for, or None."""
     best = decide_by_votes(votes)
     return None if best is None else best.name

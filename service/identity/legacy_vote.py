@@ -1,7 +1,7 @@
-"""Decision policy `legacy-vote`: the person most of whose references resemble the probe. Pure.
+"""Decision policy `legacy-vote`: the person with the most references that resemble the probe. Pure.
 
-The rule of the legacy recognizer: every reference whose cosine with the probe is above 0.3 is a vote for its label;
-most votes win, of equals the label that came first in the dataset, and without a vote it is nobody.
+This is the rule of the legacy recognizer: each reference with a cosine above 0.3 to the probe is a vote for its label.
+The most votes win; among equals, the label that comes first in the dataset. Without a vote there is no match.
 """
 
 from collections.abc import Sequence
@@ -18,25 +18,25 @@ Matrix = npt.NDArray[np.float64]
 
 
 def voting_similarity(space: EmbeddingSpace) -> float:
-    """The similarity above which a reference votes.
+    """Similarity above which a reference votes.
 
-    0.3 was chosen for cosines of ArcFace. Where a space measures distances (dlib: cosines of strangers lie above 0.8
-    there) a vote is what the space itself counts as the same person.
+    The value 0.3 was chosen for cosines of ArcFace. In a space that measures distances (dlib, where strangers have
+    cosines above 0.8) the threshold of the space replaces it.
     """
     return VOTING_COSINE if space.metric == "cosine" else space.threshold
 
 
 def decide_by_votes(votes: Sequence[Votes]) -> Votes | None:
-    """The person with the most votes, of equals the one enrolled first; None where nobody has a vote."""
+    """The person with the most votes; among equals, the one enrolled first. None without votes."""
     return min((one for one in votes if one.count > 0), key=lambda one: (-one.count, one.first), default=None)
 
 
 def count_votes_in_memory(
     labels: Sequence[str], references: Matrix, probes: Matrix, space: EmbeddingSpace
 ) -> list[list[Votes]]:
-    """For each probe the labels that have votes, in the order in which they first appear.
+    """For each probe the labels that have votes, in the order of their first appearance.
 
-    `references` has shape (len(labels), dimension), `probes` (any number, dimension); neither need be normalized.
+    `references` has shape (len(labels), dimension), `probes` (any number, dimension). Neither needs to be normalized.
     """
     first = {label: position for position, label in reversed(list(enumerate(labels)))}
     order = sorted(first, key=first.__getitem__)

@@ -1,6 +1,6 @@
-"""A folder of people: a folder for each, named as the person is, with their pictures in it; and their embeddings.
+"""A folder of people: one folder per person, named after the person, with the person's images; and their embeddings.
 
-What is no picture by its name is passed over; a picture of which no embedding can be made is told by name and reason.
+A file without an image suffix is skipped. An image without a usable face is reported with its name and the reason.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from service.errors import ImageTooLarge, InvalidRequest, NoFaceFound, Unreadabl
 PICTURE_SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif"]
 )
-"""Of the formats that are not taken too, so that such a picture is told of and not passed over."""
+"""Includes suffixes of formats that are not supported, so that such an image is reported and not skipped in silence."""
 
 _DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True)
 class Portraits:
-    """A person's pictures in natural order: 2.jpg before 10.jpg."""
+    """A person's images in natural order: 2.jpg before 10.jpg."""
 
     name: str
     paths: tuple[Path, ...]
@@ -31,7 +31,7 @@ class Portraits:
 
 @dataclass(frozen=True)
 class EncodedPortraits:
-    """A person's embeddings, at least one, each after the name of its picture."""
+    """A person's embeddings, at least one, each with the name of its image."""
 
     name: str
     embeddings: tuple[tuple[str, Embedding], ...]
@@ -39,14 +39,14 @@ class EncodedPortraits:
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture of which no embedding could be made; `reason` is an error's slug."""
+    """An image without a usable face. `reason` is the slug of an error."""
 
     image: str
     reason: str
 
 
 def find_portraits(folder: Path) -> list[Portraits]:
-    """The people of a folder in natural order; InvalidRequest where it holds none."""
+    """The people of a folder in natural order. Raises InvalidRequest if it holds none."""
     if not folder.is_dir():
         raise InvalidRequest(f"{folder} is not a folder")
     found = [
@@ -56,7 +56,7 @@ def find_portraits(folder: Path) -> list[Portraits]:
     ]
     people = [person for person in found if person.paths]
     if not people:
-        raise InvalidRequest(f"{folder} holds no folder with pictures: it needs one for each person")
+        raise InvalidRequest(f"{folder} holds no folder with images: it needs one folder per person")
     return people
 
 
@@ -66,7 +66,7 @@ async def encode_portraits(
     people: Sequence[Portraits],
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[EncodedPortraits], list[Failure]]:
-    """The largest face of every picture; people of whom no picture could be used are left out."""
+    """The largest face of every image. People without a usable image are left out."""
     encoded: list[EncodedPortraits] = []
     failures: list[Failure] = []
     done, total = 0, sum(len(person.paths) for person in people)
@@ -102,7 +102,7 @@ def _in_order(folder: Path) -> list[Path]:
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Sorts as people count: numbers by their value, letters without regard to case, then exactly."""
+    """Sort key in natural order: numbers by value, letters without regard to case, then exactly."""
     parts = [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in _DIGITS.split(name) if part]
     return tuple(parts), name
 

@@ -1,7 +1,7 @@
-"""Which faces are good enough to be enrolled or recognized, by name of what they lack.
+"""Quality gates: which faces are good enough to enroll or recognize, with the reasons for refusing the others.
 
-A gate is off, standard (refuses what misleads recognition) or strict (takes only good portraits). The heuristic and
-its bounds were set on a few dozen photographs; they are no ISO/IEC 29794-5.
+A gate is off, standard (refuses faces that mislead recognition) or strict (accepts good portraits only). The heuristic
+and its bounds were set on a few dozen photographs. They are not ISO/IEC 29794-5.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _REASONS: dict[str, Reason] = {
 }
 
 _LEAST: dict[Gate, QualityParts] = {
-    # 35 pixels; below these bounds MobileFaceNet's cosine to the same person's portrait fell under 0.8
+    # 35 pixels; below these bounds the cosine of MobileFaceNet to the same person's portrait fell under 0.8
     "standard": QualityParts(size=0.2, sharpness=0.2, brightness=0.3, pose=0.3, detection=0.5),
     # 74 pixels
     "strict": QualityParts(size=0.6, sharpness=0.5, brightness=0.6, pose=0.6, detection=0.7),
@@ -31,7 +31,7 @@ _LEAST: dict[Gate, QualityParts] = {
 
 @dataclass(frozen=True)
 class Shortcoming:
-    """What a face lacks: the reason's name, what was measured and what the gate asks for, both 0..1."""
+    """A shortcoming of a face: the reason, the measured value and the minimum of the gate, both from 0 to 1."""
 
     reason: Reason
     measured: float
@@ -39,12 +39,12 @@ class Shortcoming:
 
     @property
     def detail(self) -> str:
-        """For people."""
-        return f"{self.reason} ({self.measured:.2f} where {self.least:.2f} is asked for)"
+        """A sentence for people."""
+        return f"{self.reason} ({self.measured:.2f}, the minimum is {self.least:.2f})"
 
 
 def shortcomings(face: DetectedFace, gate: Gate) -> tuple[Shortcoming, ...]:
-    """Everything that keeps the face out, worst first; empty where it passes, or nobody measured it."""
+    """Everything that disqualifies the face, worst first. Empty if the face passes or was not measured."""
     least = _LEAST.get(gate)
     if least is None or face.quality_parts is None:
         return ()

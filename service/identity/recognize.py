@@ -1,4 +1,4 @@
-"""Identification (1:N): who is in a picture, or behind embeddings made elsewhere."""
+"""Identification (1:N): who is in an image, or who belongs to embeddings made elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,9 +27,9 @@ MAXIMUM_MEAN_OF = 100
 
 @dataclass(frozen=True)
 class IdentifiedFace:
-    """One probe's decision; `face` is None for an embedding.
+    """The decision for one probe. `face` is None for an embedding.
 
-    Where the review objected, `objection` says why: nobody was looked for.
+    If the review refused the face, `objection` says why, and no search took place.
     """
 
     face: DetectedFace | None
@@ -39,7 +39,7 @@ class IdentifiedFace:
 
 @dataclass(frozen=True)
 class Identification:
-    """Every probe's decision, in the order of the faces (largest first) or embeddings."""
+    """The decision for every probe, in the order of the faces (largest first) or embeddings."""
 
     faces: list[IdentifiedFace]
     threshold: float
@@ -76,7 +76,7 @@ async def recognize_picture(
     objections = [review.of_probe(face.face) for face in encoded]
     probes = [face.embedding for face, objection in zip(encoded, objections, strict=True) if objection is None]
     decided = await query.decide_all(session, probes)
-    if not any(decision.candidates for decision in decided):  # where somebody is found, the gallery is still there
+    if not any(decision.candidates for decision in decided):  # a match proves that the gallery still exists
         for gallery in galleries:
             await find_same_gallery(session, gallery)
     decisions = iter(decided)
@@ -104,7 +104,7 @@ async def recognize_embeddings(
     galleries = await find_galleries(session, _names(gallery_names), for_pictures=False)
     query = _query(galleries, gallery_names, limit=limit, threshold=threshold, metadata=metadata, mean_of=mean_of)
     if not 1 <= len(probes) <= MAXIMUM_PROBES:
-        raise InvalidRequest(f"1 to {MAXIMUM_PROBES} embeddings")
+        raise InvalidRequest(f"1 to {MAXIMUM_PROBES} embeddings are allowed")
     checked = [check_embedding(values, query.galleries[0].space) for values in probes]
     decisions = await query.decide_all(session, checked)
     return Identification([IdentifiedFace(None, decision) for decision in decisions], query.threshold)
@@ -112,7 +112,7 @@ async def recognize_embeddings(
 
 @dataclass(frozen=True)
 class _Query:
-    """What one recognition asks of its galleries, checked."""
+    """The checked arguments of one recognition."""
 
     galleries: Sequence[Gallery]
     names_galleries: bool
@@ -144,14 +144,14 @@ def _query(
     metadata: Mapping[str, Any] | None,
     mean_of: int,
 ) -> _Query:
-    """The query, checked before the model works. The highest of several thresholds keeps each gallery's promise."""
+    """The query, checked before inference. The highest of several thresholds keeps the promise of each gallery."""
     for gallery in galleries:
         gallery.check_identification()
     threshold = check_threshold(threshold, max(gallery.threshold for gallery in galleries))
     if not 1 <= limit <= MAXIMUM_CANDIDATES:
-        raise InvalidRequest(f"limit: 1 to {MAXIMUM_CANDIDATES} candidates")
+        raise InvalidRequest(f"limit: must be from 1 to {MAXIMUM_CANDIDATES}")
     if not 1 <= mean_of <= MAXIMUM_MEAN_OF:
-        raise InvalidRequest(f"mean_of: 1 to {MAXIMUM_MEAN_OF} references")
+        raise InvalidRequest(f"mean_of: must be from 1 to {MAXIMUM_MEAN_OF}")
     if metadata is not None:
         check_metadata(dict(metadata))
     return _Query(galleries, not isinstance(gallery_names, str), limit, threshold, metadata, mean_of)

@@ -1,4 +1,4 @@
-"""Which embedding space a name means, and whether a gallery's space takes pictures."""
+"""The embedding space behind a name, and whether a gallery of that space accepts images."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,13 @@ from service.errors import EmbeddingSpaceMismatch, EncoderUnavailable, InvalidRe
 from service.gallery.galleries import Gallery, find_gallery
 
 MAXIMUM_GALLERIES = 20
-"""Most galleries of one recognition: each costs a lookup and a search, and one request must stay short."""
+"""Galleries of one recognition. Each costs a lookup and a search, and a request must stay short."""
 
 
 def resolve_space(encoders: Encoders, name: str | None) -> EmbeddingSpace:
-    """The space of a loaded encoder (None: the default) or of `external:LABEL:DIMENSION`; else UnknownEncoder."""
+    """The space of a loaded encoder (None: the default) or of `external:LABEL:DIMENSION`. Raises UnknownEncoder for
+    other names.
+    """
     if name is None:
         return encoders.default
     try:
@@ -24,12 +26,14 @@ def resolve_space(encoders: Encoders, name: str | None) -> EmbeddingSpace:
 
 
 async def find_gallery_for_pictures(session: AsyncSession, name: str) -> Gallery:
-    """The gallery; EmbeddingSpaceMismatch where its embeddings are made elsewhere, so that it takes no pictures."""
+    """The gallery. Raises EmbeddingSpaceMismatch if its embeddings are made elsewhere, because it then accepts no
+    images.
+    """
     gallery = await find_gallery(session, name)
     if gallery.space.is_external:
         raise EmbeddingSpaceMismatch(
             f"gallery {name!r} holds embeddings made elsewhere ({gallery.space.name}): send an embedding, "
-            "for no encoder here could make one of a picture that may be compared with them"
+            "because no encoder of this server makes embeddings that can be compared with them"
         )
     return gallery
 
@@ -52,7 +56,7 @@ async def find_galleries(session: AsyncSession, names: Sequence[str], *, for_pic
 
 
 async def find_same_gallery(session: AsyncSession, gallery: Gallery) -> Gallery:
-    """The gallery once more after the model's work; NotFound where it was deleted meanwhile."""
+    """Look up the gallery again after inference. Raises NotFound if it was deleted meanwhile."""
     found = await find_gallery(session, gallery.name)
     if found.id != gallery.id:
         raise NotFound(f"gallery {gallery.name!r} was deleted")

@@ -1,6 +1,6 @@
-"""Datasets that come along with a request: loaded the first time, found again by their digest afterwards.
+"""Datasets that come with a request: loaded the first time, found by their digest afterwards.
 
-Each becomes a scratch gallery of the caller's tenant and is deleted when nobody has used it for a while.
+Each becomes a scratch gallery of the caller's tenant. It is deleted after a time without use.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ _PIECES_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class UploadedDataset:
-    """A dataset file of any shape, in the pieces in which it came, and the SHA-256 of it."""
+    """A dataset file of any format in the pieces in which it arrived, and its SHA-256."""
 
     pieces: tuple[bytes, ...]
     digest: str
 
 
 class ArrivingDataset:
-    """A dataset file as far as it has arrived; a thread hashes it meanwhile, while nothing else waits for that."""
+    """A dataset file that is still arriving. A thread hashes it meanwhile."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -44,16 +44,16 @@ class ArrivingDataset:
         self._hashing: asyncio.Future[None] | None = None
 
     async def add(self, pieces: list[bytes]) -> None:
-        """The next pieces, in their order."""
+        """Add the next pieces, in order."""
         self._pieces += pieces
         self.size += sum(map(len, pieces))
         if len(self._pieces) - self._hashed >= _PIECES_AT_ONCE:
             await self._hash_on()
 
     async def complete(self) -> UploadedDataset:
-        """The dataset, when everything has arrived."""
+        """The dataset, after everything has arrived."""
         await self._hash_on()
-        await self._hash_on()  # waits for the last piece of work; there is nothing left to hash
+        await self._hash_on()  # waits for the last piece; there is nothing left to hash
         return UploadedDataset(tuple(self._pieces), self._digest.hexdigest())
 
     async def _hash_on(self) -> None:
@@ -70,9 +70,9 @@ class ArrivingDataset:
 async def gallery_of_dataset(
     session: AsyncSession, dataset: UploadedDataset, space: EmbeddingSpace, lifetime: timedelta
 ) -> Gallery:
-    """The gallery that holds the dataset, loaded now unless it is there; the caller commits.
+    """The gallery that holds the dataset. It is loaded now unless it exists. The caller commits.
 
-    InvalidDataset names the row of what is wrong, and nothing of the file is kept.
+    Raises InvalidDataset, which names the row; nothing of the file is stored then.
     """
     while True:
         found = await find_scratch_gallery(session, dataset.digest, space, lifetime)
@@ -82,11 +82,11 @@ async def gallery_of_dataset(
         if made is not None:
             await _load(session, made, dataset)
             return made
-        # Another request loaded the same dataset while this one waited for it.
+        # Another request loaded the same dataset while this request waited for it.
 
 
 async def delete_expired_datasets(engine: AsyncEngine) -> int:
-    """Remove what nobody used for its time, of every tenant; how many datasets there were."""
+    """Delete the expired datasets of every tenant, and return their number."""
     async with operator_transaction(engine) as connection:
         tenants = await list_tenants(connection)
     deleted = 0
@@ -97,7 +97,7 @@ async def delete_expired_datasets(engine: AsyncEngine) -> int:
 
 
 async def _load(session: AsyncSession, gallery: Gallery, dataset: UploadedDataset) -> None:
-    """One pass: whatever is wrong further on undoes the transaction."""
+    """One pass: a mistake further on undoes the transaction."""
     with io.BytesIO(await asyncio.to_thread(b"".join, dataset.pieces)) as file:
         shape = detect_format(file)
         async for batch in batches(read_rows(file, shape, gallery.space)):

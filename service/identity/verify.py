@@ -1,4 +1,4 @@
-"""Verification (1:1): is this that person, and do two pictures show the same one."""
+"""Verification (1:1): does an image show a given person, and do two images show the same person."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 
 @dataclass(frozen=True)
 class Verification:
-    """The comparison's outcome. `face` is the probe's, `reference` the id of the most similar face, if any."""
+    """The result of a comparison. `face` is the probe's, `reference` the id of the most similar face, if any."""
 
     verified: bool
     similarity: float
@@ -82,14 +82,14 @@ async def compare_pictures(
     threshold: float | None = None,
     review: Review = NO_REVIEW,
 ) -> Verification:
-    """Compare the largest faces of two pictures; `face` is the second one's. NoFaceFound names the picture.
+    """Compare the largest faces of two images. `face` is the second one's. Raises NoFaceFound, which names the image.
 
-    NotLive or InvalidRequest where `review` objects to a face; only the second has to be a living one, for the first
-    may be a document's.
+    Raises NotLive or InvalidRequest if `review` objects to a face. Liveness is required of the second image only,
+    because the first may show a document.
     """
     space = resolve_space(encoders, encoder)
     if space.is_external:
-        raise EmbeddingSpaceMismatch(f"{space.name} has no encoder here: pictures cannot be compared with it")
+        raise EmbeddingSpaceMismatch(f"{space.name} has no encoder on this server: images cannot be compared with it")
     threshold = check_threshold(threshold, space.threshold)
     one = await _largest_face(encoders, space, first, "first ")
     other = await _largest_face(encoders, space, second, "second ")
@@ -101,7 +101,7 @@ async def compare_pictures(
 
 
 def similarity_of(space: EmbeddingSpace, one: Embedding, other: Embedding) -> float:
-    """Similarity 0..1 of two embeddings of one space, each of shape (dimension,)."""
+    """Similarity from 0 to 1 of two embeddings of one space, each of shape (dimension,)."""
     if space.metric == "cosine":
         return similarity_from("cosine", float(np.dot(normalized(one), normalized(other))))
     return similarity_from("euclidean", float(np.linalg.norm(one.astype(np.float64) - other)))
@@ -113,7 +113,7 @@ async def _best_of(session: AsyncSession, gallery: Gallery, person_id: str, prob
 
 
 def _verification(best: Candidate | None, threshold: float, face: DetectedFace | None) -> Verification:
-    """A person without a reference is verified by nothing, whatever the threshold."""
+    """A person without a reference is never verified, whatever the threshold."""
     if best is None:
         return Verification(False, 0.0, threshold, face, None)
     return Verification(best.similarity >= threshold, best.similarity, threshold, face, best.face_id)
@@ -122,5 +122,5 @@ def _verification(best: Candidate | None, threshold: float, face: DetectedFace |
 async def _largest_face(encoders: Encoders, space: EmbeddingSpace, data: bytes, which: str = "") -> EncodedFace:
     found = await encoders.encode(space, data, maximum_faces=1)
     if not found:
-        raise NoFaceFound(f"no face was found in the {which}picture")
+        raise NoFaceFound(f"no face was found in the {which}image")
     return found[0]

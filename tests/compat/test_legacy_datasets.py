@@ -212,4 +212,4 @@ async def test_a_dataset_of_another_encoder_is_refused_with_both_dimensions(clie
     fields: list[Field] = [("file", PICTURE, "a.jpg"), ("dataset", b'[["ada", "0.1,0.2,0.3"]]', "d.json")]
     answer = await post(client, "/recognizer/image", *fields)
     assert answer.status_code == 400
-    assert "3 numbers where fake has 512" in answer.json()["error"]
+    assert "3 numbers, but fake has 512" in answer.json()["error"]

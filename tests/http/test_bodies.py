@@ -29,7 +29,7 @@ async def staff(client: httpx.AsyncClient) -> httpx.AsyncClient:
         (b'{"embedding": [1, 1e999, 3]}', "invalid-embedding", "finite"),
         (b'{"embedding": [1, 1e39, 3]}', "invalid-embedding", "number 1"),
         (b'{"embedding": [0, 0, 0]}', "invalid-embedding", "zero"),
-        (b'{"embedding": [1, 2]}', "invalid-embedding", "2 numbers where external:test:3 has 3"),
+        (b'{"embedding": [1, 2]}', "invalid-embedding", "2 numbers, but external:test:3 has 3"),
         (b'{"embedding": []}', "invalid-embedding", "0 numbers"),
         (b'{"embedding": [1, "7", 3]}', "invalid-embedding", "embedding[1]"),
         (b'{"embedding": [1, null, 3]}', "invalid-embedding", "embedding[1]"),

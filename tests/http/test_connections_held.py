@@ -110,5 +110,5 @@ async def test_a_thousand_probes_do_not_stop_the_event_loop(caller: httpx.AsyncC
     headers = {"content-type": "application/json"}
     answer = await caller.post("/v1/galleries/staff/recognize", content=body, headers=headers)
     watching.cancel()
-    assert "4000 numbers where fake has 512" in answer.json()["detail"]
+    assert "4000 numbers, but fake has 512" in answer.json()["detail"]
     assert longest < 0.1  # 55 MB of JSON: all at once it takes 0.2 s or more

@@ -100,7 +100,7 @@ async def test_the_scratch_gallery_is_removed_after_success_and_failure(
 async def test_a_folder_without_people_is_refused_by_name(
     database: Database, encoders: Encoders, tmp_path: Path
 ) -> None:
-    with pytest.raises(InvalidRequest, match="holds no folder with pictures"):
+    with pytest.raises(InvalidRequest, match="holds no folder with images"):
         await evaluate(database, encoders, tmp_path, encoders.default)
     with pytest.raises(InvalidRequest, match="is not a folder"):
         await evaluate(database, encoders, tmp_path / "missing", encoders.default)

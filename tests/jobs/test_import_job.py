@@ -84,7 +84,7 @@ async def test_a_wrong_row_fails_the_job_and_nothing_of_the_file_is_there(
         job = await finished(session, job)
     assert job.error is not None
     assert job.error["slug"] == "invalid-dataset"
-    assert job.error["detail"] == "row 2501: 2 numbers where external:test:3 has 3"
+    assert job.error["detail"] == "row 2501: 2 numbers, but external:test:3 has 3"
     assert (await gallery_counts(session, gallery)).people == 0
     assert await session.scalar(text("SELECT count(*) FROM job_input")) == 0
 

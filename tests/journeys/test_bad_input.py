@@ -76,7 +76,7 @@ async def test_a_picture_without_a_face_is_no_reference_and_no_probe_of_anyone(
 
 
 EMBEDDINGS = [
-    (b"[1, 2, 3]", "3 numbers where fake has 512"),
+    (b"[1, 2, 3]", "3 numbers, but fake has 512"),
     (b"[" + b"NaN," * 511 + b"NaN]", "NaN"),
     (b"[" + b"Infinity," * 511 + b"1]", "infinite"),
     (b"[" + b"1e39," * 511 + b"1]", "not finite"),

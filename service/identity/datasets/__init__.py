@@ -1,4 +1,4 @@
-"""Dataset files: the legacy recognizer's shapes and NDJSON, read and written as streams of bounded memory.
+"""Dataset files: the JSON formats of the legacy recognizer and NDJSON, read and written as streams in bounded memory.
 
-No number loses a bit on the way in or out, and every error names the row, line or entry and the field.
+Import and export keep every bit of a number. Every error names the row, line or entry, and the field.
 """

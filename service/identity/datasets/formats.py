@@ -1,8 +1,10 @@
-"""Which of the shapes a dataset file has, told by its beginning.
+"""Detects the format of a dataset file from its beginning.
 
-- dataset: `[["label", "0.1,0.2,..."], ...]`, one row an image
-- encoder: `{"label": [{"img": ..., "embedding": [0.1, ...]}, ...], ...}`, the key `image` in place of `img` too
-- ndjson: `{"person": "label", "embedding": [0.1, ...]}`, one a line; `external_id`, `source`, `metadata` may be added
+- dataset: `[["label", "0.1,0.2,..."], ...]`, one row per image
+- encoder: `{"label": [{"img": ..., "embedding": [0.1, ...]}, ...], ...}`, with the key `image` as an alternative to
+`img`
+- ndjson: `{"person": "label", "embedding": [0.1, ...]}`, one per line, optionally with `external_id`, `source`,
+`metadata`
 """
 
 import codecs
@@ -18,7 +20,9 @@ _OTHER_TEXT = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 
 def detect_format(file: BinaryIO) -> DatasetFormat:
-    """The shape of the file, which is then at its first significant byte's line; InvalidDataset says what it is not."""
+    """The format of the file, which is left at the line of its first significant byte. Raises InvalidDataset, which
+    says why the file has none of the formats.
+    """
     _skip_mark(file)
     start = file.tell()
     pieces = JsonValues(file)
@@ -31,11 +35,11 @@ def detect_format(file: BinaryIO) -> DatasetFormat:
 
 
 def _skip_mark(file: BinaryIO) -> None:
-    """Goes past a byte order mark, and refuses what is no UTF-8 text."""
+    """Skip a byte order mark, and refuse text that is not UTF-8."""
     head = file.read(4)
     for magic, name in _NO_JSON.items():
         if head.startswith(magic):
-            raise InvalidDataset(f"the file is compressed ({name}): send what is in it")
+            raise InvalidDataset(f"the file is compressed ({name}): send its uncompressed content")
     for mark, name in _OTHER_TEXT.items():
         if head.startswith(mark):
             raise InvalidDataset(f"the file is {name}: save it as UTF-8")
@@ -51,7 +55,7 @@ def _shape(pieces: JsonValues) -> DatasetFormat:
     if not first:
         raise InvalidDataset("the file is empty")
     if first == "n":
-        raise InvalidDataset("the file holds null: the encoder found no face in that image")
+        raise InvalidDataset("the file is null: the encoder found no face in that image")
     raise InvalidDataset("the file is not JSON: a dataset begins with [ or {")
 
 
@@ -61,17 +65,17 @@ def _shape_of_list(pieces: JsonValues) -> DatasetFormat:
     if first in ("[", "]", ""):
         return "dataset"
     if first == "{":
-        raise InvalidDataset("a list of objects is no dataset: write one object a line (NDJSON), without [ and ]")
+        raise InvalidDataset("the file is a list of objects: write one object per line (NDJSON), without [ and ]")
     if first == '"':
-        raise InvalidDataset("row 1: a row is a list of label and numbers, so a dataset begins with [[")
+        raise InvalidDataset("row 1: a row must be a list of label and numbers, so a dataset begins with [[")
     raise InvalidDataset(
-        "the file is one bare list of numbers, an embedding without a label: "
+        "the file is a bare list of numbers, an embedding without a label: "
         'wrap it as {"label": [{"img": 0, "embedding": [...]}]}'
     )
 
 
 def _shape_of_object(pieces: JsonValues) -> DatasetFormat:
-    """Told apart by the first value: a list of objects after a label, anything else in a row of NDJSON."""
+    """The first value tells: a list of objects follows a label of the encoder format, else it is a row of NDJSON."""
     pieces.take("{")
     if pieces.peek() == "}":
         return "encoder"

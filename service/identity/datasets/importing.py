@@ -1,6 +1,6 @@
-"""Loads a dataset file into a gallery: first the whole file is read and checked, then it is written in batches.
+"""Loads a dataset file into a gallery: the whole file is read and checked first, then written in batches.
 
-Everything happens in the caller's one transaction, so nothing of a file is ever half there.
+The caller's transaction covers everything, so that a file is loaded whole or not at all.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from service.identity.datasets.parsing import read_rows
 BATCH_ROWS = 1000
 OpenFile = Callable[[], BinaryIO]
 ReportProgress = Callable[[int, int | None], Awaitable[None]]
-"""Told of rows written and rows known so far; after the check the second number is the whole file's."""
+"""Called with the rows written and the rows known so far. After the check the second number is the total."""
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What was loaded: people new to the gallery, faces, and the file's shape."""
+    """Result of a load: people made, faces added, and the format of the file."""
 
     people: int
     faces: int
@@ -35,10 +35,10 @@ class ImportResult:
 async def load_dataset(
     session: AsyncSession, gallery: Gallery, open_file: OpenFile, progress: ReportProgress
 ) -> ImportResult:
-    """Load a file of any shape; the caller commits. InvalidDataset names the place of what is wrong.
+    """Load a file of any format. The caller commits. Raises InvalidDataset, which names the place of the mistake.
 
-    People are found by external id, else by name, else made. A label's references are added to those there are.
-    One load into a gallery is written at a time.
+    A person is found by external id, else by name, else made. References are added to those that the person has. Loads
+    into one gallery run in turn.
     """
     with open_file() as file:
         shape = await asyncio.to_thread(detect_format, file)
@@ -58,14 +58,15 @@ async def load_dataset(
 
 
 async def batches(rows: Iterator[ReferenceRow]) -> AsyncIterator[list[ReferenceRow]]:
-    """Rows in bounded batches; a thread reads the next one while the caller works on the last."""
+    """Rows in bounded batches. A thread reads the next batch while the caller works on the last one."""
     reading = asyncio.create_task(asyncio.to_thread(_next_batch, rows))
     try:
         while batch := await reading:
             reading = asyncio.create_task(asyncio.to_thread(_next_batch, rows))
             yield batch
     finally:
-        with suppress(Exception):  # the thread must not outlive the file; its error was told, or another one was
+        # the thread must end before the file is closed; the caller has its error, or another one
+        with suppress(Exception):
             await asyncio.shield(reading)
 
 

@@ -1,6 +1,6 @@
-"""Reads a dataset file of any shape as rows, checked one by one against the embedding space.
+"""Parses a dataset file of any format into rows, and checks each row against the embedding space.
 
-InvalidDataset names the row, line or entry, counted from 1, and the field; it never quotes an embedding.
+InvalidDataset names the row, line or entry (counted from 1) and the field. It never quotes an embedding.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ _ndjson_row = msgspec.json.Decoder(NdjsonRow)
 
 
 def read_rows(file: BinaryIO, shape: DatasetFormat, space: EmbeddingSpace) -> Iterator[ReferenceRow]:
-    """Every row of the file in its order, each checked; values are float64 of shape (dimension,)."""
+    """Every checked row of the file, in order. The values are float64 of shape (dimension,)."""
     readers: dict[DatasetFormat, Callable[[BinaryIO, EmbeddingSpace], Iterator[ReferenceRow]]] = {
         "dataset": _read_dataset,
         "encoder": _read_encoder,
@@ -53,21 +53,21 @@ def _read_dataset(file: BinaryIO, space: EmbeddingSpace) -> Iterator[ReferenceRo
 def _dataset_row(piece: bytes, space: EmbeddingSpace) -> ReferenceRow:
     row = _decode(_anything, piece)
     if not isinstance(row, list) or len(row) != 2:
-        raise InvalidDataset("a row is a list of two, label and numbers; the label or the numbers are missing")
+        raise InvalidDataset("a row must be a list of two, label and numbers; one of them is missing")
     label, numbers = row
     if label is None or label == "":
         raise InvalidDataset("the label is missing")
     if not isinstance(label, str):
-        raise InvalidDataset("the label is not a text")
+        raise InvalidDataset("the label is not a string")
     if not isinstance(numbers, str):
-        raise InvalidDataset("the numbers are not one text separated by commas")
+        raise InvalidDataset("the numbers are not a string of numbers separated by commas")
     values = parse_decimals(numbers)
     check_embedding(values, space)
     return ReferenceRow(check_name(label, "label"), None, values)
 
 
 def _read_encoder(file: BinaryIO, space: EmbeddingSpace) -> Iterator[ReferenceRow]:
-    """A label that comes twice is one person: both lists are read."""
+    """A label that occurs twice is one person, and both lists are read."""
     pieces, place = JsonValues(file), "the first label"
     with _At(lambda: place):
         pieces.take("{")
@@ -106,7 +106,7 @@ def _read_ndjson(file: BinaryIO, space: EmbeddingSpace) -> Iterator[ReferenceRow
         while line := file.readline(MAXIMUM_PIECE_BYTES + 1):
             number += 1
             if len(line) > MAXIMUM_PIECE_BYTES:
-                raise JsonValueError(f"it is longer than {MAXIMUM_PIECE_BYTES} bytes")
+                raise JsonValueError(f"longer than {MAXIMUM_PIECE_BYTES} bytes")
             if line.strip():
                 yield _ndjson_reference(line, space)
 
@@ -132,7 +132,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], piece: bytes) -> Any:
 
 
 class _At:
-    """Puts the place before the detail of whatever is wrong there."""
+    """Prefixes errors with the row, line or entry that they came from."""
 
     def __init__(self, place: Callable[[], str]) -> None:
         self._place = place

@@ -1,4 +1,4 @@
-"""One row of each JSON shape, where it says its picture came from, and what is wrong with one that does not fit."""
+"""The rows of the JSON formats, the source of their image, and readable errors for rows that do not fit."""
 
 import json
 import re
@@ -15,11 +15,11 @@ _MISSING = re.compile(r"Object missing required field `([^`]*)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `([^`]*)`")
 _LONGEST_NAME = 60
 _LONGEST_REASON = 200
-_LARGEST_INTEGER = 1 << 53  # beyond it JSON readers disagree
+_LARGEST_INTEGER = 1 << 53  # beyond this, JSON readers disagree about the value
 
 
 class EncoderEntry(msgspec.Struct, forbid_unknown_fields=True):
-    """An entry of the encoder shape; `img` and `image` are two spellings of the picture's path or index."""
+    """An entry of the encoder format. `img` and `image` are two spellings of the path or index of the image."""
 
     embedding: list[float]
     img: Any = msgspec.UNSET
@@ -27,7 +27,7 @@ class EncoderEntry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NdjsonRow(msgspec.Struct, forbid_unknown_fields=True):
-    """A line of NDJSON. `source` and `metadata` are read by Python's parser, which keeps integers of any size."""
+    """A line of NDJSON. Python's parser reads `source` and `metadata`, because it keeps integers of any size."""
 
     person: str
     embedding: list[float]
@@ -37,9 +37,9 @@ class NdjsonRow(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def source_of(entry: EncoderEntry) -> Any:
-    """What is stored of `img` (as it is) or `image` (under its name), so that export writes the same key again."""
+    """The stored form of `img` (the value itself) or `image` (under its name), so that export writes the same key."""
     if entry.img is not msgspec.UNSET and entry.image is not msgspec.UNSET:
-        raise InvalidDataset("`img` and `image` are the same field: one of them is enough")
+        raise InvalidDataset("`img` and `image` are the same field; give one of them")
     if entry.image is not msgspec.UNSET:
         return {"image": _path_or_index("image", entry.image)}
     if entry.img is not msgspec.UNSET:
@@ -49,7 +49,7 @@ def source_of(entry: EncoderEntry) -> Any:
 
 
 def free_value(field: str, raw: msgspec.Raw) -> Any:
-    """What stands in `source` or `metadata`; InvalidRequest for what cannot be kept."""
+    """The value of `source` or `metadata`. Raises InvalidRequest if it cannot be stored."""
     try:
         value = json.loads(bytes(raw))
     except (ValueError, RecursionError):
@@ -58,22 +58,22 @@ def free_value(field: str, raw: msgspec.Raw) -> Any:
 
 
 def explain(error: Exception, piece: bytes, fields: Sequence[str]) -> str:
-    """What is wrong with a piece, naming the field and the number and quoting nothing of it.
+    """The mistake in a value: names the field and the index, and quotes nothing.
 
-    `fields` are those that it may have.
+    `fields` are the names that the value may have.
     """
     if isinstance(error, msgspec.ValidationError):
         return _explain_field(str(error), fields)[:_LONGEST_REASON]
     if _is_not_finite(piece):
         return "a number is not finite (NaN or Infinity)"
-    return "it is not well-formed JSON"
+    return "not well-formed JSON"
 
 
 def _explain_field(message: str, fields: Sequence[str]) -> str:
     if missing := _MISSING.match(message):
         return f"`{missing.group(1)}` is missing"
     if unknown := _UNKNOWN.match(message):
-        return f"there is no field `{unknown.group(1)[:_LONGEST_NAME]}`, only {', '.join(fields)}"
+        return f"unknown field `{unknown.group(1)[:_LONGEST_NAME]}`, known are {', '.join(fields)}"
     place = _PLACE.search(message)
     reason = _PLACE.sub("", message).replace("`", "").lower()
     return f"`{place.group(1)}`: {reason}" if place and place.group(1) else reason
@@ -81,14 +81,14 @@ def _explain_field(message: str, fields: Sequence[str]) -> str:
 
 def _path_or_index(field: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int | None):
-        raise InvalidDataset(f"`{field}` is neither a text nor an integer")
+        raise InvalidDataset(f"`{field}` is neither a string nor an integer")
     if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
-        raise InvalidDataset(f"`{field}` is too large an integer")
+        raise InvalidDataset(f"`{field}` is an integer that is too large")
     return check_json(value, field)
 
 
 def _is_not_finite(piece: bytes) -> bool:
-    """Whether it would be JSON but for NaN or Infinity, which Python writes and JSON does not have."""
+    """Whether the text is JSON except for NaN or Infinity, which Python writes and JSON does not have."""
     found: list[str] = []
     try:
         json.loads(piece, parse_constant=found.append)

@@ -1,6 +1,6 @@
-"""Writes a gallery as a dataset file: a stream of bytes, the same for the same references, every float exact.
+"""Writes a gallery as a dataset file: a stream of bytes, equal for equal references, every float exact.
 
-Numbers are written as the shortest decimal that reads back as the same float64.
+A number is written as the shortest decimal that reads back as the same float64.
 """
 
 import json
@@ -22,10 +22,10 @@ _json = msgspec.json.Encoder()
 
 
 def export_dataset(session: AsyncSession, gallery: Gallery, format: Format) -> AsyncIterator[bytes]:
-    """The gallery's references: `dataset` and `ndjson` in order of enrollment, `encoder` name by name.
+    """The gallery's references: `dataset` and `ndjson` in the order of enrollment, `encoder` grouped by name.
 
-    `dataset` and `encoder` know people by name alone: what tells people of one name apart (external ids), metadata
-    and, in `dataset`, sources are in `ndjson` only.
+    Only `ndjson` holds external ids and metadata; `dataset` holds no sources. The other formats identify people by name
+    alone.
     """
     writers = {"dataset": _dataset, "encoder": _encoder, "ndjson": _ndjson}
     return _in_chunks(writers[format](session, gallery))
@@ -51,7 +51,7 @@ async def _dataset(session: AsyncSession, gallery: Gallery) -> AsyncIterator[byt
 
 
 async def _encoder(session: AsyncSession, gallery: Gallery) -> AsyncIterator[bytes]:
-    """A name comes once, for JSON readers keep only the last of equal keys: people of one name share its list."""
+    """A name occurs once, because JSON readers keep only the last of equal keys. People of one name share its list."""
     label: str | None = None
     position = 0
     async for reference in stream_references(session, gallery, by_name=True):
@@ -64,7 +64,7 @@ async def _encoder(session: AsyncSession, gallery: Gallery) -> AsyncIterator[byt
 
 
 def _entry(reference: Reference, position: int) -> bytes:
-    """Readers of this shape expect to be told the picture: where it is not known, the entry's index stands for it."""
+    """Readers of this format expect an image. If the source is unknown, the entry's index takes its place."""
     key, value = "img", reference.source
     if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ("img", "image"):
         key, value = next(iter(value.items()))

@@ -189,7 +189,7 @@ async def test_a_wrong_last_row_leaves_nothing_of_the_file(session: AsyncSession
 
 async def test_embeddings_of_another_dimension_are_refused_naming_both(session: AsyncSession) -> None:
     gallery = await make_gallery(session, dimension=4)
-    with pytest.raises(InvalidDataset, match="row 1: 3 numbers where external:test:4 has 4"):
+    with pytest.raises(InvalidDataset, match="row 1: 3 numbers, but external:test:4 has 4"):
         await load(session, gallery, b'[["Ada","1,2,3"]]')
 
 
