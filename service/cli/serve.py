@@ -51,14 +51,24 @@ async def work() -> None:
             await worker.run_worker(database, encoders, stop)
 
 
-def migrate(*, as_json: Json = False) -> None:
+def migrate(
+    *,
+    into_shared_database: Annotated[
+        bool,
+        typer.Option(
+            "--into-shared-database",
+            help="Create the tables also if the database has tables of another application.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Migrate the database to the newest schema.
 
     Prints the schema revision. Needs the administrator's login. Other commands migrate too if it is necessary.
     """
     database = open_database(read_settings())
     try:
-        state = bring_up_to_date(database.logins)
+        state = bring_up_to_date(database.logins, into_shared_database=into_shared_database)
     finally:
         asyncio.run(database.close())
     if as_json:

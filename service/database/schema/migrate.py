@@ -16,6 +16,7 @@ from sqlalchemy import Connection, create_engine, text
 
 from service.database.connection import Logins, connect, service_password
 from service.database.locks import MIGRATION_LOCK
+from service.database.schema.foreign_tables import check_database
 from service.database.types import SERVICE_ROLE
 from service.errors import DatabaseUnavailable
 
@@ -43,12 +44,16 @@ class SchemaState:
         return self.pgvector is not None and _version(self.pgvector) >= OLDEST_SAFE_PGVECTOR
 
 
-def migrate(logins: Logins) -> SchemaState:
-    """Apply what is due; safe to run from several processes at once, and again."""
+def migrate(logins: Logins, *, into_shared_database: bool = False) -> SchemaState:
+    """Apply the missing revisions. Several processes may call it at once, and again.
+
+    Raises InvalidSettings if the database belongs to another application, unless `into_shared_database` is true.
+    """
     engine = create_engine(logins.administrator)
     try:
         with engine.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            check_database(connection, into_shared_database=into_shared_database)
             connection.commit()
             _upgrade(connection)
             _give_password(logins)
