@@ -1,1 +1,1 @@
-"""Our own dialect `/v1`: one file a resource, the route beside its request and response models."""
+"""The dialect `/v1`: one file per resource, with its routes and its request and response models."""

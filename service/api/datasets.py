@@ -1,4 +1,4 @@
-"""Whole galleries as files: import as a job, export as a stream."""
+"""Datasets: import a file into a gallery as a background job, and export a gallery as a stream."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
@@ -33,7 +33,7 @@ _ANY_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 _FILE: dict[str, Any] = {
     "schema": {
         "type": "object",
-        "description": "One file, under any name.",
+        "description": "Exactly one file, in a field of any name.",
         "minProperties": 1,
         "maxProperties": 1,
         "properties": {"file": _ANY_FILE},
@@ -53,7 +53,7 @@ _EXPORTED: dict[int | str, dict[str, Any]] = {
 
 
 class StartedJob(BaseModel):
-    """The job that does the work: ask `/v1/jobs/{job}` how far it is."""
+    """The import job; `GET /v1/jobs/{job}` returns its progress."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"job": "0c4qyk3d9m2w8"}]})
 
@@ -67,7 +67,7 @@ class StartedJob(BaseModel):
     openapi_extra={
         "requestBody": {
             "required": True,
-            "description": "A dataset, an encoder's output or NDJSON rows; the body itself or a form's only file.",
+            "description": "A dataset, the legacy encoder's output or NDJSON rows; the body or a form's only file.",
             "content": {"application/json": _DATASET, "application/x-ndjson": _ROWS, "multipart/form-data": _FILE},
         }
     },
@@ -76,7 +76,7 @@ class StartedJob(BaseModel):
 async def import_dataset(
     request: Request, response: Response, gallery: GalleryName, session: RequestSession, service: CurrentServerState
 ) -> StartedJob:
-    """Import references: the file is kept, and read by a job. All of it is imported or, with an error, nothing."""
+    """Import references from a file in a background job, either completely or, after an error, not at all."""
     limit_bytes = service.settings.maximum_import_bytes
     await find_gallery(session, gallery)
     await release_connection(session)
@@ -91,21 +91,21 @@ async def import_dataset(
 async def export(
     gallery: GalleryName,
     session: StreamSession,
-    file_format: Annotated[Format, Query(alias="format", description="Shape of the file.")] = "dataset",
+    file_format: Annotated[Format, Query(alias="format", description="Format of the file.")] = "dataset",
 ) -> StreamingResponse:
-    """Write every reference of a gallery with its embedding, exactly as it came."""
-    found = await find_gallery(session, gallery)
-    content = await _begun(export_dataset(session, found, file_format))
+    """Export all references of a gallery; every number is exactly as it was imported."""
+    place = await find_gallery(session, gallery)
+    content = await _started(export_dataset(session, place, file_format))
     return StreamingResponse(content, media_type=_MEDIA_TYPES[file_format])
 
 
-async def _begun(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same content; what goes wrong up to its first bytes is raised here, while it can still be answered."""
+async def _started(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Produce the first bytes now, so that an error before them still becomes a problem response."""
     first = await anext(content, b"")
 
-    async def all_of_it() -> AsyncIterator[bytes]:
+    async def whole() -> AsyncIterator[bytes]:
         yield first
         async for piece in content:
             yield piece
 
-    return all_of_it()
+    return whole()

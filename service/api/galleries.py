@@ -1,4 +1,4 @@
-"""Galleries: each holds people of one embedding space, under a name that is its place in every path."""
+"""Galleries: each belongs to one embedding space and has a name that is used in paths."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -33,7 +33,7 @@ _EXAMPLE: dict[str, Any] = {
     "embedding_space": "dlib",
     "dimension": 128,
     "metric": "euclidean",
-    "threshold": 0.4,
+    "threshold": 0.45,
     "own_threshold": None,
     "verification_only": False,
     "created_at": "2026-01-31T08:30:00Z",
@@ -41,7 +41,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class NewGallery(RequestModel):
-    """A gallery to be made."""
+    """A new gallery."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "staff"}]})
 
@@ -50,22 +50,26 @@ class NewGallery(RequestModel):
         default=None,
         min_length=1,
         max_length=500,
-        description="An encoder as in ENCODER (default: the first), or external:LABEL:DIMENSION for embeddings made "
-        "elsewhere.",
+        description="An encoder as in ENCODER (default: the first one), or external:LABEL:DIMENSION for embeddings "
+        "made elsewhere.",
     )
-    threshold: OwnThreshold | None = Field(default=None, description="Null: the embedding space's own.")
-    verification_only: StrictBool = Field(default=False, description="True: nobody is identified (1:N) in it.")
+    threshold: OwnThreshold | None = Field(default=None, description="Null: the threshold of the embedding space.")
+    verification_only: StrictBool = Field(
+        default=False, description="True forbids identification (1:N); verification (1:1) stays allowed."
+    )
 
 
 class GalleryChange(RequestModel):
-    """What is to be changed; what is left out stays."""
+    """The fields to change; omitted fields keep their value."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"threshold": 0.5}]})
 
     name: Kept[GalleryNaming] = None
-    threshold: OwnThreshold | None = Field(default=None, description="Null: back to the embedding space's own.")
+    threshold: OwnThreshold | None = Field(
+        default=None, description="Null: the threshold of the embedding space again."
+    )
     verification_only: Kept[StrictBool] = Field(
-        default=None, description="Whether nobody is identified (1:N) in it; changing it needs the scope admin."
+        default=None, description="True forbids identification (1:N). The change needs the scope `admin`."
     )
 
 
@@ -78,14 +82,14 @@ class GalleryShape(BaseModel):
     embedding_space: str
     dimension: int
     metric: str
-    threshold: float = Field(description="Similarity of 0..1 from which two faces count as the same person.")
-    own_threshold: float | None = Field(description="The gallery's own threshold; null: the embedding space's.")
-    verification_only: bool = Field(description="Whether nobody is identified (1:N) in it.")
+    threshold: float = Field(description="Similarity, 0..1, from which two faces match.")
+    own_threshold: float | None = Field(description="The gallery's own threshold; null: the embedding space's is used.")
+    verification_only: bool = Field(description="True if identification (1:N) is forbidden.")
     created_at: datetime
 
     @classmethod
     def of(cls, gallery: Gallery) -> "GalleryShape":
-        """The gallery as it is answered."""
+        """Convert a gallery to a response."""
         return cls(
             name=gallery.name,
             embedding_space=gallery.space.name,
@@ -99,7 +103,7 @@ class GalleryShape(BaseModel):
 
 
 class CountedGallery(GalleryShape):
-    """A gallery and how much is in it."""
+    """A gallery with the number of its people and faces."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE | {"people": 2, "faces": 7}]})
 
@@ -121,9 +125,9 @@ class CountedGallery(GalleryShape):
 async def create(
     new: NewGallery, session: RequestSession, service: CurrentServerState, caller: CurrentCaller
 ) -> GalleryShape:
-    """Make a gallery."""
+    """Create a gallery."""
     if caller.galleries is not None and new.name not in caller.galleries:
-        raise Forbidden("this key is limited to galleries with other names")
+        raise Forbidden("this key may not use a gallery of that name")
     space = resolve_space(service.encoders, new.embedding_space)
     return GalleryShape.of(
         await create_gallery(session, new.name, space, new.threshold, verification_only=new.verification_only)
@@ -135,14 +139,14 @@ async def create(
 async def list_all(
     session: RequestSession, caller: CurrentCaller, limit: Limit = 100, cursor: Cursor = None
 ) -> List[GalleryShape]:
-    """The galleries in the order they were made; only those that the key may touch."""
+    """List the galleries that the key may use, in the order of their creation."""
     return page_of(await list_galleries(session, limit, cursor, names=caller.galleries), GalleryShape.of)
 
 
 @router.get("/{gallery}")
 @needs("read")
 async def show(name: GalleryName, session: RequestSession) -> CountedGallery:
-    """One gallery with the number of its people and faces."""
+    """Return one gallery with the number of its people and faces."""
     gallery = await find_gallery(session, name)
     counts = await gallery_counts(session, gallery)
     return CountedGallery(**GalleryShape.of(gallery).model_dump(), people=counts.people, faces=counts.faces)
@@ -153,9 +157,9 @@ async def show(name: GalleryName, session: RequestSession) -> CountedGallery:
 async def change(
     name: GalleryName, changes: GalleryChange, session: RequestSession, caller: CurrentCaller
 ) -> GalleryShape:
-    """Rename a gallery or set its threshold; null gives it back the embedding space's own."""
+    """Rename a gallery, set or reset its threshold, or forbid identification in it."""
     if changes.name is not None and caller.galleries is not None and changes.name not in caller.galleries:
-        raise Forbidden("this key is limited to galleries with other names")
+        raise Forbidden("this key may not use a gallery of that name")
     if changes.verification_only is not None:
         check_scope(caller, "admin")
     threshold = changes.threshold if "threshold" in changes.model_fields_set else UNSET
@@ -169,6 +173,6 @@ async def change(
 @router.delete("/{gallery}", status_code=204)
 @needs("erase")
 async def erase(name: GalleryName, session: RequestSession) -> Response:
-    """Erase a gallery with everyone in it."""
+    """Erase a gallery with all its people and faces."""
     await delete_gallery(session, await find_gallery(session, name))
     return Response(status_code=204)

@@ -1,4 +1,4 @@
-"""Is the process alive, can it work, and what does it count. No key is needed, and nothing of a tenant is told."""
+"""Liveness, readiness and metrics. These routes need no key and reveal nothing about tenants."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ router = APIRouter(tags=["health"])
 
 
 class Alive(BaseModel):
-    """The process answers."""
+    """The process is alive."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "alive"}]})
 
@@ -23,7 +23,7 @@ class Alive(BaseModel):
 
 
 class DatabaseState(BaseModel):
-    """The database as this server finds it."""
+    """The state of the database."""
 
     postgresql: str
     pgvector: str | None
@@ -41,7 +41,7 @@ class LoadedEncoder(BaseModel):
 
 
 class Ready(BaseModel):
-    """The server can work."""
+    """The server is ready."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -68,16 +68,18 @@ class Ready(BaseModel):
 
 @router.get("/healthz")
 async def alive() -> Alive:
-    """The process is alive. A database that is away is no reason to restart it."""
+    """Liveness: the process answers. It does not check the database, whose outage is no reason for a restart."""
     return Alive()
 
 
 @router.get("/readyz", responses=problems(DatabaseUnavailable))
 async def ready(service: CurrentServerState) -> Ready:
-    """The database answers and has the newest schema; which encoders are loaded."""
+    """Readiness: the database answers and has the newest schema. Returns the encoders of this server."""
     state = await service.readiness.state()
     if not state.is_current:
-        raise DatabaseUnavailable(f"the schema is at {state.revision} where {state.newest} is the newest: migrate")
+        raise DatabaseUnavailable(
+            f"the schema has revision {state.revision}, this server needs {state.newest}: run `face-identity migrate`"
+        )
     encoders = [
         LoadedEncoder(name=space.name, digest=space.digest, dimension=space.dimension)
         for space in service.encoders.spaces
@@ -87,7 +89,7 @@ async def ready(service: CurrentServerState) -> Ready:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"example": "# HELP …"}}}})
 async def metrics() -> Response:
-    """Counts for Prometheus."""
+    """Metrics for Prometheus."""
     return Response(metrics_text(), media_type=METRICS_CONTENT_TYPE)
 
 

@@ -1,4 +1,4 @@
-"""Jobs: what runs in the background, how far it is, what came of it."""
+"""Background jobs: status, progress and result."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -17,14 +17,14 @@ router = keyed_router("/v1/jobs", "jobs")
 
 
 class Progress(BaseModel):
-    """How far: of `total` where that is known already."""
+    """Progress of a job; `total` is null until it is known."""
 
     done: int
     total: int | None
 
 
 class JobError(BaseModel):
-    """Why a job failed; `type` as in a problem."""
+    """Why a job failed; `type` is that of a problem."""
 
     type: str
     title: str
@@ -32,7 +32,7 @@ class JobError(BaseModel):
 
 
 class JobShape(BaseModel):
-    """One job."""
+    """A background job."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -56,7 +56,7 @@ class JobShape(BaseModel):
     kind: str
     status: Literal["queued", "running", "succeeded", "failed"]
     progress: Progress
-    result: dict[str, Any] | None = Field(description="What came of it; null while it is not done.")
+    result: dict[str, Any] | None = Field(description="The result; null until the job has succeeded.")
     error: JobError | None
     created_at: datetime
     started_at: datetime | None
@@ -64,7 +64,7 @@ class JobShape(BaseModel):
 
     @classmethod
     def of(cls, job: Job) -> "JobShape":
-        """The job as it is answered."""
+        """Convert a job to a response."""
         return cls(
             id=job.id,
             kind=job.kind,
@@ -83,7 +83,7 @@ class JobShape(BaseModel):
 async def list_all(
     session: RequestSession, caller: CurrentCaller, limit: Limit = 100, cursor: Cursor = None
 ) -> List[JobShape]:
-    """The tenant's jobs, newest first; only those about galleries that the key may touch."""
+    """List the jobs of the tenant, newest first, that concern galleries which the key may use."""
     page = await list_jobs(session, limit, cursor)
     items = [JobShape.of(job) for job in page.items if _may_see(caller, job)]
     return List(items=items, next_cursor=page.next_cursor)
@@ -92,11 +92,11 @@ async def list_all(
 @router.get("/{job}")
 @needs("read")
 async def show(job: str, session: RequestSession, caller: CurrentCaller) -> JobShape:
-    """One job."""
-    found = await find_job(session, job)
-    if not _may_see(caller, found):
+    """Return one job."""
+    shown = await find_job(session, job)
+    if not _may_see(caller, shown):
         raise NotFound(f"there is no job {job[:100]!r}")
-    return JobShape.of(found)
+    return JobShape.of(shown)
 
 
 def _may_see(caller: Caller, job: Job) -> bool:

@@ -1,4 +1,4 @@
-"""API keys of the tenant. A key is shown once, when it is made; what is kept cannot be turned back into it."""
+"""API keys of a tenant. A key is shown only once, at its creation; the service stores a hash."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -49,24 +49,28 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class NewKey(RequestModel):
-    """A key to be made. It can do no more than the key that makes it."""
+    """A new API key. It may do no more than the key that creates it."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"name": "front door", "scopes": ["recognize"], "galleries": ["staff"]}]}
     )
 
     name: ShortName
-    scopes: list[Scope] | None = Field(default=None, description="What it may do; null: all that its maker may.")
+    scopes: list[Scope] | None = Field(
+        default=None, description="Allowed scopes; null: the scopes of the creating key."
+    )
     galleries: Annotated[list[GalleryNaming], Field(min_length=1, max_length=1000)] | None = Field(
-        default=None, description="Names of the only galleries it may touch; null: as the key that makes it."
+        default=None, description="Allowed galleries; null: those of the creating key."
     )
     expires_at: AwareDatetime | None = None
-    requests_per_minute: Rate = Field(default=None, description="Its own rate, beside the tenant's; null: none.")
-    inferences_per_minute: Rate = Field(default=None, description="The same, of pictures that a model runs over.")
+    requests_per_minute: Rate = Field(
+        default=None, description="A rate limit of this key, besides the tenant's; null: none."
+    )
+    inferences_per_minute: Rate = Field(default=None, description="The same for images.")
 
 
 class Rotation(RequestModel):
-    """How long a key lives on beside its successor."""
+    """How long the old key stays valid beside its successor."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"grace_seconds": 3600}]})
 
@@ -76,13 +80,13 @@ class Rotation(RequestModel):
 
 
 class KeyShape(BaseModel):
-    """Everything about a key but the key."""
+    """An API key without its secret."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]}, from_attributes=True)
 
     id: str
     name: str
-    hint: str = Field(description="The first characters, to tell keys apart.")
+    hint: str = Field(description="The first characters of the key.")
     scopes: list[str]
     galleries: list[str] | None
     requests_per_minute: int | None
@@ -94,7 +98,7 @@ class KeyShape(BaseModel):
 
 
 class MadeKey(KeyShape):
-    """A key just made: the only answer that has the key itself."""
+    """A new key. Only this response contains the key itself."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE | {"key": "fik_1a2b3c_4d5e…"}]})
 
@@ -104,7 +108,7 @@ class MadeKey(KeyShape):
 @router.post("", status_code=201, responses=_LINKS)
 @needs("admin")
 async def create(new: NewKey, session: RequestSession, caller: CurrentCaller) -> MadeKey:
-    """Make a key."""
+    """Create a key."""
     rates = RateLimits(new.requests_per_minute, new.inferences_per_minute)
     return _made(
         *await create_key_as(session, caller, KeyRequest(new.name, new.scopes, new.galleries, new.expires_at, rates))
@@ -114,7 +118,7 @@ async def create(new: NewKey, session: RequestSession, caller: CurrentCaller) ->
 @router.get("")
 @needs("admin")
 async def list_all(session: RequestSession, caller: CurrentCaller) -> List[KeyShape]:
-    """The keys, oldest first; revoked ones too."""
+    """List all keys, oldest first, including revoked keys."""
     keys = [key for key in await list_keys(session) if _may_see(caller, key)]
     return List(items=[KeyShape.model_validate(key) for key in keys], next_cursor=None)
 
@@ -122,7 +126,7 @@ async def list_all(session: RequestSession, caller: CurrentCaller) -> List[KeySh
 @router.post("/{key}/rotate", status_code=201, responses=problems(Conflict) | _LINKS)
 @needs("admin")
 async def rotate(key: str, session: RequestSession, caller: CurrentCaller, rotation: Rotation) -> MadeKey:
-    """Make a key's successor, which may do the same; the old key ends after the grace, until then both are live."""
+    """Create the successor of a key with the same permissions. Both are valid until the grace period ends."""
     if not _may_see(caller, await find_key(session, key)):
         raise _no_key(key)
     return _made(*await rotate_key(session, key, timedelta(seconds=rotation.grace_seconds), caller))
@@ -131,9 +135,9 @@ async def rotate(key: str, session: RequestSession, caller: CurrentCaller, rotat
 @router.delete("/{key}", status_code=204)
 @needs("admin")
 async def revoke(key: str, session: RequestSession, caller: CurrentCaller) -> Response:
-    """End a key: the next request with it is refused."""
+    """Revoke a key. The next request with it is refused."""
     if not _may_see(caller, await revoke_key(session, key)):
-        raise _no_key(key)  # and the revocation is rolled back
+        raise _no_key(key)  # the exception rolls the revocation back
     return Response(status_code=204)
 
 
@@ -146,5 +150,5 @@ def _no_key(key: str) -> NotFound:
 
 
 def _may_see(caller: Caller, key: KeySummary) -> bool:
-    """A key limited to galleries manages keys limited to some of the same."""
+    """Whether the caller may manage a key: a key limited to galleries manages only keys limited to some of them."""
     return caller.galleries is None or (key.galleries is not None and caller.galleries.issuperset(key.galleries))

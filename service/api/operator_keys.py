@@ -1,4 +1,4 @@
-"""The platform operator's own keys. The first one is made by `face-identity operator keys create`."""
+"""Keys of the platform operator. `face-identity operator keys create` creates the first one."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,7 +34,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class NewOperatorKey(RequestModel):
-    """An operator's key to be made."""
+    """A new operator key."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "billing"}]})
 
@@ -43,13 +43,13 @@ class NewOperatorKey(RequestModel):
 
 
 class OperatorKeyShape(BaseModel):
-    """Everything about an operator's key but the key."""
+    """An operator key without its secret."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]}, from_attributes=True)
 
     id: str
     name: str
-    hint: str = Field(description="The first characters, to tell keys apart.")
+    hint: str = Field(description="The first characters of the key.")
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -57,7 +57,7 @@ class OperatorKeyShape(BaseModel):
 
 
 class MadeOperatorKey(OperatorKeyShape):
-    """A key just made: the only answer that has the key itself."""
+    """A new operator key. Only this response contains the key itself."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE | {"key": "fio_4d5e…"}]})
 
@@ -66,26 +66,26 @@ class MadeOperatorKey(OperatorKeyShape):
 
 @router.post("", status_code=201, responses=_LINKS)
 async def create(new: NewOperatorKey, connection: OperatorTransaction) -> MadeOperatorKey:
-    """Make an operator's key."""
+    """Create an operator key."""
     return _made(*await create_operator_key(connection, new.name, new.expires_at))
 
 
 @router.get("")
 async def list_all(connection: OperatorTransaction) -> List[OperatorKeyShape]:
-    """The operator's keys, oldest first; revoked ones too."""
+    """List all operator keys, oldest first, including revoked keys."""
     keys = await list_operator_keys(connection)
     return List(items=[OperatorKeyShape.model_validate(key) for key in keys], next_cursor=None)
 
 
 @router.post("/{key}/rotate", status_code=201, responses=problems(Conflict) | _LINKS)
 async def rotate(key: str, rotation: Rotation, connection: OperatorTransaction) -> MadeOperatorKey:
-    """Make a key's successor; the old key ends after the grace, until then both are live."""
+    """Create the successor of an operator key. Both are valid until the grace period ends."""
     return _made(*await rotate_operator_key(connection, key, timedelta(seconds=rotation.grace_seconds)))
 
 
 @router.delete("/{key}", status_code=204)
 async def revoke(key: str, connection: OperatorTransaction) -> Response:
-    """End an operator's key: the next request with it is refused."""
+    """Revoke an operator key. The next request with it is refused."""
     await revoke_operator_key(connection, key)
     return Response(status_code=204)
 

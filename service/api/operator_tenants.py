@@ -1,4 +1,4 @@
-"""Tenants, their quotas and how much they use: the operator's view, which has nothing of what tenants keep."""
+"""Tenants, their quotas and their usage for the platform operator, who cannot read the data of tenants."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -42,23 +42,25 @@ _EXAMPLE: dict[str, Any] = {"name": "acme", "quotas": _QUOTAS, "created_at": "20
 
 
 class QuotasChange(RequestModel):
-    """Quotas of a tenant: what is left out stays (for a new tenant: as in the settings), null is no limit."""
+    """Quotas to change. Null removes a limit; omitted quotas keep their value, or for a new tenant the settings'."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inferences_per_minute": 600}]})
 
-    requests_per_minute: Rate = Field(default=None, description="Requests that run no model.")
-    inferences_per_minute: Rate = Field(default=None, description="Pictures that a model runs over.")
+    requests_per_minute: Rate = Field(default=None, description="Requests without an image.")
+    inferences_per_minute: Rate = Field(default=None, description="Images.")
     maximum_galleries: Count = None
-    maximum_faces_per_gallery: Count = Field(default=None, description="Also the most people of a gallery.")
-    maximum_stored_bytes: Count = Field(default=None, description="References, names, metadata, waiting imports.")
+    maximum_faces_per_gallery: Count = Field(default=None, description="Also limits the people of a gallery.")
+    maximum_stored_bytes: Count = Field(
+        default=None, description="References, names, metadata and imports that are not finished."
+    )
 
     def applied_to(self, quotas: Quotas) -> Quotas:
-        """The quotas with what is said here."""
+        """Apply the change to the present quotas."""
         return replace(quotas, **self.model_dump(include=self.model_fields_set))
 
 
 class QuotasShape(BaseModel):
-    """Quotas of a tenant; null is no limit."""
+    """Quotas of a tenant; null means no limit."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_QUOTAS]}, from_attributes=True)
 
@@ -70,7 +72,7 @@ class QuotasShape(BaseModel):
 
 
 class NewTenant(RequestModel):
-    """A tenant to be made."""
+    """A new tenant."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "acme"}]})
 
@@ -89,12 +91,12 @@ class TenantShape(BaseModel):
 
     @classmethod
     def of(cls, tenant: TenantSummary) -> "TenantShape":
-        """The tenant as it is answered."""
+        """Convert a tenant to a response."""
         return cls.model_validate(tenant)
 
 
 class MadeTenant(TenantShape):
-    """A tenant just made: the only answer that has its first key."""
+    """A new tenant. Only this response contains its first key."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE | {"key": "fik_1a2b3c_4d5e…"}]})
 
@@ -102,7 +104,7 @@ class MadeTenant(TenantShape):
 
 
 class UsageShape(BaseModel):
-    """How much there is of a tenant, in the measures of its quotas."""
+    """What a tenant stores, in the units of its quotas."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -121,7 +123,7 @@ class UsageShape(BaseModel):
 
     @classmethod
     def of(cls, usage: Usage, quotas: Quotas) -> "UsageShape":
-        """Usage and quotas as they are answered."""
+        """Convert usage and quotas to a response."""
         return cls(**vars(usage), quotas=QuotasShape.model_validate(quotas))
 
 
@@ -135,7 +137,7 @@ class UsageShape(BaseModel):
     ),
 )
 async def create(new: NewTenant, connection: OperatorTransaction, service: CurrentServerState) -> MadeTenant:
-    """Make a tenant and its first key, which may do everything a tenant may."""
+    """Create a tenant and its first key, which has all scopes of a tenant."""
     quotas = new.quotas.applied_to(quotas_of_new_tenants(service.settings))
     tenant_id = await create_tenant(connection, new.name, quotas)
     key = await make_first_key(connection, tenant_id)
@@ -145,31 +147,31 @@ async def create(new: NewTenant, connection: OperatorTransaction, service: Curre
 
 @router.get("")
 async def list_all(connection: OperatorTransaction, limit: Limit = 100, cursor: Cursor = None) -> List[TenantShape]:
-    """The tenants, in no particular order."""
+    """List the tenants in no particular order."""
     cursors = Cursors("tenants")
-    found = await list_tenants(connection, limit=limit + 1, after=cursors.after(cursor))
-    return page_of(cursors.page(found, [tenant.tenant_id for tenant in found], limit), TenantShape.of)
+    tenants = await list_tenants(connection, limit=limit + 1, after=cursors.after(cursor))
+    return page_of(cursors.page(tenants, [tenant.tenant_id for tenant in tenants], limit), TenantShape.of)
 
 
 @router.get("/{tenant}")
 async def show(tenant: TenantName, connection: OperatorTransaction) -> TenantShape:
-    """One tenant."""
+    """Return one tenant."""
     return TenantShape.of(await read_tenant(connection, tenant))
 
 
 @router.get("/{tenant}/usage")
 async def usage(tenant: TenantName, connection: OperatorTransaction, service: CurrentServerState) -> UsageShape:
-    """How much a tenant keeps: numbers, and nothing of what it is."""
-    found = await read_tenant(connection, tenant)
-    async with tenant_session(service.database.engine, found.tenant_id) as session:
-        return UsageShape.of(await read_usage(session), found.quotas)
+    """Return how much a tenant stores, in numbers only."""
+    summary = await read_tenant(connection, tenant)
+    async with tenant_session(service.database.engine, summary.tenant_id) as session:
+        return UsageShape.of(await read_usage(session), summary.quotas)
 
 
 @router.patch("/{tenant}")
 async def change(tenant: TenantName, quotas: QuotasChange, connection: OperatorTransaction) -> TenantShape:
-    """Give a tenant other quotas; they hold from its next request on."""
-    found = await read_tenant(connection, tenant)
-    return TenantShape.of(await change_quotas(connection, tenant, quotas.applied_to(found.quotas)))
+    """Change the quotas of a tenant. They apply from its next request on."""
+    before = await read_tenant(connection, tenant)
+    return TenantShape.of(await change_quotas(connection, tenant, quotas.applied_to(before.quotas)))
 
 
 @router.delete("/{tenant}", status_code=204)

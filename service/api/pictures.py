@@ -1,4 +1,4 @@
-"""Pictures by themselves: where the faces are, and what their embeddings are. Nothing is stored."""
+"""Detect and encode the faces of an image. Nothing is stored."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ _FACE: dict[str, Any] = {
 
 
 class Detection(BaseModel):
-    """The faces of a picture, largest first."""
+    """The faces of an image, largest first."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"faces": [_FACE], "width": 640, "height": 480}]})
 
@@ -53,7 +53,7 @@ class Detection(BaseModel):
 
 
 class SpaceShape(BaseModel):
-    """Which embedding space embeddings belong to; those of two digests are never compared."""
+    """The embedding space of embeddings. Embeddings of spaces with different digests cannot be compared."""
 
     name: str
     digest: str
@@ -63,7 +63,7 @@ class SpaceShape(BaseModel):
 
     @classmethod
     def of(cls, space: EmbeddingSpace) -> "SpaceShape":
-        """The space as it is answered."""
+        """Convert an embedding space to a response."""
         return cls(
             name=space.name,
             digest=space.digest,
@@ -74,13 +74,13 @@ class SpaceShape(BaseModel):
 
 
 class EncodedShape(FoundFace):
-    """A face with its embedding, as the network gives it."""
+    """A face with its embedding, as the recognition model returned it."""
 
     embedding: list[float]
 
 
 class Encoding(BaseModel):
-    """The faces of a picture with their embeddings, largest first."""
+    """The faces of an image with their embeddings, largest first."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -92,7 +92,7 @@ class Encoding(BaseModel):
                         "digest": "6f1c…",
                         "dimension": 128,
                         "metric": "euclidean",
-                        "threshold": 0.4,
+                        "threshold": 0.45,
                     },
                 }
             ]
@@ -103,10 +103,10 @@ class Encoding(BaseModel):
     embedding_space: SpaceShape
 
 
-@router.post("/detect", responses=_PROBLEMS, openapi_extra=body_of(pictures="One picture."))
+@router.post("/detect", responses=_PROBLEMS, openapi_extra=body_of(pictures="One image."))
 @needs("recognize", runs_model=True)
 async def detect(request: Request, service: CurrentServerState, encoder: EncoderName = None) -> Detection:
-    """Find the faces in a picture."""
+    """Find the faces in an image."""
     space = _encoder_space(service, encoder)
     image = await service.encoders.decode(await receive_image(request))
     faces = await service.encoders.detect(space, image)
@@ -115,18 +115,18 @@ async def detect(request: Request, service: CurrentServerState, encoder: Encoder
     )
 
 
-@router.post("/encode", responses=_PROBLEMS, openapi_extra=body_of(pictures="One picture."))
+@router.post("/encode", responses=_PROBLEMS, openapi_extra=body_of(pictures="One image."))
 @needs("recognize", runs_model=True)
 async def encode(request: Request, service: CurrentServerState, encoder: EncoderName = None) -> Encoding:
-    """Give the embedding of every face in a picture, with the embedding space they belong to."""
+    """Return the embedding of every face in an image, and the embedding space."""
     space = _encoder_space(service, encoder)
     encoded = await service.encoders.encode(space, await receive_image(request))
-    faces = [EncodedShape(**found(one.face), embedding=one.embedding.tolist()) for one in encoded]
+    faces = [EncodedShape(**found(face.face), embedding=face.embedding.tolist()) for face in encoded]
     return Encoding(faces=faces, embedding_space=SpaceShape.of(space))
 
 
 def _encoder_space(service: ServerState, name: str | None) -> EmbeddingSpace:
     space = resolve_space(service.encoders, name)
     if space.is_external:
-        raise InvalidRequest("encoder: embeddings of external:... are made elsewhere; name an encoder of this server")
+        raise InvalidRequest("encoder: external:... names embeddings made elsewhere; name an encoder of this server")
     return space

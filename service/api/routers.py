@@ -1,4 +1,4 @@
-"""Every router of `/v1` and the health routes, in the order in which the documentation shows them."""
+"""All routers of `/v1` and the health routes, in the order of the documentation."""
 
 from fastapi import APIRouter
 

@@ -1,4 +1,4 @@
-"""What the tenant uses, and what it may."""
+"""Usage and quotas of the tenant."""
 
 from service.access.tenants import own_quotas
 from service.access.usage import read_usage
@@ -12,5 +12,5 @@ router = keyed_router("/v1/usage", "usage")
 @router.get("")
 @needs("read")
 async def show(session: RequestSession) -> UsageShape:
-    """How much the tenant keeps, beside its quotas."""
+    """Return how much the tenant stores, and its quotas."""
     return UsageShape.of(await read_usage(session), await own_quotas(session))

@@ -1,10 +1,9 @@
-"""What holds for every command: help, speed, errors, exit codes, signals."""
+"""Rules for every command: help, imports, errors, exit codes."""
 
 import json
 import os
 import subprocess
 import sys
-import time
 from importlib import import_module
 from pathlib import Path
 
@@ -34,25 +33,21 @@ def test_help_lists_every_command_of_the_contract() -> None:
     assert [name for name in [*contract.split(), "evaluate", "compare"] if f" {name} " not in shown] == []
 
 
-def test_help_comes_at_once() -> None:
-    """0.6 s is what a person takes for at once; the best of five, for other programs run beside the tests."""
-    durations = []
-    for _ in range(5):
-        started = time.monotonic()
-        assert run("--help").returncode == 0
-        durations.append(time.monotonic() - started)
-    assert min(durations) < 0.6
-
-
-def test_help_loads_no_heavy_library() -> None:
+def test_help_imports_few_modules_and_no_heavy_library() -> None:
+    """The number of modules stands for the time to start: 199 today, 601 with numpy, SQLAlchemy and FastAPI."""
     program = "import sys; sys.argv = ['face-identity', '--help']\nfrom service.cli import main\ntry: main()\nfinally: "
-    program += f"sys.stderr.write(repr([name for name in {HEAVY} if name in sys.modules]))"
+    program += "sys.stderr.write(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
-    assert done.stderr == "[]"
+    imported = set(done.stderr.split())
+    assert imported & set(HEAVY) == set()
+    assert {name for name in imported if name.startswith("service.")} == {
+        *("service.cli", "service.cli.commands", "service.cli.exits", "service.errors"),
+    }
+    assert len(imported) < 400
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
+def test_the_list_of_commands_repeats_the_summary_of_each_command(name: str) -> None:
     place, summary = COMMANDS[name]
     module, member = place.split(":")
     command = getattr(import_module(module), member)
@@ -61,7 +56,7 @@ def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"serve", "work", "legacy"}])
-def test_every_command_that_answers_takes_json(bare_command: Command, name: str) -> None:
+def test_every_command_with_a_result_takes_json(bare_command: Command, name: str) -> None:
     place, _ = COMMANDS[name]
     module, member = place.split(":")
     command = getattr(import_module(module), member)
@@ -71,7 +66,7 @@ def test_every_command_that_answers_takes_json(bare_command: Command, name: str)
     assert [part for part in parts if "--json" not in bare_command(name, *part.split(), "--help").out] == []
 
 
-def test_an_unknown_command_is_wrong_usage(bare_command: Command) -> None:
+def test_an_unknown_command_is_a_usage_error(bare_command: Command) -> None:
     done = bare_command("enrol")
     assert done.code == 2
     assert "enroll" in done.err
@@ -93,30 +88,30 @@ def test_an_error_is_json_for_programs(command: Command) -> None:
     }
 
 
-def test_a_tenant_that_nobody_made_is_not_found(bare_command: Command) -> None:
+def test_an_unknown_tenant_is_not_found(bare_command: Command) -> None:
     assert bare_command("people", "list", "--tenant", "nix").code == 5
 
 
-def test_the_tenant_default_is_made_when_it_is_missing(bare_command: Command) -> None:
+def test_the_tenant_default_is_created_if_it_is_missing(bare_command: Command) -> None:
     assert bare_command("galleries", "list").code == 0
     assert "default" in bare_command("tenants", "list").out
 
 
-def test_a_wrong_setting_is_named() -> None:
+def test_the_error_names_a_wrong_setting() -> None:
     done = run("galleries", "list", SERVER_PORT="many")
     assert done.returncode == 7
     assert "SERVER_PORT" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_database_that_does_not_answer_is_said_in_one_line() -> None:
+def test_an_unreachable_database_is_reported_in_one_line() -> None:
     done = run("galleries", "list", DATABASE_URL="postgresql://someone:secret@127.0.0.1:1/nowhere")
     assert done.returncode == 7
     assert len(done.stderr.splitlines()) == 1
     assert "secret" not in done.stderr
 
 
-def test_a_reader_that_leaves_early_is_no_error(bare_command: Command) -> None:
+def test_a_closed_pipe_is_not_an_error(bare_command: Command) -> None:
     """As in `face-identity people list | head -1`."""
     bare_command("tenants", "list")
     command = f"{PROGRAM} tenants list --json | true; echo ${{PIPESTATUS[0]}}"

@@ -1,4 +1,4 @@
-"""`enroll`, `recognize`, `verify`, `compare`, `detect` and `encode` on pictures of the shipped fake encoder."""
+"""`enroll`, `recognize`, `verify`, `compare`, `detect` and `encode` on images of the shipped fake encoder."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from tests.cli.test_command_line import PROGRAM
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder for each of two people with two pictures, and a picture of both with a stranger."""
+    """A folder with two images for each of two people, and an image of both with a stranger."""
     for name in ("ada", "bob"):
         (tmp_path / "people" / name).mkdir(parents=True)
         for number in (1, 2):
@@ -36,22 +36,22 @@ def test_a_folder_of_folders_is_enrolled_and_recognized(command: Command, pictur
     assert [face["decision"] for face in faces] == ["match", "no_match", "match"]
 
 
-def test_a_picture_is_of_the_person_it_is_named_after(command: Command, pictures: Path) -> None:
+def test_an_image_file_names_its_person(command: Command, pictures: Path) -> None:
     (pictures / "Cleo.jpg").write_bytes(draw_people(["cleo"]))
     assert [one["name"] for one in command("enroll", "Cleo.jpg", "--json").json["people"]] == ["Cleo"]
 
 
-def test_a_folder_of_pictures_is_one_person(command: Command, pictures: Path) -> None:
+def test_a_folder_of_images_is_one_person(command: Command, pictures: Path) -> None:
     made = command("enroll", "people/ada", "--json").json
     assert [(one["name"], one["faces"]) for one in made["people"]] == [("ada", 2)]
 
 
-def test_a_name_takes_all_pictures(command: Command, pictures: Path) -> None:
+def test_the_name_option_applies_to_all_images(command: Command, pictures: Path) -> None:
     made = command("enroll", "people/ada", "people/bob/1.jpg", "--name", "Both", "--json").json
     assert [(one["name"], one["faces"]) for one in made["people"]] == [("Both", 3)]
 
 
-def test_a_picture_that_cannot_be_used_is_named_and_the_rest_enrolled(command: Command, pictures: Path) -> None:
+def test_a_rejected_image_is_named_and_the_others_are_enrolled(command: Command, pictures: Path) -> None:
     done = command("enroll", "people/ada/1.jpg", "text.jpg", "nobody.jpg", "three.jpg", "--name", "Ada", "--json")
     assert done.code == 3
     assert {one["image"]: one["reason"] for one in done.json["rejected"]} == {
@@ -62,7 +62,7 @@ def test_a_picture_that_cannot_be_used_is_named_and_the_rest_enrolled(command: C
     assert command("people", "show", "Ada", "--json").json["faces"] == 1
 
 
-def test_where_no_picture_can_be_used_nobody_is_left_behind(command: Command, pictures: Path) -> None:
+def test_no_person_is_left_if_all_images_are_rejected(command: Command, pictures: Path) -> None:
     done = command("enroll", "text.jpg", "nobody.jpg")
     assert done.code == 4
     assert "text.jpg" in done.err
@@ -70,20 +70,20 @@ def test_where_no_picture_can_be_used_nobody_is_left_behind(command: Command, pi
     assert command("people", "list", "--json").json["items"] == []
 
 
-def test_a_picture_beside_folders_of_people_is_nobody_s(command: Command, pictures: Path) -> None:
+def test_an_image_beside_folders_of_people_is_rejected(command: Command, pictures: Path) -> None:
     (pictures / "people" / "stray.jpg").write_bytes(draw_people(["zoe"]))
     done = command("enroll", "people", "--json")
     assert done.code == 3
     assert [(one["image"], one["reason"]) for one in done.json["rejected"]] == [("stray.jpg", "no-person")]
 
 
-def test_enrolling_again_adds_nothing_and_is_no_failure(command: Command, pictures: Path) -> None:
+def test_enrolling_the_same_images_again_succeeds_and_adds_nothing(command: Command, pictures: Path) -> None:
     command("enroll", "people")
     assert command("enroll", "people").code == 0
     assert command("galleries", "show", "default", "--json").json["faces"] == 4
 
 
-def test_a_gallery_of_another_space_is_not_mixed(command: Command, pictures: Path) -> None:
+def test_a_gallery_of_another_embedding_space_is_refused(command: Command, pictures: Path) -> None:
     command("galleries", "create", "default", "--embedding-space", "external:arcface:512")
     done = command("enroll", "people")
     assert done.code == 6
@@ -99,19 +99,19 @@ def test_a_person_is_verified_and_another_is_not(command: Command, pictures: Pat
     assert (no.code, "is not Ada" in no.out) == (1, True)
 
 
-def test_a_higher_threshold_asks_for_more(command: Command, pictures: Path) -> None:
+def test_a_higher_threshold_refuses_a_match(command: Command, pictures: Path) -> None:
     command("enroll", "people/ada/1.jpg", "--name", "Ada")
     assert command("verify", "Ada", "people/ada/2.jpg", "--threshold", "1").code == 1
     assert command("recognize", "people/ada/2.jpg", "--threshold", "1", "--json").json["faces"][0]["match"] is None
 
 
-def test_two_pictures_are_compared_without_a_gallery(bare_command: Command, pictures: Path) -> None:
+def test_two_images_are_compared_without_a_gallery(bare_command: Command, pictures: Path) -> None:
     assert bare_command("compare", "people/ada/1.jpg", "people/ada/2.jpg").code == 0
     assert bare_command("compare", "people/ada/1.jpg", "people/bob/1.jpg", "--json").json["verified"] is False
     assert "text.jpg" in bare_command("compare", "people/ada/1.jpg", "text.jpg").err
 
 
-def test_the_annotated_picture_is_as_large_as_the_picture(command: Command, pictures: Path) -> None:
+def test_the_annotated_image_has_the_size_of_the_image(command: Command, pictures: Path) -> None:
     command("enroll", "people")
     assert command("recognize", "three.jpg", "--annotate", "out.jpg").code == 0
     before, after = Image.open("three.jpg"), Image.open("out.jpg")
@@ -119,8 +119,8 @@ def test_the_annotated_picture_is_as_large_as_the_picture(command: Command, pict
     assert after.tobytes() != before.tobytes()
 
 
-def test_faces_are_found_without_a_database(pictures: Path) -> None:
-    """DATA_DIR is a file, so a database could not be made there."""
+def test_detect_and_encode_need_no_database(pictures: Path) -> None:
+    """DATA_DIR is a file, so no database can be created there."""
     environment = {"DATA_DIR": str(pictures / "text.jpg"), "ENCODER": "fake"}
     for name in ("detect", "encode"):
         command = [PROGRAM, name, str(pictures / "three.jpg"), "--json"]
@@ -128,7 +128,7 @@ def test_faces_are_found_without_a_database(pictures: Path) -> None:
         assert len(json.loads(done.stdout)["faces"]) == 3, done.stderr
 
 
-def test_an_encoded_picture_is_a_probe(bare_command: Command, command: Command, pictures: Path) -> None:
+def test_the_output_of_encode_is_a_probe(bare_command: Command, command: Command, pictures: Path) -> None:
     command("enroll", "people")
     (pictures / "probes.json").write_text(bare_command("encode", "people/bob/2.jpg").out)
     (face,) = command("recognize", "probes.json", "--embedding", "--json").json["faces"]
@@ -137,7 +137,7 @@ def test_an_encoded_picture_is_a_probe(bare_command: Command, command: Command, 
     assert face["box"] is None
 
 
-def test_a_picture_without_a_face_is_an_answer(command: Command, pictures: Path) -> None:
+def test_an_image_without_a_face_is_a_result(command: Command, pictures: Path) -> None:
     command("enroll", "people")
     done = command("recognize", "nobody.jpg")
     assert (done.code, "no face" in done.out) == (0, True)
@@ -151,7 +151,7 @@ def test_a_missing_file_is_named(command: Command, pictures: Path) -> None:
         assert "nix.jpg" in done.err
 
 
-def test_embeddings_are_printed_by_encode_alone(bare_command: Command, command: Command, pictures: Path) -> None:
+def test_only_encode_prints_embeddings(bare_command: Command, command: Command, pictures: Path) -> None:
     command("enroll", "people")
     (encoded,) = bare_command("encode", "people/ada/1.jpg", "--json").json["faces"]
     beginning = str(encoded["embedding"][0])[:8]
@@ -160,9 +160,56 @@ def test_embeddings_are_printed_by_encode_alone(bare_command: Command, command: 
     assert [done for done in said if beginning in done.out + done.err] == []
 
 
-def test_a_picture_is_read_from_standard_input(pictures: Path) -> None:
+def test_an_image_is_read_from_standard_input(pictures: Path) -> None:
     environment = {"ENCODER": "fake"}
     done = subprocess.run(
         [PROGRAM, "detect", "-"], check=False, capture_output=True, input=draw_people(["ada", "bob"]), env=environment
     )
     assert len(done.stdout.splitlines()) == 4  # two of them are the heading
+
+
+def test_several_galleries_are_searched_together(command: Command, pictures: Path) -> None:
+    command("enroll", "people/ada", "--gallery", "staff")
+    command("enroll", "people/bob", "--gallery", "visitors")
+    both = ["--gallery", "staff", "--gallery", "visitors"]
+    faces = command("recognize", "three.jpg", *both, "--json").json["faces"]
+    matches = {face["match"]["person"]["name"]: face["match"]["gallery"] for face in faces if face["match"]}
+    assert matches == {"ada": "staff", "bob": "visitors"}
+    shown = command("recognize", "three.jpg", *both, "--annotate", "out.jpg").out
+    assert "ada (staff)" in shown
+    assert "bob (visitors)" in shown
+    assert (pictures / "out.jpg").read_bytes().startswith(b"\xff\xd8")
+    assert command("recognize", "three.jpg", *both, "--gallery", "nowhere").code == 5
+    command("galleries", "create", "old", "--embedding-space", "external:arcface:512")
+    (pictures / "probe.json").write_text(str([0.5] * 512))
+    mixed = command("recognize", "probe.json", "--embedding", "--gallery", "staff", "--gallery", "old")
+    assert (mixed.code, "external:arcface:512" in mixed.err) == (6, True)
+
+
+def test_one_gallery_is_not_named_in_the_result(command: Command, pictures: Path) -> None:
+    command("enroll", "people/ada", "--gallery", "staff")
+    (face,) = command("recognize", "people/ada/1.jpg", "--gallery", "staff", "--json").json["faces"]
+    assert "gallery" not in face["match"]
+
+
+def test_candidates_are_limited_by_metadata(command: Command, pictures: Path) -> None:
+    command("enroll", "people")
+    command("people", "update", "ada", "--metadata", '{"tags": ["vip"]}')
+    (face,) = command("recognize", "people/bob/1.jpg", "--metadata", '{"tags": ["vip"]}', "--json").json["faces"]
+    assert [candidate["person"]["name"] for candidate in face["candidates"]] == ["ada"]
+    assert face["match"] is None
+    wrong = command("recognize", "people/bob/1.jpg", "--metadata", "[]")
+    assert (wrong.code, "--metadata" in wrong.err) == (4, True)
+
+
+def test_the_mean_of_several_references_is_compared(command: Command, pictures: Path) -> None:
+    rows = [["spiky", "0.99,0.14106736"], ["spiky", "0,1"], ["steady", "0.9,0.43588989"], ["steady", "0.9,0.43588989"]]
+    (pictures / "dataset.json").write_text(json.dumps(rows))
+    assert command("import", "dataset.json", "--embedding-space", "external:test:2").code == 0
+    (pictures / "probe.json").write_text("[1, 0]")
+    nearest = {}
+    for mean_of in ("1", "2"):
+        (face,) = command("recognize", "probe.json", "--embedding", "--mean-of", mean_of, "--json").json["faces"]
+        nearest[mean_of] = face["candidates"][0]["person"]["name"]
+    assert nearest == {"1": "spiky", "2": "steady"}
+    assert command("recognize", "probe.json", "--embedding", "--mean-of", "0").code == 2
