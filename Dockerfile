@@ -1,4 +1,4 @@
-# The service on CPU. The database is a container of its own: see docker-compose.yml.
+# The service on CPU. The database runs in a container of its own: see docker-compose.yml.
 FROM python:3.12-slim
 
 ENV PYTHONUNBUFFERED=1 \
@@ -10,18 +10,20 @@ ENV PYTHONUNBUFFERED=1 \
 RUN useradd --system --user-group --create-home --shell /usr/sbin/nologin face-identity \
     && install -d -o face-identity -g face-identity -m 0700 /data
 
-WORKDIR /service
+WORKDIR /build
 
-# The packages first, in a layer that a change of the service's own code leaves as it is.
+# Dependencies are a layer of their own, so that a change of the service does not install them again.
 COPY constraints.txt ./
 RUN pip install --require-hashes -r constraints.txt
 
-COPY pyproject.toml setup.py README.md LICENSE ./
+COPY pyproject.toml setup.py LICENSE ./
+COPY docs/package-page.md docs/package-page.md
 COPY migrations migrations
 COPY service service
 COPY face_identity face_identity
-RUN pip install --no-deps .
+RUN pip install --no-deps . && rm -rf /build/*
 
+WORKDIR /service
 USER face-identity
 VOLUME /data
 EXPOSE 8000

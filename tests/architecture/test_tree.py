@@ -66,3 +66,13 @@ def test_the_two_opencv_builds_are_never_installed_together() -> None:
     assert "opencv-python-headless==" in locks
     # One package of the lock asks for the other build on a platform that does not exist.
     assert re.findall(r"^opencv-python==(?!.*sys_platform == 'never')", locks, flags=re.MULTILINE) == []
+
+
+def test_the_locks_agree_and_the_image_installs_no_development_package() -> None:
+    """The service's lock is a part of the development lock: what is tested is what the image installs."""
+    service, development = (
+        set(re.findall(r"(?m)^([A-Za-z0-9._-]+)==([\w.!+]+)", (REPOSITORY / name).read_text()))
+        for name in ("constraints.txt", "constraints-dev.txt")
+    )
+    assert service <= development
+    assert {"pytest", "mypy", "ruff", "insightface"} & {name for name, _ in service} == set()
