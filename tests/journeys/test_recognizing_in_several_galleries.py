@@ -1,5 +1,8 @@
 """Recognition over several galleries, with a metadata filter, and with the mean of several references."""
 
+import re
+from pathlib import Path
+
 import httpx
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from service.encoder.fake_pictures import draw_people
 from tests.support.server import MakeClient
 
 RECOGNIZE = "/v1/recognize"
+PAGE = (Path(__file__).parents[2] / "docs/http-api.md").read_text()
 
 
 def image(*names: str) -> dict[str, tuple[str, bytes]]:
@@ -159,3 +163,9 @@ async def test_a_wrong_option_is_named(field: str, value: str, client: httpx.Asy
         refused = await client.post(path, files=image("Ada"), params={"gallery": "staff", field: value})
         assert refused.status_code == 422
         assert [error["field"] for error in refused.json()["errors"]] == [f"query.{field}"]
+
+
+async def test_the_query_of_the_documentation_works(client: httpx.AsyncClient, ids: dict[str, str]) -> None:
+    (query,) = re.findall(r"QUERY='(.*)'", PAGE)
+    (face,) = (await client.post(f"{RECOGNIZE}?{query}", files=image("Ada"))).json()["faces"]
+    assert [candidate["person"]["id"] for candidate in face["candidates"]] == [ids["Ada"]]
