@@ -1,1 +1,1 @@
-"""Tenants, API keys and scopes."""
+"""Tenants, API keys, scopes, rate limits and quotas."""

@@ -19,34 +19,36 @@ from service.errors import TooManyRequests, Unauthenticated
 _ADMIT = "SELECT * FROM admit_v1(%(tenant)s, %(digest)s, %(cost_class)s, 1)"
 _ADMIT_OPERATOR = "SELECT * FROM admit_operator_v1(%(digest)s)"
 _CHARGE = "SELECT charge_v1(%(tenant)s, %(key)s, %(cost_class)s, %(amount)s) AS wait_seconds"
-_REFUSAL = "this API key is not known, has expired or was revoked"
+_REFUSAL = "the API key is unknown, expired or revoked"
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who is asking: a tenant, through one of its keys."""
+    """An authenticated caller: a tenant, and the key that it used."""
 
     tenant_id: int
     key_id: int
     scopes: frozenset[str]
     galleries: frozenset[str] | None = None
-    """Names of the only galleries the key may touch; None: all."""
+    """Names of the galleries that the key may use. None: all."""
     rates: RateLimits = field(default_factory=RateLimits)
-    """The key's own, beside the tenant's."""
+    """Rate limits of the key, besides those of the tenant."""
 
 
 @dataclass(frozen=True)
 class Operator:
-    """The platform's operator, through one of its keys."""
+    """The platform's operator, with the operator key that it used."""
 
     key_id: int
 
 
 async def admit(engine: AsyncEngine, key: str, cost_class: CostClass = "request") -> Caller:
-    """The caller behind a live key. Unauthenticated for any other, TooManyRequests over a rate."""
+    """Authenticate a key and charge one request. Raises Unauthenticated for an invalid key, TooManyRequests over a rate
+    limit.
+    """
     presented = read_key(key)
     if presented is None:
-        raise Unauthenticated("this is not an API key of this service")
+        raise Unauthenticated("not an API key of this service")
     values = {"tenant": presented.tenant_id, "digest": presented.digest, "cost_class": cost_class}
     row = await fetch_row(engine, _ADMIT, values)
     if row is None or not hmac.compare_digest(row.digest, presented.digest):
@@ -62,7 +64,7 @@ async def admit(engine: AsyncEngine, key: str, cost_class: CostClass = "request"
 
 
 async def charge(engine: AsyncEngine, caller: Caller, cost_class: CostClass, amount: int) -> None:
-    """Count more of a cost class, as for the second and further pictures of one request."""
+    """Charge more units of a cost class, for the second and further images of one request."""
     if amount > 0:
         values = {"tenant": caller.tenant_id, "key": caller.key_id, "cost_class": cost_class, "amount": amount}
         row = await fetch_row(engine, _CHARGE, values)
@@ -70,10 +72,10 @@ async def charge(engine: AsyncEngine, caller: Caller, cost_class: CostClass, amo
 
 
 async def admit_operator(engine: AsyncEngine, key: str) -> Operator:
-    """The operator behind a live operator's key; Unauthenticated for any other."""
+    """Authenticate an operator key. Raises Unauthenticated for an invalid one."""
     digest = read_operator_key(key)
     if digest is None:
-        raise Unauthenticated("this is not an operator's key of this service")
+        raise Unauthenticated("not an operator key of this service")
     row = await fetch_row(engine, _ADMIT_OPERATOR, {"digest": digest})
     if row is None or not hmac.compare_digest(row.digest, digest):
         raise Unauthenticated(_REFUSAL)
@@ -83,4 +85,4 @@ async def admit_operator(engine: AsyncEngine, key: str) -> Operator:
 def _check_wait(wait_seconds: float | None, cost_class: CostClass) -> None:
     if wait_seconds is not None:
         seconds = max(1, math.ceil(wait_seconds))
-        raise TooManyRequests(f"over the rate of the cost class {cost_class!r}", retry_after_seconds=seconds)
+        raise TooManyRequests(f"rate limit exceeded for the cost class {cost_class!r}", retry_after_seconds=seconds)

@@ -1,8 +1,8 @@
-"""API keys: how one is made, read and checked. Only its SHA-256 is kept.
+"""The format of API keys: making, parsing and digesting them. Only the SHA-256 of a key is stored.
 
-A key reads `fik_TENANT_SECRET`: the tenant's number in base 36, then 256 random bits and a checksum in base 62.
-The prefix and the checksum let leak scanners find it; the tenant lets it be looked up under row-level security,
-so authentication needs no way around the policies either. The platform operator's key reads `fio_SECRET`.
+A key reads `fik_TENANT_SECRET`: the tenant's number in base 36, then 256 random bits and a checksum in base 62. The
+prefix and the checksum let leak scanners find keys. The tenant's number lets authentication look up the key under
+row-level security. The key of the platform operator reads `fio_SECRET`.
 """
 
 import hashlib
@@ -23,35 +23,35 @@ _OPERATOR_FORM = re.compile(rf"{OPERATOR_PREFIX}_{_SECRET}")
 
 @dataclass(frozen=True)
 class PresentedKey:
-    """A key that has the right form and checksum; whether it is valid only the database knows."""
+    """A key with a valid format and checksum. Whether it is live, only the database knows."""
 
     tenant_id: int
     digest: bytes
 
 
 def new_key(tenant_id: int) -> str:
-    """A fresh key for a tenant; shown once, never stored."""
+    """A new key for a tenant. It is shown once and never stored."""
     return _with_secret(f"{PREFIX}_{_base(tenant_id, 36).lower()}_")
 
 
 def new_operator_key() -> str:
-    """A fresh key of the platform's operator; shown once, never stored."""
+    """A new key of the platform operator. It is shown once and never stored."""
     return _with_secret(f"{OPERATOR_PREFIX}_")
 
 
 def digest_of(key: str) -> bytes:
-    """What is stored of a key. A 256-bit random secret needs no slow hash."""
+    """The stored form of a key. A random secret of 256 bits needs no slow hash."""
     return hashlib.sha256(key.encode()).digest()
 
 
 def hint_of(key: str) -> str:
-    """The part of a key that is shown later, so that its owner can tell which it is."""
+    """The part of a key that lists show, so that its owner recognizes it."""
     opening, _, secret = key.rpartition("_")
     return f"{opening}_{secret[:4]}…"
 
 
 def read_key(text: str) -> PresentedKey | None:
-    """The tenant and digest of a well-formed key; None for anything else, without asking the database."""
+    """Tenant and digest of a well-formed key, or None. Does not ask the database."""
     found = _FORM.fullmatch(text)
     if found is None or not _checksum_fits(text):
         return None
@@ -60,7 +60,7 @@ def read_key(text: str) -> PresentedKey | None:
 
 
 def read_operator_key(text: str) -> bytes | None:
-    """The digest of a well-formed operator's key; None for anything else."""
+    """Digest of a well-formed operator key, or None."""
     return digest_of(text) if _OPERATOR_FORM.fullmatch(text) and _checksum_fits(text) else None
 
 

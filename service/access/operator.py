@@ -1,7 +1,7 @@
-"""The platform operator's transactions: they see tenants and operator's keys, and no tenant's data.
+"""Transactions of the platform operator: they see tenants and operator keys, and no tenant's data.
 
-The service role may take up the operator's role for one transaction. That role has policies on `tenant` and
-`operator_key` only, so whoever speaks with it sees no gallery, person, face, job or key of any tenant.
+The service role may take the operator role for one transaction. That role has policies on `tenant` and `operator_key`
+only, so it sees no gallery, person, face, job or key of any tenant.
 """
 
 from collections.abc import AsyncIterator
@@ -22,5 +22,5 @@ async def operator_transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnec
 
 
 async def act_as_operator(connection: AsyncConnection) -> None:
-    """From here on the transaction speaks as the operator."""
+    """Switch the transaction to the operator role."""
     await connection.execute(text(f"SET LOCAL ROLE {OPERATOR_ROLE}"))

@@ -1,4 +1,4 @@
-"""The platform operator's own keys. They open tenants, quotas and usage, and never a tenant's data."""
+"""Keys of the platform operator. They give access to tenants, quotas and usage, and never to a tenant's data."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from service.errors import Conflict, InvalidRequest, NotFound
 
 @dataclass(frozen=True)
 class OperatorKeySummary:
-    """An operator's key as it is listed: everything but the key."""
+    """An operator key in a list: everything except the key itself."""
 
     id: str
     name: str
@@ -32,7 +32,7 @@ class OperatorKeySummary:
 async def create_operator_key(
     connection: AsyncConnection, name: str, expires_at: datetime | None = None
 ) -> tuple[OperatorKeySummary, str]:
-    """Make an operator's key; the second value is the key itself, to be shown once."""
+    """Make an operator key. The second value is the key itself, to be shown once."""
     check_name(name)
     check_expiry(expires_at)
     key = new_operator_key()
@@ -43,7 +43,7 @@ async def create_operator_key(
 
 
 async def list_operator_keys(connection: AsyncConnection) -> list[OperatorKeySummary]:
-    """Every operator's key, oldest first."""
+    """All operator keys, oldest first."""
     await act_as_operator(connection)
     return [_summary(row) for row in await connection.execute(select(*_SUMMARY).order_by(operator_key.c.id))]
 
@@ -51,12 +51,12 @@ async def list_operator_keys(connection: AsyncConnection) -> list[OperatorKeySum
 async def rotate_operator_key(
     connection: AsyncConnection, key_id: str, grace: timedelta = GRACE
 ) -> tuple[OperatorKeySummary, str]:
-    """Make a successor of a key and let the old one end after `grace`; until then both are live."""
+    """Make a successor of a key, and let the old key expire after `grace`. Until then both are live."""
     if not timedelta(0) <= grace <= LONGEST_GRACE:
-        raise InvalidRequest(f"a grace is at most {LONGEST_GRACE.days} days")
+        raise InvalidRequest(f"the grace period is at most {LONGEST_GRACE.days} days")
     old, now = await _find(connection, key_id), datetime.now(UTC)
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
-        raise Conflict(f"the operator's key {key_id!r} has ended already; make a new one")
+        raise Conflict(f"the operator key {key_id!r} has expired or was revoked; make a new one")
     lifetime = None if old.expires_at is None else old.expires_at - old.created_at
     made = await create_operator_key(connection, old.name, None if lifetime is None else now + lifetime)
     await _change(connection, key_id, expires_at=func.least(operator_key.c.expires_at, now + grace))
@@ -64,7 +64,7 @@ async def rotate_operator_key(
 
 
 async def revoke_operator_key(connection: AsyncConnection, key_id: str) -> OperatorKeySummary:
-    """End an operator's key; the next request with it is refused."""
+    """Revoke an operator key. The next request with it is refused."""
     return await _change(connection, key_id, revoked_at=func.coalesce(operator_key.c.revoked_at, func.now()))
 
 
@@ -85,7 +85,7 @@ _SUMMARY = [column for column in operator_key.c if column.name != "digest"]
 
 def _known(row: Row[tuple[object, ...]] | None, key_id: str) -> OperatorKeySummary:
     if row is None:
-        raise NotFound(f"there is no operator's key {key_id!r}")
+        raise NotFound(f"there is no operator key {key_id!r}")
     return _summary(row)
 
 

@@ -1,4 +1,4 @@
-"""How much a tenant or a key may use. The numbers lie in the database, so they hold for every server process."""
+"""Rate limits and quotas. They are stored in the database, so they hold across all server processes."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
@@ -7,16 +7,16 @@ from service.errors import InvalidRequest
 from service.settings import Settings
 
 CostClass = Literal["request", "inference"]
-"""What a request costs: `inference` runs a model over pictures, `request` is everything else."""
+"""Cost class of a request: `inference` runs a model on images, `request` is everything else."""
 
 LARGEST_RATE = 1_000_000
 LARGEST_COUNT = 10**15
-"""Of bytes: a petabyte. JSON of every language carries it exactly."""
+"""Largest quota of bytes: a petabyte, which the JSON of every language represents exactly."""
 
 
 @dataclass(frozen=True)
 class RateLimits:
-    """Requests of each cost class that may begin within a minute; None: as many as come."""
+    """Requests of each cost class per minute. None: no limit."""
 
     requests_per_minute: int | None = None
     inferences_per_minute: int | None = None
@@ -25,7 +25,7 @@ class RateLimits:
         for field in fields(self):
             value, largest = getattr(self, field.name), LARGEST_RATE if "per_minute" in field.name else LARGEST_COUNT
             if value is not None and not 1 <= value <= largest:
-                raise InvalidRequest(f"{field.name} is a number from 1 to {largest}, or null for no limit")
+                raise InvalidRequest(f"{field.name} must be a number from 1 to {largest}, or null for no limit")
 
     def as_columns(self) -> dict[str, int | None]:
         """The limits by the names of their columns."""
@@ -34,16 +34,16 @@ class RateLimits:
 
 @dataclass(frozen=True)
 class Quotas(RateLimits):
-    """What a tenant may use altogether: rates, and how much it may keep; None: no limit."""
+    """Limits of a tenant: rates, and stored amounts. None: no limit."""
 
     maximum_galleries: int | None = None
     maximum_faces_per_gallery: int | None = None
-    """People of a gallery are held to the same number."""
+    """Limits the people of a gallery, too."""
     maximum_stored_bytes: int | None = None
 
 
 def quotas_of_new_tenants(settings: Settings) -> Quotas:
-    """What the settings give to a tenant when it is created."""
+    """The quotas that the settings give to a new tenant."""
     return Quotas(
         requests_per_minute=settings.tenant_requests_per_minute,
         inferences_per_minute=settings.tenant_inferences_per_minute,
@@ -54,6 +54,6 @@ def quotas_of_new_tenants(settings: Settings) -> Quotas:
 
 
 def narrower(own: RateLimits, creator: RateLimits) -> RateLimits:
-    """The limits of a key made with another key: never wider than its creator's."""
+    """The limits of a key made with another key: never wider than those of its creator."""
     pairs = [(getattr(own, field.name), getattr(creator, field.name)) for field in fields(RateLimits)]
     return RateLimits(*(min((value for value in pair if value is not None), default=None) for pair in pairs))

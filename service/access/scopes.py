@@ -1,10 +1,10 @@
-"""What a key may do. A key without a scope cannot do the thing; there is no order among scopes."""
+"""Scopes of a key. There is no order among scopes, and a key without a scope cannot use it."""
 
 from service.errors import InvalidRequest
 
 SCOPES = {
-    "recognize": "identification (1:N): who is in this picture",
-    "verify": "verification (1:1): is this that person, and comparison of two pictures",
+    "recognize": "identification (1:N): who is in an image",
+    "verify": "verification (1:1): does an image show a person, and comparison of two images",
     "enroll": "create galleries and people, add faces, import",
     "read": "list and read galleries, people and jobs",
     "export": "read embeddings in bulk",
@@ -14,8 +14,8 @@ SCOPES = {
 
 
 def check_scopes(names: list[str]) -> list[str]:
-    """The names, sorted and without repetition; InvalidRequest for one that does not exist."""
+    """The names, sorted and without repetition. Raises InvalidRequest for an unknown scope."""
     unknown = sorted(set(names) - set(SCOPES))
     if unknown:
-        raise InvalidRequest(f"unknown scope {unknown[0]!r}; there are {', '.join(SCOPES)}")
+        raise InvalidRequest(f"unknown scope {unknown[0]!r}; the scopes are {', '.join(SCOPES)}")
     return sorted(set(names))

@@ -1,4 +1,4 @@
-"""Tables of tenants, their API keys and rates, and of the platform operator's keys."""
+"""Tables of tenants, their API keys and rate limits, and of the operator keys."""
 
 from sqlalchemy import (
     ARRAY,
@@ -18,12 +18,12 @@ from service.database.types import identifier, metadata, tenant_key
 
 
 def _rates() -> tuple[Column[int], ...]:
-    """The rate limits that a tenant and each of its keys may have; null: none."""
+    """Columns of the rate limits of a tenant or key. Null: no limit."""
     return Column("requests_per_minute", Integer), Column("inferences_per_minute", Integer)
 
 
 def _moments() -> tuple[Column[object], ...]:
-    """When a key was made, ends, was ended and was used last (to the minute)."""
+    """Times at which a key was made, expires, was revoked, and was last used (to the minute)."""
     return (
         Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Column("expires_at", DateTime(timezone=True)),
@@ -60,7 +60,7 @@ api_key = Table(
     ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], ondelete="CASCADE"),
 )
 
-# Not logged: after a crash every allowance is whole again, and counting a request costs no disk write.
+# Unlogged: after a crash every allowance is full again, and charging a request costs no disk write.
 rate_limit = Table(
     "rate_limit",
     metadata,

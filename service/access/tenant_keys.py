@@ -1,4 +1,4 @@
-"""A tenant's API keys: making, listing, rotating and revoking them. A key gives no more than its creator has."""
+"""API keys of a tenant: making, listing, rotating and revoking them. A key never gives more than its creator has."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ MAXIMUM_GALLERIES = 1000
 
 @dataclass(frozen=True)
 class KeySummary:
-    """A key as it is listed: everything but the key."""
+    """A key in a list: everything except the key itself."""
 
     id: str
     name: str
@@ -42,7 +42,7 @@ class KeySummary:
 
 @dataclass(frozen=True)
 class KeyRequest:
-    """What a new key shall be. `scopes` None: all; `galleries` None: all; `expires_at` None: never."""
+    """Request for a new key. `scopes` None: all; `galleries` None: all; `expires_at` None: never."""
 
     name: str
     scopes: list[str] | None = None
@@ -60,12 +60,12 @@ async def create_key(
     *,
     rates: RateLimits | None = None,
 ) -> tuple[KeySummary, str]:
-    """Make a key for the session's tenant; the second value is the key itself, to be shown once."""
+    """Make a key for the session's tenant. The second value is the key itself, to be shown once."""
     return await _insert(session, KeyRequest(name, scopes, galleries, expires_at, rates or RateLimits()))
 
 
 async def create_key_as(session: AsyncSession, creator: Caller, request: KeyRequest) -> tuple[KeySummary, str]:
-    """Make a key in the name of another: Forbidden where it would give more than its creator has."""
+    """Make a key on behalf of a caller. Raises Forbidden if it would give more than the caller's key has."""
     scopes = check_scopes(request.scopes) if request.scopes is not None else sorted(creator.scopes)
     galleries = request.galleries
     if galleries is None and creator.galleries is not None:
@@ -95,15 +95,15 @@ async def find_key(session: AsyncSession, key_id: str) -> KeySummary:
 async def rotate_key(
     session: AsyncSession, key_id: str, grace: timedelta = GRACE, creator: Caller | None = None
 ) -> tuple[KeySummary, str]:
-    """Make a successor of a key and let the old one end after `grace`; until then both are live.
+    """Make a successor of a key, and let the old key expire after `grace`. Until then both are live.
 
-    The successor may do what the old one may, for as long as the old one was made for.
+    The successor has the rights of the old key, for as long a lifetime as the old key had.
     """
     if not timedelta(0) <= grace <= LONGEST_GRACE:
-        raise InvalidRequest(f"a grace is at most {LONGEST_GRACE.days} days")
+        raise InvalidRequest(f"the grace period is at most {LONGEST_GRACE.days} days")
     old, now = await find_key(session, key_id), datetime.now(UTC)
     if not _is_live(old, now):
-        raise Conflict(f"the key {key_id!r} has ended already; make a new one")
+        raise Conflict(f"the key {key_id!r} has expired or was revoked; make a new one")
     if creator is not None:
         _check_gives_no_more(creator, old.scopes, old.galleries)
     expires_at = None if old.expires_at is None else now + (old.expires_at - old.created_at)
@@ -114,7 +114,7 @@ async def rotate_key(
 
 
 async def revoke_key(session: AsyncSession, key_id: str) -> KeySummary:
-    """End a key; the next request with it is refused."""
+    """Revoke a key. The next request with it is refused."""
     return await _change(session, key_id, revoked_at=func.coalesce(api_key.c.revoked_at, func.now()))
 
 
@@ -151,29 +151,29 @@ async def _change(session: AsyncSession, key_id: str, **values: object) -> KeySu
 
 
 def check_expiry(expires_at: datetime | None) -> None:
-    """InvalidRequest for a moment that has passed or has no time zone."""
+    """Raises InvalidRequest for a time that has passed or has no time zone."""
     if expires_at is None:
         return
     if expires_at.tzinfo is None:
         raise InvalidRequest("expires_at needs a time zone, such as 2030-01-31T00:00:00Z")
     if expires_at <= datetime.now(UTC):
-        raise ExpiresInThePast("expires_at lies in the past")
+        raise ExpiresInThePast("expires_at is in the past")
 
 
 def _check_galleries(galleries: list[str] | None) -> list[str] | None:
     if galleries is None:
         return None
     if not 1 <= len(galleries) <= MAXIMUM_GALLERIES or any(not name or "\0" in name for name in galleries):
-        raise InvalidRequest(f"galleries are 1 to {MAXIMUM_GALLERIES} names, or null for all")
+        raise InvalidRequest(f"galleries must be 1 to {MAXIMUM_GALLERIES} names, or null for all")
     return sorted(set(galleries))
 
 
 def _check_gives_no_more(creator: Caller, scopes: list[str], galleries: list[str] | None) -> None:
     more = sorted(set(scopes) - creator.scopes)
     if more:
-        raise Forbidden(f"a key gives no scope that its creator lacks: {more[0]!r}")
+        raise Forbidden(f"a key cannot give a scope that its creator lacks: {more[0]!r}")
     if creator.galleries is not None and (galleries is None or not set(galleries) <= creator.galleries):
-        raise Forbidden("a key reaches no gallery that its creator does not reach")
+        raise Forbidden("a key cannot reach a gallery that its creator cannot reach")
 
 
 def _is_live(key: KeySummary, now: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""Tenants and their quotas, as the platform's operator sees and changes them."""
+"""Tenants and their quotas, as the platform operator sees and changes them."""
 
 import secrets
 from dataclasses import dataclass
@@ -30,24 +30,24 @@ class TenantSummary:
 
 
 def new_tenant_id() -> int:
-    """A random number: how many tenants there are is nobody's business."""
+    """A random number, so that it does not reveal how many tenants there are."""
     return secrets.randbelow((1 << 31) - 1) + 1
 
 
 async def create_tenant(connection: AsyncConnection, name: str, quotas: Quotas = UNLIMITED) -> int:
-    """Add a tenant, as the operator. Conflict where the name is taken."""
+    """Make a tenant, as the operator. Raises Conflict if the name is taken."""
     check_tenant_name(name)
     tenant_id = new_tenant_id()
     await act_as_operator(connection)
     try:
         await connection.execute(insert(tenant).values(tenant_id=tenant_id, name=name, **quotas.as_columns()))
     except IntegrityError as error:
-        raise Conflict(f"there is a tenant named {name!r} already") from error
+        raise Conflict(f"the tenant {name!r} already exists") from error
     return tenant_id
 
 
 async def make_first_key(connection: AsyncConnection, tenant_id: int) -> str:
-    """The first key of a tenant just created, in the operator's transaction that created it."""
+    """Make the first key of a new tenant, in the operator's transaction that made the tenant."""
     await connection.execute(text("RESET ROLE"))
     async with tenant_session(connection, tenant_id) as session, session.begin():  # inside the open transaction
         _, key = await create_key(session, "first key")
@@ -69,25 +69,25 @@ async def read_tenant(connection: AsyncConnection, name: str) -> TenantSummary:
 
 
 async def list_tenants(connection: AsyncConnection, limit: int | None = None, after: int = 0) -> list[TenantSummary]:
-    """Tenants in the order of their numbers, as the operator: those that come after one."""
+    """Tenants in the order of their numbers, as the operator, starting after a given number."""
     return await _select(connection, tenant.c.tenant_id > after, limit)
 
 
 async def change_quotas(connection: AsyncConnection, name: str, quotas: Quotas) -> TenantSummary:
-    """Give a tenant other quotas, as the operator; they hold from the next request on."""
+    """Change a tenant's quotas, as the operator. They hold from the next request on."""
     tenant_id = await find_tenant(connection, name)
     await connection.execute(update(tenant).where(tenant.c.tenant_id == tenant_id).values(quotas.as_columns()))
     return await read_tenant(connection, name)
 
 
 async def delete_tenant(connection: AsyncConnection, name: str) -> None:
-    """Remove a tenant and everything it has, as the operator."""
+    """Delete a tenant with all its data, as the operator."""
     tenant_id = await find_tenant(connection, name)
     await connection.execute(delete(tenant).where(tenant.c.tenant_id == tenant_id))
 
 
 async def own_quotas(session: AsyncSession) -> Quotas:
-    """What the session's tenant may use, as the tenant itself reads it."""
+    """The quotas of the session's tenant."""
     row = (await session.execute(select(*_QUOTAS).where(tenant.c.tenant_id == tenant_of(session)))).one()
     return Quotas(**row._mapping)
 

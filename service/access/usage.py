@@ -1,4 +1,4 @@
-"""How much a tenant keeps, in the measures of its quotas."""
+"""Usage: how much a tenant stores, in the units of its quotas."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ _USAGE = text("""
 
 @dataclass(frozen=True)
 class Usage:
-    """What there is of a tenant. Bytes are those of references, names, metadata and waiting imports."""
+    """Stored amounts of a tenant. Bytes count references, names, metadata and waiting imports."""
 
     galleries: int
     people: int
@@ -25,6 +25,6 @@ class Usage:
 
 
 async def read_usage(session: AsyncSession) -> Usage:
-    """What the session's tenant keeps now."""
+    """Current usage of the session's tenant."""
     row = (await session.execute(_USAGE, {"tenant": tenant_of(session)})).one()
     return Usage(**{name: int(value) for name, value in row._mapping.items()})

@@ -1,1 +1,1 @@
-"""Other services' dialects, each an application of its own with its own error shape."""
+"""Dialects of other services. Each has its own shape of errors."""

@@ -45,9 +45,9 @@ PersonKey = tuple[str | None, str]
 """The key by which a row finds its person: an external id, or None and a name."""
 
 # One index lookup per person, held in place by OFFSET 0. With `name = ANY (...)` the planner, which has no statistics
-# of names, reads the whole gallery for every batch: a million people took 9 minutes, now 5. The statement is never
-# prepared: a plan made while the table was empty would read the whole gallery, too. `-gallery_id` selects the name
-# indexes, see tables.py.
+# of names, reads the whole gallery for every batch: half a million people took 9 minutes that way, and a million take
+# less than 5 minutes now. The statement is never prepared: a plan made while the table was empty would read the whole
+# gallery, too. `-gallery_id` selects the name indexes, see tables.py.
 FIND_PEOPLE = """
     SELECT person.* FROM unnest(CAST(%(external_ids)s AS text[])) AS wanted (external_id) CROSS JOIN LATERAL (
         SELECT id, name, external_id FROM person

@@ -1,1 +1,1 @@
-"""What dialects share: caller and tenant session, problem+json, bounded uploads."""
+"""What the dialects share: caller and tenant session, problem+json, bounded uploads."""

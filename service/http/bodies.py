@@ -1,7 +1,7 @@
-"""Reading a request's body: never more than its limit, never longer than a client keeps sending, strict JSON.
+"""Reads request bodies: bounded in size, with a deadline for slow clients, as strict JSON.
 
-JSON is read by msgspec: NaN and Infinity, which JSON does not have, are refused, and a big body is read in a
-thread, list by list, so that other requests go on meanwhile.
+msgspec parses the JSON and refuses NaN and Infinity, which JSON does not have. Large bodies are parsed in a thread,
+list by list, so that other requests go on.
 """
 
 import asyncio
@@ -20,23 +20,23 @@ from service.http.state import server_state
 
 MAXIMUM_JSON_BYTES = 1024 * 1024
 LEAST_BYTES_PER_SECOND = 1024
-"""On the average, once a body has been waited for as long as a silence may be."""
+"""Minimum average speed, once a body takes longer than the allowed silence."""
 IN_THREAD_FROM_BYTES = 128 * 1024
 MAXIMUM_VECTOR_BYTES = 256 * 1024  # 4,000 numbers of 64 bytes
-NOT_FINITE = "a number is too great to be finite"
-MAXIMUM_DETAIL_LENGTH = 300  # it may hold the name of a field that the client made up
+NOT_FINITE = "the number is too large"
+MAXIMUM_DETAIL_LENGTH = 300  # it may hold a field name that the client invented
 T = TypeVar("T")
 Vector = npt.NDArray[np.float64]
 _NOT_FINITE = re.compile(rb"[\[,:\s]-?(?:NaN|nan|Infinity|inf)")
 
 
 def media_type(request: Request) -> str:
-    """The body's media type, in small letters and without parameters; empty where none is given."""
+    """The media type of the body, in lower case and without parameters; empty if there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def is_json(request: Request) -> bool:
-    """True for `application/json` and for every `+json`."""
+    """True for `application/json` and for every `+json` type."""
     kind = media_type(request)
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
@@ -47,7 +47,7 @@ def is_multipart(request: Request) -> bool:
 
 
 async def chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
-    """The body as it arrives. PayloadTooLarge over the limit, RequestTimedOut when the client is silent too long."""
+    """The body as it arrives. Raises PayloadTooLarge over the limit, RequestTimedOut if the client is too slow."""
     declared = request.headers.get("content-length", "0")
     received = int(declared) if declared.isdecimal() else 0
     if received > limit_bytes:
@@ -62,20 +62,20 @@ async def chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
             async with asyncio.timeout(patience_seconds):
                 chunk = await anext(stream, None)
         except TimeoutError:
-            raise RequestTimedOut(f"nothing arrived for {patience_seconds:g} seconds") from None
+            raise RequestTimedOut(f"no data arrived for {patience_seconds:g} seconds") from None
         if chunk is None:
             return
         received += len(chunk)
         waited += time.monotonic() - begun
         if waited > patience_seconds and received < waited * LEAST_BYTES_PER_SECOND:
-            raise RequestTimedOut(f"the body comes slower than {LEAST_BYTES_PER_SECOND} bytes a second")
+            raise RequestTimedOut(f"the body arrives slower than {LEAST_BYTES_PER_SECOND} bytes per second")
         if received > limit_bytes:
             raise _too_large(limit_bytes)
         yield chunk
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes | bytearray:
-    """The whole body, of at most `limit_bytes`."""
+    """The whole body, at most `limit_bytes`."""
     pieces = chunks(request, limit_bytes)
     body: bytes | bytearray = await anext(pieces, b"")
     async for piece in pieces:
@@ -85,7 +85,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes | bytearray:
 
 
 async def read_json(request: Request, kind: type[T], limit_bytes: int = MAXIMUM_JSON_BYTES) -> T:
-    """The body as a msgspec `kind`; UnsupportedMediaType where it is not declared as JSON."""
+    """The body as an instance of the msgspec type `kind`. Raises UnsupportedMediaType if it is not declared as JSON."""
     if not is_json(request):
         raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
     body = await read_body(request, limit_bytes)
@@ -95,7 +95,9 @@ async def read_json(request: Request, kind: type[T], limit_bytes: int = MAXIMUM_
 
 
 def decode_json(body: bytes | bytearray, kind: type[T]) -> T:
-    """Strict JSON as a msgspec `kind`; InvalidRequest or InvalidEmbedding says where it is wrong, never what it is."""
+    """Parse strict JSON as the msgspec type `kind`. Raises InvalidRequest or InvalidEmbedding, which say where the
+    mistake is and quote nothing.
+    """
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
@@ -107,9 +109,9 @@ def decode_json(body: bytes | bytearray, kind: type[T]) -> T:
 
 
 async def decode_vectors(vectors: list[msgspec.Raw], field: str) -> list[Vector]:
-    """Each raw JSON list as float64; a lot of them in a thread, which lets others run between two lists.
+    """Each raw JSON list as float64. Many lists are parsed in a thread, which yields between two lists.
 
-    `field` is what they are called in an InvalidEmbedding, which also refuses a list longer than any embedding.
+    `field` names the lists in an InvalidEmbedding. A list longer than any embedding is refused.
     """
     if sum(len(vector) for vector in vectors) < IN_THREAD_FROM_BYTES:
         return _decode_vectors(vectors, field)
@@ -138,7 +140,9 @@ def _misfit(message: str) -> InvalidRequest:
 
 
 def _worded(message: str) -> str:
-    """msgspec's words, which hold fields and types but no values, cut short and with one of them explained."""
+    """The message of msgspec, which names fields and types but no values, shortened and with one of its texts
+    explained.
+    """
     return message[:MAXIMUM_DETAIL_LENGTH].replace("Number out of range", NOT_FINITE)
 
 
@@ -146,12 +150,12 @@ def _no_json(body: bytes | bytearray, error: Exception) -> InvalidRequest:
     if not body.strip():
         return InvalidRequest("the body is empty")
     if _NOT_FINITE.search(body):
-        return InvalidEmbedding("a number is NaN or infinite: JSON has neither, and neither can be compared")
+        return InvalidEmbedding("a number is NaN or infinite: JSON has neither, and they cannot be compared")
     return InvalidRequest(str(error))
 
 
 def _too_large(limit_bytes: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"the body may have {limit_bytes} bytes", limit_bytes=limit_bytes)
+    return PayloadTooLarge(f"the body is larger than {limit_bytes} bytes", limit_bytes=limit_bytes)
 
 
 def as_plain(body: bytes | bytearray) -> Any:

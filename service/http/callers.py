@@ -1,6 +1,6 @@
-"""Who is calling: the key in the header becomes a `Caller`, before anything of the body is read.
+"""Authentication of requests: the key in the header becomes a `Caller` before the body is read.
 
-It takes one round trip to the database; no connection is kept afterwards.
+This takes one round trip to the database. No connection is held afterwards.
 """
 
 from typing import Annotated
@@ -16,7 +16,7 @@ from service.identity.spaces import MAXIMUM_GALLERIES
 
 
 def key_in(headers: Headers) -> str | None:
-    """The key of `X-API-Key` or of `Authorization: Bearer`; the first where both are sent."""
+    """The key in `X-API-Key` or `Authorization: Bearer`. The first one wins if both are sent."""
     key = headers.get("x-api-key")
     if key is None:
         kind, _, credentials = headers.get("authorization", "").partition(" ")
@@ -25,40 +25,40 @@ def key_in(headers: Headers) -> str | None:
 
 
 async def caller_with(service: ServerState, key: str | None, cost_class: CostClass = "request") -> Caller:
-    """The caller behind a key; Unauthenticated where none is valid, TooManyRequests over its rate."""
+    """The caller of a key. Raises Unauthenticated without a valid key, TooManyRequests over its rate limit."""
     if key is None:
         raise Unauthenticated("send an API key as X-API-Key or as Authorization: Bearer")
     return await admit(service.database.engine, key, cost_class)
 
 
 def check_scope(caller: Caller, scope: str) -> None:
-    """Forbidden where the caller's key lacks `scope`."""
+    """Raises Forbidden if the caller's key lacks `scope`."""
     if scope not in caller.scopes:
-        raise Forbidden(f"this needs a key with the scope {scope!r}", scope=scope)
+        raise Forbidden(f"this operation needs a key with the scope {scope!r}", scope=scope)
 
 
 def check_gallery(caller: Caller, name: str) -> None:
-    """NotFound where the caller's key is limited to other galleries: it learns nothing of the rest."""
+    """Raises NotFound if the caller's key is limited to other galleries, so that it learns nothing of them."""
     if "\0" in name or (caller.galleries is not None and name not in caller.galleries):
         raise no_gallery(name)
 
 
 def no_gallery(name: str) -> NotFound:
-    """What a caller is told of a gallery that is not there, or not there for this key."""
+    """The error for a gallery that does not exist, or that the key may not use."""
     return NotFound(f"there is no gallery named {name!r}")
 
 
 def current_caller(request: Request) -> Caller:
-    """The caller that the route found before anything else."""
+    """The caller that the route authenticated."""
     caller: Caller = request.state.caller
     return caller
 
 
 async def gallery_in_path(
     request: Request,
-    gallery: Annotated[str, Path(description="The gallery's name.", examples=["staff"])],
+    gallery: Annotated[str, Path(description="Name of the gallery.", examples=["staff"])],
 ) -> str:
-    """The gallery's name in the path, where the caller's key may touch it."""
+    """The gallery name of the path. Raises NotFound if the caller's key may not use it."""
     check_gallery(current_caller(request), gallery)
     return gallery
 

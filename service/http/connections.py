@@ -1,7 +1,10 @@
-"""Connections that nobody holds for nothing: a client that sends or reads too slowly is hung up on.
+"""Deadlines for slow clients: reading a request head, reading the rest of a body, and waiting for the client to read
+the answer.
 
-uvicorn limits how long a connection is idle between requests, not how long a request's head takes, how long the
-rest of a refused body goes on, or how long an answer waits for a client that does not read it.
+uvicorn limits only how long a connection is idle between requests. A client could hold a connection with a slow head,
+an endless rest of a refused body, or an answer that it does not read. Neither uvicorn nor FastAPI has a setting for
+these three, so this file overrides uvicorn's private HTTP/1.1 protocol class. That costs us httptools, uvicorn's faster
+parser: h11 parses a request in Python.
 """
 
 import asyncio
@@ -11,15 +14,15 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 10.0
-"""The most from a request's first byte (or the connection's beginning) to the end of its head."""
+"""Deadline from the first byte of a request (or the start of the connection) to the end of its head."""
 LINGER_SECONDS = 5.0
-"""The most that what is left of a body is still taken, and thrown away, after it was answered already."""
+"""Deadline for the rest of a body that arrives after the answer. It is read and thrown away."""
 
 
 class BoundedConnection(H11Protocol):
-    """uvicorn's HTTP/1.1 connection with a deadline on everything its client could draw out.
+    """uvicorn's HTTP/1.1 connection with a deadline on everything that a client could prolong.
 
-    `patience_seconds` is how long an answer waits for its client to read on, and the most of every other deadline.
+    `patience_seconds` is how long an answer waits for its client to read on, and the maximum of every other deadline.
     """
 
     def __init__(self, *arguments: Any, patience_seconds: float, **named: Any) -> None:
@@ -29,43 +32,43 @@ class BoundedConnection(H11Protocol):
         self._stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request."""
+        """Start the deadline for the first request."""
         super().connection_made(transport)
         self._set_deadline()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; only the end of a head, or of a refused body, ends its deadline."""
+        """Handle data. Only the end of a head, or of a refused body, ends its deadline."""
         super().data_received(data)
         self._set_deadline()
 
     def on_response_complete(self) -> None:
-        """The answer is sent; what is still to come of the request has a deadline now."""
+        """Start the deadline for the rest of the request after the answer was sent."""
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
             self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop every clock."""
+        """Stop all timers."""
         for clock in (self._deadline, self._stall):
             if clock is not None:
                 clock.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client does not read: its patience is ours, then connection and answer are given up."""
+        """Start the deadline for the client to read its answer. Then the connection is closed."""
         super().pause_writing()
         if self._stall is None:
             self._stall = self.loop.call_later(self._patience_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Stop that deadline: the client reads again."""
         super().resume_writing()
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
 
     def _set_deadline(self) -> None:
-        """Start the clock that the connection's state asks for; one that runs already goes on."""
+        """Start the timer for the state of the connection. A timer that runs already goes on."""
         seconds = self._seconds_allowed()
         if seconds is None:
             if self._deadline is not None:

@@ -1,4 +1,4 @@
-"""Requests whose work is costly are given up when their client leaves: what is not yet begun is never begun."""
+"""Cancels costly requests when their client disconnects: steps that have not begun never begin."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from starlette.types import Message, Receive
 
 
 class _Body:
-    """Passes the body on, and knows when it has come to its end: only then may someone else listen."""
+    """Passes the body on, and knows when it has ended. Only then may another task receive messages."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -25,14 +25,14 @@ class _Body:
         return message
 
     async def left(self) -> None:
-        """Return when the client has left."""
+        """Return when the client has disconnected."""
         await self._ended.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
 
 async def cancel_on_disconnect(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    """What `answer` gives; it is canceled where the client leaves after its body was read: ClientDisconnect."""
+    """The result of `answer`, canceled with ClientDisconnect if the client disconnects after its body was read."""
     body = _Body(request.receive)
     answering = cast(asyncio.Task[object], asyncio.current_task())
     has_left = False
@@ -45,7 +45,7 @@ async def cancel_on_disconnect(request: Request, answer: Callable[[Request], Awa
 
     watch = asyncio.create_task(cancel_when_left())
     try:
-        # In this very task: what the framework opens within it, it closes outside of it.
+        # In this task, not in a new one: the framework closes outside of it what it opens within it.
         return await answer(Request(request.scope, body.receive))
     except asyncio.CancelledError:
         if has_left and answering.uncancel() == 0:

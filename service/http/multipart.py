@@ -1,6 +1,8 @@
-"""Uploads as `multipart/form-data`, read as they arrive: every limit holds while reading, nothing is put on disk.
+"""Uploads as `multipart/form-data`, parsed as they arrive: every limit holds while reading, and nothing is written to
+disk.
 
-Pictures stay in memory on purpose: a temporary file would be biometric data at rest that nobody erases.
+python-multipart could spool parts to temporary files. This file drives its parser by hand instead and keeps images in
+memory: a temporary file would be biometric data at rest that nobody erases.
 """
 
 from collections.abc import AsyncIterator
@@ -15,12 +17,12 @@ from service.http.bodies import chunks
 from service.identity.enroll import EnrollmentImage
 
 MAXIMUM_FILE_NAME_LENGTH = 200
-OVERHEAD_BYTES = 1024 * 1024  # boundaries and headers, and enough of a picture too large to see that it is
+OVERHEAD_BYTES = 1024 * 1024  # boundaries and headers, and enough of an oversized image to see that it is too large
 
 
 @dataclass
 class Part:
-    """One part of a form as far as it has arrived; `pieces` are taken out as they are used."""
+    """One part of a form while it arrives. `pieces` are taken out when they are used."""
 
     name: str
     file_name: str
@@ -31,23 +33,23 @@ class Part:
 async def read_pictures(
     request: Request, *, image_bytes: int, total_bytes: int, least: int, most: int
 ) -> list[EnrollmentImage]:
-    """The parts named `image`, `least` to `most` of them, in their order.
+    """The parts named `image`, `least` to `most` of them, in order.
 
-    A part over `image_bytes` is ImageTooLarge, more than `total_bytes` in all PayloadTooLarge; any other part, and
-    none at all, InvalidRequest.
+    Raises ImageTooLarge for a part over `image_bytes`, PayloadTooLarge over `total_bytes` in all, and InvalidRequest
+    for any other part or too few parts.
     """
     pictures: list[EnrollmentImage] = []
     data = bytearray()
     async for part in parts(request, total_bytes):
         if part.name != "image":
-            raise InvalidRequest(f"there is a part {part.name!r}; pictures are parts named 'image'")
+            raise InvalidRequest(f"unexpected part {part.name!r}; images are parts named 'image'")
         if len(pictures) == most:
             raise InvalidRequest(f"more than {most} parts named 'image'")
         data += b"".join(part.pieces)
         part.pieces.clear()
         if len(data) > image_bytes:
             raise ImageTooLarge(
-                f"{_shown(part, pictures)} has more than {image_bytes} bytes",
+                f"{_shown(part, pictures)} is larger than {image_bytes} bytes",
                 image=_shown(part, pictures),
                 limit_bytes=image_bytes,
             )
@@ -55,26 +57,26 @@ async def read_pictures(
             pictures.append(EnrollmentImage(_shown(part, pictures), bytes(data)))
             data.clear()
     if len(pictures) < least:
-        raise InvalidRequest(f"{len(pictures)} parts named 'image' where {least} are needed")
+        raise InvalidRequest(f"{len(pictures)} parts named 'image', at least {least} are needed")
     return pictures
 
 
 async def file_chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
-    """The content of a form's only file, as it arrives."""
+    """The content of the only file of a form, as it arrives."""
     found = False
     async for part in parts(request, limit_bytes + OVERHEAD_BYTES):
         if found:
-            raise InvalidRequest("one file is taken here")
+            raise InvalidRequest("only one file is allowed")
         for piece in part.pieces:
             yield piece
         part.pieces.clear()
         found = part.ended
     if not found:
-        raise InvalidRequest("there is no file in the form")
+        raise InvalidRequest("the form holds no file")
 
 
 async def parts(request: Request, limit_bytes: int) -> AsyncIterator[Part]:
-    """Each part whenever something of it has arrived, and once more when it has ended."""
+    """Each part when data of it has arrived, and once more at its end."""
     form = _Form()
     parser = form.parser(request.headers.get("content-type", ""))
     try:
@@ -84,7 +86,7 @@ async def parts(request: Request, limit_bytes: int) -> AsyncIterator[Part]:
                 yield part
         parser.finalize()
     except FormParserError:
-        raise InvalidRequest("the form is not of the form multipart/form-data") from None
+        raise InvalidRequest("the body is not valid multipart/form-data") from None
     if not form.complete:
         raise InvalidRequest("the form ends before its last boundary")
 
@@ -94,7 +96,7 @@ def _shown(part: Part, before: list[EnrollmentImage]) -> str:
 
 
 class _Form:
-    """What the parser calls back; holds parts until they are taken."""
+    """Callbacks of the parser. Holds parts until they are taken."""
 
     def __init__(self) -> None:
         self.complete = False
@@ -115,7 +117,7 @@ class _Form:
             raise InvalidRequest("the boundary in Content-Type is too long") from None
 
     def arrived(self) -> list[Part]:
-        """Parts of which something is new; one that has not ended stays."""
+        """Parts with new data. A part stays until it has ended."""
         arrived = self._waiting
         self._waiting = [part for part in arrived if not part.ended]
         return arrived
@@ -149,6 +151,6 @@ class _Form:
 
 
 def _text(raw: bytes) -> str:
-    """A name as it may be shown: printable and not too long."""
+    """A name in a printable form of bounded length."""
     text = raw.decode("utf-8", errors="replace")[:MAXIMUM_FILE_NAME_LENGTH]
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,4 +1,4 @@
-"""What OpenAPI says beyond the models: the two ways to send a key, and the problems that each route answers."""
+"""Additions to the OpenAPI document: the two ways to send a key, and the problems of each route."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ OPERATOR_SECURITY: list[dict[str, list[str]]] = [{"OperatorApiKey": []}, {"Opera
 _SCHEMES = {
     "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "Bearer": {"type": "http", "scheme": "bearer"},
-    "OperatorApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An operator's key."},
-    "OperatorBearer": {"type": "http", "scheme": "bearer", "description": "An operator's key."},
+    "OperatorApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An operator key."},
+    "OperatorBearer": {"type": "http", "scheme": "bearer", "description": "An operator key."},
 }
 _PROBLEM = {
     "title": "Problem",
-    "description": "RFC 9457; `type` ends with the kind of problem, for programs; `detail` is for people.",
+    "description": "RFC 9457. The end of `type` names the kind of problem for programs, `detail` is for people.",
     "type": "object",
     "required": ["type", "title", "status", "detail", "request_id"],
     "properties": {
@@ -32,7 +32,7 @@ _PROBLEM = {
         "request_id": {"type": "string"},
         "errors": {
             "type": "array",
-            "description": "Each field that is wrong, where fields are.",
+            "description": "The wrong fields, if fields are wrong.",
             "items": {
                 "type": "object",
                 "required": ["field", "reason"],
@@ -44,7 +44,7 @@ _PROBLEM = {
 
 
 def problems(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer these problems."""
+    """The `responses` of a route that can answer these problems."""
     responses: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         response = responses.setdefault(kind.status, {"description": "", "content": {MEDIA_TYPE: {}}})
@@ -57,7 +57,8 @@ def problems(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
 
 
 def leads_to(*operations: str, answer: int = 201, **parameters: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that makes something: what can be done with it, and what in the `answer` names it.
+    """The `responses` of a route that makes a resource: links to the operations on it, with the values from the
+    `answer`.
 
     `parameters` are runtime expressions of OpenAPI without their `$`, such as `person="response.body#/id"`.
     """
@@ -66,12 +67,12 @@ def leads_to(*operations: str, answer: int = 201, **parameters: str) -> dict[int
 
 
 def operation_id(route: APIRoute) -> str:
-    """What generated clients call an operation: `people_create`."""
+    """The operation id, which names the operation in generated clients: `people_create`."""
     return f"{route.endpoint.__module__.rpartition('.')[2]}_{route.name}"
 
 
 def document(app: FastAPI) -> None:
-    """Let `app` describe keys and problems in its OpenAPI document, and show it at `/docs`."""
+    """Describe keys and problems in the OpenAPI document of `app`, and serve the document at `/docs`."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -89,7 +90,7 @@ def document(app: FastAPI) -> None:
 def body_of(
     *, pictures: str | None = None, least: int = 1, most: int = 1, json: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads its body itself: pictures as a form, a JSON schema, or either."""
+    """The `openapi_extra` of a route that reads its body itself: images as a form, a JSON schema, or either."""
     content: dict[str, Any] = {}
     if pictures is not None:
         image = {"type": "string", "contentMediaType": "application/octet-stream"}
@@ -127,6 +128,6 @@ def _example(kind: type[ServiceError]) -> dict[str, Any]:
         "type": TYPE_PREFIX + kind.slug,
         "title": title_of(kind),
         "status": kind.status,
-        "detail": "What exactly, and where.",
+        "detail": "What went wrong, and where.",
         "request_id": "0f8c1d2e3b4a5968",
     }

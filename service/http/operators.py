@@ -1,4 +1,4 @@
-"""Routes of the platform's operator: they take an operator's key and no other, and never see a tenant's data."""
+"""Routes of the platform operator. They accept operator keys only, and never see a tenant's data."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ SCOPE = "operator"
 
 
 class OperatorRoute(APIRoute):
-    """A route that only an operator's key may use."""
+    """A route that needs an operator key."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         usual = problems(Unauthenticated, Forbidden, NotFound, InvalidRequest, DatabaseUnavailable)
@@ -33,7 +33,7 @@ class OperatorRoute(APIRoute):
             self.responses = {**OF_JSON_BODIES, **self.responses}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler that FastAPI makes, after the key was looked at."""
+        """Wrap the handler of FastAPI: authenticate first."""
         answer = super().get_route_handler()
 
         async def answer_operator(request: Request) -> Response:
@@ -44,24 +44,25 @@ class OperatorRoute(APIRoute):
 
 
 def operator_router(prefix: str, tag: str) -> APIRouter:
-    """A router whose routes all need an operator's key."""
+    """A router whose routes all need an operator key."""
     return APIRouter(prefix=prefix, tags=[tag], route_class=OperatorRoute)
 
 
 async def _admit(service: ServerState, request: Request) -> None:
     key = key_in(request.headers)
     if key is None:
-        raise Unauthenticated("send an operator's key as X-API-Key or as Authorization: Bearer")
+        raise Unauthenticated("send an operator key as X-API-Key or as Authorization: Bearer")
     if read_key(key) is not None:
-        raise Forbidden(f"this needs an operator's key; a tenant's key has no scope {SCOPE!r}", scope=SCOPE)
+        raise Forbidden(f"this operation needs an operator key; a tenant's key has no scope {SCOPE!r}", scope=SCOPE)
     operator = await admit_operator(service.database.engine, key)
     request.scope["key"] = to_text(operator.key_id)
 
 
 async def _transaction(request: Request) -> AsyncIterator[AsyncConnection]:
-    """The operator's transaction; committed when the route returns, rolled back when it raises.
+    """The operator's transaction. It is committed when the route returns, and rolled back if the route raises.
 
-    FastAPI's default scope would commit after the answer is out, and a failed commit would still have answered 200.
+    The default scope of a FastAPI dependency would commit after the answer is sent, so that a failed commit would still
+    have answered 200.
     """
     async with operator_transaction(server_state(request).database.engine) as connection:
         yield connection

@@ -1,6 +1,6 @@
-"""Errors as answers: RFC 9457 problem+json for everything that goes wrong, with nothing of the inside in it.
+"""Errors as answers: RFC 9457 problem+json, without internals of the service.
 
-A validation error names the field and what is wrong with it, never the value that was sent.
+A validation error names the field and the mistake, never the value.
 """
 
 from collections.abc import Mapping
@@ -36,21 +36,21 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RETRY_AFTER_SECONDS = 1
 _DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)
 _OF_STATUS: dict[int, tuple[type[ServiceError], str]] = {
-    404: (NotFound, "there is nothing at this path"),
-    405: (MethodNotAllowed, "see the Allow header for the methods that are"),
+    404: (NotFound, "no resource at this path"),
+    405: (MethodNotAllowed, "the Allow header lists the supported methods"),
     413: (PayloadTooLarge, ""),
     415: (UnsupportedMediaType, ""),
 }
 
 
 def install_problems(app: FastAPI) -> None:
-    """Let every error of `app` be answered as a problem."""
+    """Answer every error of `app` as a problem."""
     for kind in (ServiceError, RequestValidationError, HTTPException, *_DATABASE_ERRORS):
         app.add_exception_handler(kind, _answer)
 
 
 def problem(error: ServiceError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
-    """One error as an answer."""
+    """The answer for one error."""
     content = {
         "type": TYPE_PREFIX + error.slug,
         "title": error.title,
@@ -70,14 +70,14 @@ def problem(error: ServiceError, request_id: str, headers: Mapping[str, str] | N
 
 
 def request_id_of(request: Request) -> str:
-    """The number under which the request stands in the log."""
+    """The id of the request in the log."""
     return str(getattr(request.state, "request_id", ""))
 
 
 def known_error(error: Exception) -> ServiceError | None:
-    """What of the catalogue an exception means, with a line in the log where that is the service's own fault.
+    """The error of the catalogue that an exception stands for. Faults of the service are logged.
 
-    None for one that nobody foresaw.
+    None if the exception is unexpected.
     """
     if isinstance(error, ServiceError):
         if error.status >= 500:
@@ -86,19 +86,19 @@ def known_error(error: Exception) -> ServiceError | None:
     if isinstance(error, RequestValidationError):
         return _invalid(error)
     if isinstance(error, HTTPException):
-        kind, detail = _OF_STATUS.get(error.status_code, (InvalidRequest, "the request cannot be read"))
+        kind, detail = _OF_STATUS.get(error.status_code, (InvalidRequest, "the request could not be parsed"))
         return kind(detail)
     return _unavailable(error) if isinstance(error, _DATABASE_ERRORS) else None
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    known = known_error(error) or ServiceError("see the log under request_id")
+    known = known_error(error) or ServiceError("the log has details under request_id")
     headers = {"Allow": ", ".join(_allowed(request))} if isinstance(known, MethodNotAllowed) else None
     return problem(known, request_id_of(request), headers)
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods of this path. The framework names those of one route, and a path may have several."""
+    """The methods of this path. The framework knows those of one route, and a path may have several."""
     scopes = {method: dict(request.scope) | {"method": method} for method in METHODS}
     routes = request.app.routes
     return [method for method in METHODS if any(route.matches(scopes[method])[0] is Match.FULL for route in routes)]
@@ -116,6 +116,8 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
 
 
 def _field(location: tuple[Any, ...]) -> str:
-    """Where in the request: `body.metadata`, `query.limit`. What a client made up is kept short and printable."""
+    """The place in the request: `body.metadata`, `query.limit`. Names invented by the client are shortened and
+    printable.
+    """
     text = ".".join(str(part) for part in location)[:MAXIMUM_FIELD_LENGTH]
     return "".join(character if character.isprintable() else "?" for character in text)

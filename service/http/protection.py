@@ -1,4 +1,4 @@
-"""What every answer tells browsers to keep to, and which pages and proxies are believed: only those named."""
+"""Security headers of every answer, and the trusted origins and proxies: only those that the settings name."""
 
 import ipaddress
 import re
@@ -20,7 +20,7 @@ _ALWAYS = {
     b"referrer-policy": b"no-referrer",
     b"cross-origin-resource-policy": b"same-origin",
     b"x-frame-options": b"DENY",
-    b"cache-control": b"no-store",  # nearly every answer is biometric
+    b"cache-control": b"no-store",  # nearly every answer holds biometric data
 }
 _NOTHING_RUNS = b"default-src 'none'; frame-ancestors 'none'"
 _NO_FRAMES = b"frame-ancestors 'none'"
@@ -28,7 +28,7 @@ _TRANSPORT = b"max-age=%d" % _YEAR_SECONDS
 
 
 def protected(scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """An answer's headers with those that protect it; what the route has set itself stays."""
+    """The headers of an answer with the security headers added. Headers that the route set stay."""
     present = {name.lower(): value for name, value in headers}
     wanted = dict(_ALWAYS)
     is_page = present.get(b"content-type", b"").startswith(b"text/html")
@@ -43,7 +43,7 @@ def allow_origins(app: FastAPI, settings: Settings) -> None:
     origins = settings.allowed_origins
     for origin in origins:
         if _ORIGIN.fullmatch(origin) is None:
-            raise InvalidSettings(f"ALLOWED_ORIGINS: {origin!r} is not of the form https://host or https://host:port")
+            raise InvalidSettings(f"ALLOWED_ORIGINS: {origin!r} must have the form https://host or https://host:port")
     if origins:
         app.add_middleware(
             CORSMiddleware,
@@ -55,7 +55,7 @@ def allow_origins(app: FastAPI, settings: Settings) -> None:
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
-    """What uvicorn has to be told of TLS and proxies. InvalidSettings names the setting that is wrong."""
+    """Options of uvicorn for TLS and proxies. Raises InvalidSettings, which names the wrong setting."""
     return {**_proxies(settings), **_certificate(settings)}
 
 
@@ -73,7 +73,7 @@ def _certificate(settings: Settings) -> dict[str, Any]:
     certificate, key = settings.server_ssl_context, settings.server_ssl_keyfile
     if certificate is None:
         if key is not None:
-            raise InvalidSettings("SERVER_SSL_KEYFILE needs SERVER_SSL_CONTEXT, the certificate, beside it")
+            raise InvalidSettings("SERVER_SSL_KEYFILE needs SERVER_SSL_CONTEXT, the certificate")
         return {}
     _check_file("SERVER_SSL_CONTEXT", certificate)
     if key is not None:
@@ -81,7 +81,7 @@ def _certificate(settings: Settings) -> dict[str, Any]:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
     except (ssl.SSLError, OSError) as error:
-        raise InvalidSettings(f"SERVER_SSL_CONTEXT and SERVER_SSL_KEYFILE do not fit: {error}") from None
+        raise InvalidSettings(f"SERVER_SSL_CONTEXT and SERVER_SSL_KEYFILE do not belong together: {error}") from None
     return {"ssl_certfile": certificate, "ssl_keyfile": key}
 
 

@@ -1,4 +1,4 @@
-"""How the database stands, asked of it at most once a second however often a probe asks us."""
+"""Readiness of the database, checked at most once a second."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ ASKED_EVERY_SECONDS = 1.0
 
 
 class Readiness:
-    """Remembers the answer for a second; one caller asks, the others wait for the same answer."""
+    """Caches the state for a second. One caller checks, the others wait for the same result."""
 
     def __init__(self, logins: Logins) -> None:
         self._logins = logins
@@ -18,7 +18,7 @@ class Readiness:
         self._known: tuple[float, SchemaState] | None = None
 
     async def state(self) -> SchemaState:
-        """How the database stands; DatabaseUnavailable where it does not answer."""
+        """The state of the database. Raises DatabaseUnavailable if it does not answer."""
         async with self._lock:
             if self._known is None or time.monotonic() - self._known[0] > ASKED_EVERY_SECONDS:
                 self._known = None

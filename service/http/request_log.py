@@ -1,7 +1,7 @@
-"""Around every request: a number for it, one line in the log, counts, and an answer when something broke.
+"""Per-request middleware: assigns an id, logs one line, records metrics, and answers unexpected errors.
 
-The log line has the route's template, never its values; of an error it has kind and place, never its text, which
-may hold what a client sent.
+The log line has the template of the route and never its values. For an error it has the class and the place, never the
+text, which may hold input of the client.
 """
 
 import re
@@ -24,17 +24,19 @@ CLIENT_LEFT = 499
 
 
 class AnswerCutShort(Exception):
-    """An answer broke after it had begun; the connection is closed, so that nobody takes it for whole."""
+    """The handler failed after the answer had begun. The connection is closed, so that the client sees that the answer
+    is incomplete.
+    """
 
 
 class RequestMiddleware:
-    """ASGI middleware, outermost of our own."""
+    """ASGI middleware, the outermost of the application."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and see that it is numbered, answered, counted and logged."""
+        """Pass the request on, and make sure that it gets an id, an answer, metrics and a log line."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -47,7 +49,7 @@ class RequestMiddleware:
         start = time.perf_counter()
         try:
             if sum(len(name) + len(value) for name, value in scope["headers"]) > MAXIMUM_HEAD_BYTES:
-                error = HeadTooLarge(f"headers may have {MAXIMUM_HEAD_BYTES} bytes")
+                error = HeadTooLarge(f"headers are limited to {MAXIMUM_HEAD_BYTES} bytes")
                 await problem(error, send.request_id)(scope, receive, send)
                 return
             await self._app(scope, receive, send)
@@ -57,13 +59,13 @@ class RequestMiddleware:
             log_failure(error)
             if send.status:
                 raise AnswerCutShort from None
-            await problem(ServiceError("see the log under request_id"), send.request_id)(scope, receive, send)
+            await problem(ServiceError("the log has details under request_id"), send.request_id)(scope, receive, send)
         finally:
             _record(scope, send.status or CLIENT_LEFT, time.perf_counter() - start)
 
 
 class _Sender:
-    """Sends on, with the headers that every answer has, and remembers the status."""
+    """Sends messages on, adds the headers of every answer, and remembers the status."""
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
         self._scope = scope
@@ -80,7 +82,7 @@ class _Sender:
 
 
 def _request_id(scope: Scope) -> str:
-    """The client's own number where it is short and plain, else a new one."""
+    """The client's own id if it is short and plain, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             given = value.decode("latin-1")
@@ -106,6 +108,6 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
 
 
 def log_failure(error: Exception) -> None:
-    """A line for an error that nobody foresaw: its kind and where it arose, never its text."""
+    """Log an unexpected error: its class and place, never its text."""
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     telemetry.logger("http").error("request broke", kind=type(error).__qualname__, places=places[-12:])

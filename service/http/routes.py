@@ -1,8 +1,8 @@
-"""Routes behind a key: who calls and what the key may do is settled before anything of the body is read.
+"""Routes that need a key: caller and scope are checked before the body is read.
 
-An overloaded server refuses pictures even before that.
+An overloaded server refuses images even before that.
 
-A route says what it needs with `@needs("scope")`; one that does not say cannot be made.
+A route names its scope with `@needs("scope")`. A route without one cannot be made.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from service.http.sessions import answer_and_commit
 from service.http.state import ServerState, server_state
 
 OF_JSON_BODIES = problems(UnsupportedMediaType, PayloadTooLarge, RequestTimedOut)
-"""What every route may answer whose body is JSON."""
+"""Problems of every route with a JSON body."""
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 REFUSED_AFTER_SECONDS = 0.1
 _SCOPE = "needed_scope"
@@ -45,7 +45,7 @@ _RUNS_MODEL = "runs_model"
 
 
 def needs(scope: str, *, runs_model: bool = False) -> Callable[[Endpoint], Endpoint]:
-    """Mark a route function with the scope that a key must have, and whether a model runs over its pictures."""
+    """Set the scope that a key must have, and whether the route runs a model on images."""
     check_scopes([scope])
 
     def mark(endpoint: Endpoint) -> Endpoint:
@@ -62,7 +62,7 @@ class KeyedRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self.needed_scope: str = getattr(endpoint, _SCOPE, "")
         if not self.needed_scope:
-            raise TypeError(f"{endpoint.__qualname__} does not say which scope it needs")
+            raise TypeError(f"{endpoint.__qualname__} does not name its scope")
         self.runs_model: bool = getattr(endpoint, _RUNS_MODEL)
         usual = problems(
             *(Unauthenticated, Forbidden, NotFound, InvalidRequest, TooManyRequests, DatabaseUnavailable),
@@ -76,7 +76,7 @@ class KeyedRoute(APIRoute):
             self.responses = {**OF_JSON_BODIES, **self.responses}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler that FastAPI makes, after the key was looked at."""
+        """Wrap the handler of FastAPI: authenticate first."""
         answer = super().get_route_handler()
 
         async def answer_caller(request: Request) -> Response:
@@ -99,10 +99,10 @@ class KeyedRoute(APIRoute):
 
 
 async def _check_load(service: ServerState) -> Callable[[], None]:
-    """Overloaded, a moment later, where pictures are refused now; else what is to be called when the request is over.
+    """Reserve a slot for an image. Raises Overloaded, after a moment, if images are refused now.
 
-    It comes before the key is looked up, which costs more than all the rest of a refusal; the moment keeps clients
-    that ask again at once from spending the processors on refusals.
+    This comes before the key is looked up, because the lookup costs more than the rest of a refusal. The moment keeps
+    clients that retry at once from spending the processors on refusals.
     """
     try:
         return service.encoders.reserve_slot()
@@ -117,13 +117,13 @@ def keyed_router(prefix: str, tag: str) -> APIRouter:
 
 
 class StrictRequest(Request):
-    """A request whose JSON was read strictly and within its limit before FastAPI asks for it."""
+    """A request whose JSON was parsed strictly and within its limit before FastAPI asks for it."""
 
     _parsed: Any = None
 
     @classmethod
     async def of(cls, request: Request) -> "StrictRequest":
-        """The request with its body read and parsed; UnsupportedMediaType where it is not declared as JSON."""
+        """The request with its body read and parsed. Raises UnsupportedMediaType if it is not declared as JSON."""
         if not is_json(request):
             raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
         strict = cls(request.scope, request.receive)
@@ -132,5 +132,5 @@ class StrictRequest(Request):
         return strict
 
     async def json(self) -> Any:
-        """What was parsed."""
+        """The parsed body."""
         return self._parsed

@@ -1,6 +1,6 @@
 """One request, one transaction: it begins with the first write and is committed before the answer is sent.
 
-The route commits and not the dependency: FastAPI takes long over one that has something left to do.
+The route commits, not a dependency: FastAPI is slow with a dependency that has work to do after the answer.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from service.http.state import server_state
 
 
 async def request_session(request: Request) -> AsyncSession:
-    """The caller's session, which `answer_and_commit` brings to its end."""
+    """The caller's session. `answer_and_commit` ends it."""
     session = tenant_session(server_state(request).database.engine, current_caller(request).tenant_id)
     request.state.session = session
     return session
 
 
 async def answer_and_commit(request: Request, answer: Awaitable[Response]) -> Response:
-    """What `answer` gives, after what its session wrote is committed; where it raises, that is rolled back."""
+    """The result of `answer`, after the session's writes are committed. If it raises, they are rolled back."""
     try:
         response = await answer
         if begun := _begun_session(request):
@@ -37,13 +37,13 @@ async def answer_and_commit(request: Request, answer: Awaitable[Response]) -> Re
 
 
 def _begun_session(request: Request) -> AsyncSession | None:
-    """The request's session, where it has something to be ended."""
+    """The request's session, if it has anything to end."""
     session: AsyncSession | None = getattr(request.state, "session", None)
     return session if session is not None and session.in_transaction() else None
 
 
 async def reading_session(request: Request) -> AsyncIterator[AsyncSession]:
-    """The caller's session for as long as a streamed answer takes; never committed.
+    """The caller's session for a streamed answer. It is never committed.
 
     A stream waits for its turn, so that slow readers never hold every connection of the pool.
     """

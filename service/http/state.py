@@ -1,4 +1,4 @@
-"""What a running server holds: settings, open database, loaded encoders. Made by `app.py`, read by routes."""
+"""State of a running server: settings, open database, loaded encoders. `app.py` makes it, routes read it."""
 
 import asyncio
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class ServerState:
-    """Everything a request may need besides the request itself."""
+    """Everything that a request may need besides the request itself."""
 
     settings: Settings
     database: Database
@@ -23,23 +23,25 @@ class ServerState:
 
     @cached_property
     def readiness(self) -> Readiness:
-        """Whether the database can be worked with."""
+        """Whether the database is usable."""
         return Readiness(self.database.logins)
 
     @cached_property
     def streams(self) -> asyncio.Semaphore:
-        """Turns of streamed answers, each of which holds a connection: half of the pool's."""
+        """Limits streamed answers, which hold a connection each, to half of the pool."""
         return asyncio.Semaphore(max(1, self.settings.database_pool_size // 2))
 
 
 def server_state(request: Request) -> ServerState:
-    """The server's own parts. A mounted dialect shares the state of the application it is mounted in."""
+    """The state of the server. A mounted dialect shares that of the application around it."""
     service: ServerState = request.app.state.service
     return service
 
 
 async def _running_service(request: Request) -> ServerState:
-    """The same as a dependency: FastAPI would send a plain function to a thread and back, for 0.2 ms."""
+    """The state as a dependency. It is asynchronous, because FastAPI runs a plain function in a thread, which costs 0.2
+    ms.
+    """
     return server_state(request)
 
 

@@ -1,4 +1,4 @@
-"""What a route takes in its body: pictures as a form, or embeddings as JSON, told apart by the content type."""
+"""Bodies of two kinds: images as a form, or embeddings as JSON. The content type tells."""
 
 from fastapi import Request
 
@@ -12,18 +12,18 @@ from service.identity.enroll import EnrollmentImage
 
 
 def takes_pictures(request: Request) -> bool:
-    """True for a form with pictures, False for JSON with embeddings, UnsupportedMediaType for anything else."""
+    """True for a form with images, False for JSON with embeddings. Raises UnsupportedMediaType otherwise."""
     if is_multipart(request):
         return True
     if is_json(request):
         return False
-    raise UnsupportedMediaType("send pictures as multipart/form-data or an embedding as application/json")
+    raise UnsupportedMediaType("send images as multipart/form-data or an embedding as application/json")
 
 
 async def receive_images(request: Request, most: int = 1, least: int = 1) -> list[EnrollmentImage]:
-    """The pictures of a form, within the limits of the settings."""
+    """Receive the images of a form, within the limits of the settings, and charge the rate limit for each."""
     if not is_multipart(request):
-        raise UnsupportedMediaType("send pictures as multipart/form-data")
+        raise UnsupportedMediaType("send images as multipart/form-data")
     settings = server_state(request).settings
     total = min(settings.maximum_request_bytes, most * (settings.maximum_image_bytes + OVERHEAD_BYTES))
     pictures = await read_pictures(
@@ -34,5 +34,5 @@ async def receive_images(request: Request, most: int = 1, least: int = 1) -> lis
 
 
 async def receive_image(request: Request) -> bytes:
-    """The only picture of a form."""
+    """Receive the only image of a form."""
     return (await receive_images(request))[0].data

@@ -99,7 +99,7 @@ async def test_while_an_operators_key_is_rotated_both_are_live(database: Databas
         await admit_operator(database.engine, key)
     async with operator_transaction(database.engine) as connection:
         await rotate_operator_key(connection, new.id, timedelta(0))
-        with pytest.raises(Conflict, match="ended"):
+        with pytest.raises(Conflict, match="expired or was revoked"):
             await rotate_operator_key(connection, new.id)
     with pytest.raises(Unauthenticated):
         await admit_operator(database.engine, new_key)

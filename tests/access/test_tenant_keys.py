@@ -78,7 +78,7 @@ async def test_a_key_ends_when_it_expires(database: Database, session: AsyncSess
     await session.execute(update(api_key).values(expires_at=datetime.now(UTC)))
     await session.commit()
     assert not await is_live(database, key)
-    with pytest.raises(Conflict, match="ended"):
+    with pytest.raises(Conflict, match="expired or was revoked"):
         await rotate_key(session, summary.id)
 
 

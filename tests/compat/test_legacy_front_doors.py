@@ -12,7 +12,14 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A folder with the files that `make` reads."""
-    for name in ("Makefile", ".env.example", "pyproject.toml", "constraints.txt"):
+    for name in (
+        "Makefile",
+        ".env.example",
+        "pyproject.toml",
+        "constraints-dev.txt",
+        "constraints-insightface.txt",
+        "setup.py",
+    ):
         shutil.copy(REPOSITORY / name, tmp_path / name)
     return tmp_path
 

@@ -26,7 +26,7 @@ async def staff(client: httpx.AsyncClient) -> httpx.AsyncClient:
     [
         (b'{"embedding": [1, NaN, 3]}', "invalid-embedding", "NaN"),
         (b'{"embedding": [1, -Infinity, 3]}', "invalid-embedding", "infinite"),
-        (b'{"embedding": [1, 1e999, 3]}', "invalid-embedding", "finite"),
+        (b'{"embedding": [1, 1e999, 3]}', "invalid-embedding", "too large"),
         (b'{"embedding": [1, 1e39, 3]}', "invalid-embedding", "number 1"),
         (b'{"embedding": [0, 0, 0]}', "invalid-embedding", "zero"),
         (b'{"embedding": [1, 2]}', "invalid-embedding", "2 numbers, but external:test:3 has 3"),

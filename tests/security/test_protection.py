@@ -78,7 +78,7 @@ def test_a_key_without_its_certificate_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="there is no file"):
         server_options(settings_with(server_ssl_context=tmp_path / "certificate.pem"))
     (tmp_path / "certificate.pem").write_text("nonsense")
-    with pytest.raises(InvalidSettings, match="do not fit"):
+    with pytest.raises(InvalidSettings, match="do not belong together"):
         server_options(settings_with(server_ssl_context=tmp_path / "certificate.pem"))
 
 

@@ -1,4 +1,5 @@
-"""The legacy recognizer's HTTP API, at its own paths: its callers change the address and nothing else.
+"""The HTTP API of the legacy recognizer, at its own paths: callers change the address and nothing else.
 
-It hides that datasets are kept and searched in SQL. Facts: docs/migrating-from-the-legacy-recognizer.md.
+Datasets become galleries and are searched in SQL, which callers do not see. See
+docs/migrating-from-the-legacy-recognizer.md.
 """

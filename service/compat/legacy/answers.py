@@ -1,4 +1,4 @@
-"""What the legacy recognizer answered: boxes as `[x1, y1, x2, y2, score]`, and the picture with them drawn in."""
+"""Answers of the legacy recognizer: boxes as `[x1, y1, x2, y2, score]`, and the annotated image."""
 
 import asyncio
 import base64
@@ -10,7 +10,7 @@ from service.encoder.encoders import Encoders
 from service.encoder.images.annotate import annotate
 
 NOBODY = "Uknown"
-"""As the legacy recognizer spelled it; callers compare with it."""
+"""Spelled as the legacy recognizer spelled it, because callers compare with it."""
 
 
 def faces_answer(faces: Sequence[tuple[DetectedFace, str | int]]) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def faces_answer(faces: Sequence[tuple[DetectedFace, str | int]]) -> dict[str, A
 
 
 async def drawn_picture(encoders: Encoders, data: bytes, faces: Sequence[tuple[DetectedFace, str | int]]) -> str:
-    """The picture as a JPEG in base64: a green box, red landmarks and the label over the box, for each face."""
+    """The image as a JPEG in base64, with a green box, red landmarks and the label for each face."""
     boxes = [(face.box, str(label)) for face, label in faces]
     landmarks = [face.landmarks for face, _ in faces]
     picture = await encoders.decode(data)

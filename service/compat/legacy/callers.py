@@ -1,7 +1,7 @@
-"""Who a legacy caller acts for, settled before anything of the body is read.
+"""Authentication of legacy callers, before the body is read.
 
-Keys are taken as everywhere, and as the password of HTTP Basic too, so that a key fits into an address:
-`http://key:fik_...@host:8000`. With LEGACY_API=open a caller without a key acts for a tenant of its own.
+A key may also come as the password of HTTP Basic, so that it fits into a URL: `http://key:fik_...@host:8000`. With
+LEGACY_API=open a caller without a key acts for a tenant of its own.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ from service.http.sessions import answer_and_commit
 from service.http.state import ServerState, server_state
 
 SCOPE = "recognize"
-_NO_KEY = 0  # no key has this number; the rates of such a caller are its tenant's
+_NO_KEY = 0  # no key has this number; such a caller has the rate limits of its tenant only
 
 
 class LegacyRoute(APIRoute):
-    """A route of the dialect: the caller first, then the route; every error in the dialect's shape."""
+    """A route of the dialect: authenticates, then runs the route. Every error gets the shape of the dialect."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler that FastAPI makes, after the caller was looked at."""
+        """Wrap the handler of FastAPI: authenticate first."""
         answer = super().get_route_handler()
 
         async def answer_caller(request: Request) -> Response:
@@ -49,8 +49,9 @@ class LegacyRoute(APIRoute):
         return answer_caller
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; errors of the route and of its commit alike end here."""
-        handlers = {HTTPException: answer_error, Exception: answer_error}  # the first has one of its own otherwise
+        """Answer the request. Errors of the route and of its commit end here."""
+        # the first image has its own charge otherwise
+        handlers = {HTTPException: answer_error, Exception: answer_error}
         await ExceptionMiddleware(super().handle, handlers)(scope, receive, send)
 
 
@@ -74,7 +75,7 @@ def _basic_password(headers: Headers) -> str | None:
 
 
 async def _open_tenant(service: ServerState) -> int:
-    """The tenant of callers without a key; made when it is missing, by whichever process comes first."""
+    """The tenant of callers without a key. The first process that needs it makes it."""
     name = service.settings.legacy_tenant
     while True:
         async with operator_transaction(service.database.engine) as connection:

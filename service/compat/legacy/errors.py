@@ -1,4 +1,4 @@
-"""Errors as the legacy recognizer's callers know them: `{"error": "..."}`, 400 for whatever they sent."""
+"""Errors of the legacy recognizer: `{"error": "..."}`, with 400 for every mistake in the input."""
 
 from collections.abc import Mapping
 
@@ -13,11 +13,11 @@ from service.http.problems import RETRY_AFTER_SECONDS, known_error
 from service.http.request_log import log_failure
 
 KEPT_STATUSES = frozenset({401, 403, 405, 408, 429})
-"""What no legacy caller can run into by what it sends; every other fault of the caller is a 400."""
+"""Statuses that the legacy dialect keeps: no input of a legacy caller can cause them. Every other mistake is a 400."""
 
 
 async def answer_error(_: Request, error: Exception) -> Response:
-    """Any exception as an answer."""
+    """The answer for any exception."""
     if isinstance(error, ClientDisconnect):
         raise error
     known = known_error(error)

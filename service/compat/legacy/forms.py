@@ -1,4 +1,4 @@
-"""The legacy callers' forms, read as they arrive: nothing is put on disk, parts nobody asked for are passed over."""
+"""Forms of legacy callers, read as they arrive. Nothing is written to disk; unknown parts are skipped."""
 
 from collections.abc import Mapping
 
@@ -15,14 +15,14 @@ MAXIMUM_TEXT_BYTES = 64 * 1024
 
 
 class Form:
-    """The parts of a form that were asked for, by their names, in the order in which they came."""
+    """The requested parts of a form by name, in order."""
 
     def __init__(self) -> None:
         self._contents: dict[str, list[bytes | UploadedDataset]] = {}
         self._count = 0
 
     def add(self, name: str, content: bytes | UploadedDataset) -> None:
-        """One more part has arrived."""
+        """Add a part that has arrived."""
         self._count += 1
         if self._count > MAXIMUM_PARTS:
             raise InvalidRequest(f"the form has more than {MAXIMUM_PARTS} fields")
@@ -32,7 +32,7 @@ class Form:
         return name in self._contents
 
     def files(self, *names: str) -> list[bytes]:
-        """The parts of these names; InvalidRequest where there is none."""
+        """The parts of these names. Raises InvalidRequest if there is none."""
         found = [content for name in names for content in self._contents.get(name, []) if isinstance(content, bytes)]
         if not found:
             raise InvalidRequest(f"the form has no field `{names[0]}`")
@@ -53,7 +53,7 @@ class Form:
             raise InvalidRequest(f"the field `{name}` is not text in UTF-8") from None
 
     def dataset(self) -> UploadedDataset:
-        """The dataset; InvalidRequest where there is none."""
+        """The dataset. Raises InvalidRequest if there is none."""
         for content in self._contents.get(DATASET, []):
             if isinstance(content, UploadedDataset):
                 return content
@@ -61,7 +61,7 @@ class Form:
 
 
 class _ArrivingField:
-    """A part other than the dataset, as far as it has arrived."""
+    """A part other than the dataset, while it arrives."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -76,7 +76,7 @@ class _ArrivingField:
 
 
 async def read_form(request: Request, limits: Mapping[str, int], total_bytes: int) -> Form:
-    """The parts whose names `limits` has, each of at most so many bytes; a dataset is hashed while it arrives."""
+    """Read the parts that `limits` names, each with at most so many bytes. A dataset is hashed while it arrives."""
     if not is_multipart(request):
         raise UnsupportedMediaType("send a form (multipart/form-data)")
     form = Form()
@@ -86,7 +86,7 @@ async def read_form(request: Request, limits: Mapping[str, int], total_bytes: in
             arriving = arriving or (ArrivingDataset() if part.name == DATASET else _ArrivingField())
             await arriving.add(part.pieces)
             if arriving.size > limits[part.name]:
-                raise PayloadTooLarge(f"the field `{part.name}` has more than {limits[part.name]} bytes")
+                raise PayloadTooLarge(f"the field `{part.name}` is larger than {limits[part.name]} bytes")
             if part.ended:
                 form.add(part.name, await arriving.complete())
                 arriving = None

@@ -1,4 +1,7 @@
-"""Hangs the dialect into the application at the root: its own paths and no other are handed to it."""
+"""Mounts the dialect at the root of the application. Only the dialect's own paths reach it.
+
+A mounted sub-application at the root would take every path, so the dialect is one route that matches its own paths.
+"""
 
 from typing import Any
 
@@ -16,7 +19,7 @@ DOCUMENTATION = "/legacy/docs"
 
 
 class LegacyDialect(BaseRoute):
-    """The dialect as one route of the application around it, whose state and middleware it shares."""
+    """The dialect as one route of the application around it. It shares its state and middleware."""
 
     def __init__(self) -> None:
         documentation = [
@@ -26,11 +29,11 @@ class LegacyDialect(BaseRoute):
         self._routes: list[BaseRoute] = [*router.routes, *documentation]
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Full or partial (another method) for a path of the dialect."""
+        """A full match, or a partial one (another method), for a path of the dialect."""
         return self._find(scope)[0]
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the route that matches answer."""
+        """Let the matching route answer."""
         await self._find(scope)[1].handle(scope, receive, send)
 
     def _find(self, scope: Scope) -> tuple[tuple[Match, Scope], BaseRoute]:
@@ -39,7 +42,7 @@ class LegacyDialect(BaseRoute):
 
 
 def mount_legacy(app: FastAPI) -> None:
-    """Let `app` answer the legacy recognizer's callers."""
+    """Serve the legacy API from `app`."""
     app.router.routes.append(LegacyDialect())
 
 

@@ -1,4 +1,4 @@
-"""The six endpoints of the legacy recognizer, field for field and answer for answer."""
+"""The six endpoints of the legacy recognizer, with the same fields and answers."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -31,17 +31,17 @@ _TEXT = {"type": "string"}
 
 
 def _form_of(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What OpenAPI is told of a form that the route reads itself."""
+    """The OpenAPI description of a form that the route reads itself."""
     form = {"type": "object", "properties": required | (optional or {}), "required": list(required)}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
-Drawn = Annotated[bool, Query(alias="return_img_b64", description="Answer the picture with boxes too, as base64 JPEG.")]
+Drawn = Annotated[bool, Query(alias="return_img_b64", description="Include the image with boxes, as base64 JPEG.")]
 
 
 @router.post("/detector/image", tags=["detector"], openapi_extra=_form_of({"file": _FILE}))
 async def detect_image(request: Request, service: CurrentServerState, drawn: Drawn = False) -> dict[str, Any]:
-    """Every face of the picture in `file`; its label is its place in the list."""
+    """Every face of the image in `file`. The label of a face is its index."""
     data = (await _form(request, "file")).file("file")
     found = await service.encoders.detect(_space(service), data)
     return await _faces_of_picture(service, data, [(face, place) for place, face in enumerate(found)], drawn)
@@ -49,7 +49,7 @@ async def detect_image(request: Request, service: CurrentServerState, drawn: Dra
 
 @router.post("/encoder/image", tags=["encoder"], openapi_extra=_form_of({"file": _FILE}))
 async def encode_image(request: Request, service: CurrentServerState) -> list[float] | None:
-    """The embedding of the largest face in `file`; null where there is none."""
+    """The embedding of the largest face in `file`, or null if it shows none."""
     data = (await _form(request, "file")).file("file")
     embedding = await encode_portrait(service.encoders, _space(service), data)
     return None if embedding is None else embedding.tolist()
@@ -57,7 +57,7 @@ async def encode_image(request: Request, service: CurrentServerState) -> list[fl
 
 @router.post("/encoder/images", tags=["encoder"], openapi_extra=_form_of({"key": _TEXT, "files": _FILES}))
 async def encode_images(request: Request, service: CurrentServerState) -> dict[str, Any]:
-    """The embeddings of the pictures in `files` under `key`; pictures without a face are left out."""
+    """The embeddings of the images in `files` under `key`. Images without a face are left out."""
     form = await _form(request, "files", "file", "key")
     key, pictures = form.text("key"), form.files("files", "file")
     await charge(service.database.engine, current_caller(request), "inference", len(pictures) - 1)
@@ -77,7 +77,7 @@ async def encode_images(request: Request, service: CurrentServerState) -> dict[s
 async def recognize_image(
     request: Request, service: CurrentServerState, session: RequestSession, drawn: Drawn = False
 ) -> dict[str, Any]:
-    """Every face of the picture in `file` with its label in `dataset`, or in the gallery that `gallery` names."""
+    """Every face of the image in `file` with its label in `dataset`, or in the gallery named by `gallery`."""
     form = await _form(request, "file", "gallery", DATASET)
     data = form.file("file")
     named = await _named_gallery(request, session, form)
@@ -97,11 +97,11 @@ async def recognize_image(
 @router.post("/recognizer/stream", tags=["recognizer"])
 async def stream() -> None:
     """Streams over WebRTC are not offered."""
-    raise NotOffered("streams are not offered: send pictures")
+    raise NotOffered("streams are not offered: send images")
 
 
 async def _form(request: Request, *names: str) -> Form:
-    """The form's fields of these names; an overloaded server says so before anything is read."""
+    """The form's fields of these names. An overloaded server refuses before anything is read."""
     give_back = server_state(request).encoders.reserve_slot()
     settings = server_state(request).settings
     limits = dict.fromkeys(names, settings.maximum_image_bytes)
@@ -111,7 +111,7 @@ async def _form(request: Request, *names: str) -> Form:
     try:
         return await read_form(request, limits, settings.maximum_request_bytes)
     except BaseException:
-        give_back()  # there will be no picture
+        give_back()  # there will be no image
         raise
 
 
@@ -120,9 +120,9 @@ def _space(service: ServerState) -> EmbeddingSpace:
 
 
 async def _named_gallery(request: Request, session: AsyncSession, form: Form) -> Gallery | None:
-    """The gallery that the form names; None where it brings a dataset. No connection is held afterwards."""
+    """The gallery that the form names, or None if it brings a dataset. No connection is held afterwards."""
     if ("gallery" in form) == (DATASET in form):
-        raise InvalidRequest("the form has to have one of the fields `dataset` and `gallery`")
+        raise InvalidRequest("the form needs one of the fields `dataset` and `gallery`")
     if DATASET in form:
         return None
     name = form.text("gallery")
@@ -134,7 +134,9 @@ async def _named_gallery(request: Request, session: AsyncSession, form: Form) ->
 
 
 async def _portrait_if_any(service: ServerState, data: bytes) -> list[float] | None:
-    """None also for a file that is no picture, as it was: the places of the others tell which one it is."""
+    """None for a file that is not an image, as the legacy recognizer had it. The positions of the others tell which one
+    it was.
+    """
     try:
         embedding = await encode_portrait(service.encoders, _space(service), data)
     except (UnreadableImage, UnsupportedImageFormat):
