@@ -5,12 +5,12 @@ from sqlalchemy import Connection, create_engine
 
 import service.access.tables
 import service.gallery.tables
-import service.jobs.tables  # noqa: F401 - importing a room's tables registers them
+import service.jobs.tables  # noqa: F401 - importing these modules registers their tables
 from service.database.types import metadata
 
 
 def is_ours(name: str | None, kind: str, _: object) -> bool:
-    """The queue's tables are procrastinate's business."""
+    """Whether Alembic compares the table. The tables of the queue are defined by procrastinate."""
     return not (kind == "table" and name is not None and name.startswith("procrastinate_"))
 
 
@@ -20,9 +20,9 @@ def run(connection: Connection) -> None:
         context.run_migrations()
 
 
-given = context.config.attributes.get("connection")
-if given is not None:
-    run(given)
+connection = context.config.attributes.get("connection")
+if connection is not None:
+    run(connection)
 else:
     from service.database.connection import open_database
     from service.settings import load_settings

@@ -1,1 +1,1 @@
-"""Engine, base, tenancy and the embedded server."""
+"""The way to PostgreSQL: connections, tenant sessions, statements, quotas, the schema and the embedded server."""

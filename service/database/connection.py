@@ -1,7 +1,7 @@
-"""Opening the database: which server, which login, and an engine of pooled connections for the service role.
+"""Opens the database: finds or starts the server, and makes the connection pool of the service role.
 
-`DATABASE_URL` empty: the embedded server. Its login, or the one `DATABASE_URL` names, prepares the database;
-the service itself logs in as a role that is neither owner, superuser nor BYPASSRLS.
+Without `DATABASE_URL` the server is the embedded one. The login of `DATABASE_URL`, or the embedded server's superuser,
+prepares the database. The service itself logs in as a role that is neither owner, superuser nor BYPASSRLS.
 """
 
 import hashlib
@@ -23,19 +23,19 @@ from service.settings import Settings
 
 DATABASE_NAME = "face_identity"
 SEARCH_AUDIT_SHARE = "search_audit_share"
-"""The engine's execution option that holds the share of probes that are searched exactly too."""
+"""Execution option of the engine: the share of probes for which a search is repeated exactly and compared."""
 
 
 @dataclass(frozen=True)
 class Logins:
-    """Two ways into one database: the administrator's, and the service's own."""
+    """The two logins of a database: administrator and service."""
 
     administrator: URL
     service: URL
 
 
 class Database:
-    """An open database. `engine` speaks as the service role; `close` gives everything back."""
+    """An open database. `engine` is the pool of the service role. Call `close` when done, or use `async with`."""
 
     def __init__(self, logins: Logins, engine: AsyncEngine, server: EmbeddedServer | None) -> None:
         self.logins = logins
@@ -43,7 +43,7 @@ class Database:
         self._server = server
 
     async def close(self) -> None:
-        """Close the pool and leave the embedded server (the last process to leave stops it)."""
+        """Close the pool and leave the embedded server. The last process to leave stops the server."""
         await self.engine.dispose()
         if self._server is not None:
             self._server.stop()
@@ -58,7 +58,10 @@ class Database:
 
 
 def open_database(settings: Settings) -> Database:
-    """Find or start the server that `settings` names. Nothing is migrated here; see `migration.py`."""
+    """Find the server that `settings` names, or start the embedded one. Does not migrate; see `schema/migrate.py`.
+
+    Raises InvalidSettings for an unreadable URL and DatabaseUnavailable if the server cannot be reached or started.
+    """
     server: EmbeddedServer | None = None
     if settings.database_url:
         administrator = parse_url(settings.database_url)
@@ -71,28 +74,28 @@ def open_database(settings: Settings) -> Database:
 
 
 def parse_url(text: str) -> URL:
-    """A libpq-style URL as SQLAlchemy's, with psycopg 3 as its only driver."""
+    """Parse a libpq URL into an SQLAlchemy URL for psycopg 3. Raises InvalidSettings if it is malformed."""
     try:
         return make_url(text).set(drivername="postgresql+psycopg")
     except ArgumentError as error:
-        raise InvalidSettings("DATABASE_URL is not of the form postgresql://user:password@host/database") from error
+        raise InvalidSettings("DATABASE_URL must have the form postgresql://user:password@host/database") from error
 
 
 def libpq_url(url: URL) -> str:
-    """The URL as psycopg itself takes it."""
+    """The URL in the form that psycopg and libpq accept, with the password."""
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def connect(url: URL) -> psycopg.Connection:
-    """One connection outside the pool, in autocommit."""
+    """Open one synchronous connection outside the pool, in autocommit. Raises DatabaseUnavailable."""
     try:
         return psycopg.connect(libpq_url(url), autocommit=True, connect_timeout=10)
     except psycopg.OperationalError as error:
-        raise DatabaseUnavailable(f"no connection to {url.host or 'the database'}: {type(error).__name__}") from error
+        raise DatabaseUnavailable(f"cannot connect to {url.host or 'the database'}: {type(error).__name__}") from error
 
 
 def service_password(administrator: URL) -> str:
-    """The service role's password: every process that knows the administrator's login finds the same one."""
+    """The password of the service role, derived from the administrator's: every process derives the same one."""
     secret = (administrator.password or "") if isinstance(administrator.password, str | None) else ""
     return hmac.new(secret.encode(), b"face identity service role", hashlib.sha256).hexdigest()
 
@@ -106,7 +109,7 @@ def _service_login(administrator: URL, service_url: str | None) -> URL:
 
 
 def _is_unprivileged(login: URL) -> bool:
-    """True where the login given is already one that row-level security holds."""
+    """Whether row-level security already applies to this login."""
     query = "SELECT NOT (rolsuper OR rolbypassrls OR rolcreaterole) FROM pg_roles WHERE rolname = current_user"
     with connect(login) as connection:
         row = connection.execute(query).fetchone()
@@ -115,21 +118,21 @@ def _is_unprivileged(login: URL) -> bool:
 
 def _embedded_database(maintenance: URL) -> URL:
     with connect(maintenance) as connection:
-        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE_NAME]).fetchone()
-        if found is None:
+        row = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE_NAME]).fetchone()
+        if row is None:
             try:
                 connection.execute(f"CREATE DATABASE {DATABASE_NAME}")
             except psycopg.errors.DuplicateDatabase:  # another process was first
                 pass
-            except psycopg.errors.UniqueViolation:  # the same, seen a moment earlier
+            except psycopg.errors.UniqueViolation:  # the same, if both were created at the same moment
                 pass
     return maintenance.set(database=DATABASE_NAME)
 
 
 def open_pool(login: URL, connections: int, audit_share: float = 0.0) -> AsyncEngine:
-    """An engine of at most `connections`; whoever opens it disposes of it.
+    """Make a pool of at most `connections` connections. The caller disposes of the engine.
 
-    `audit_share`: the share of probes that a search over this engine checks, for `gallery.search.audit`.
+    `audit_share`: the share of probes for which `gallery.search.audit` repeats a search exactly, 0 to 1.
     """
     engine = create_async_engine(
         login,
@@ -139,7 +142,7 @@ def open_pool(login: URL, connections: int, audit_share: float = 0.0) -> AsyncEn
         pool_timeout=30,
         pool_pre_ping=False,
         connect_args={"prepare_threshold": 5, "options": "-c jit=off"},
-        hide_parameters=True,  # embeddings never appear in an error's text
+        hide_parameters=True,  # error messages must not contain embeddings
     )
     event.listen(engine.sync_engine, "connect", _prepare_connection)
     return engine

@@ -1,7 +1,8 @@
-"""What a transaction stores is held to its tenant's quotas just before it commits, whoever began it.
+"""Checks the quotas of a tenant just before a transaction commits.
 
-Rooms that store say so with `grew`. Transactions of one tenant that has quotas commit one after the other, so that
-two of them never fill the same last place; none waits longer than another's commit takes.
+Code that stores something calls `check_at_commit`; the check itself runs in the session's commit, in one place for
+routes, worker and commands. Transactions of a tenant with quotas commit one after the other (an advisory lock, held
+from the check to the commit): otherwise two of them could both count the last free place as their own.
 """
 
 from dataclasses import dataclass, field
@@ -15,23 +16,23 @@ from service.database.session import TenantBound, tenant_of
 from service.errors import QuotaExceeded
 
 RETRY_AFTER_SECONDS = 3600
-"""Room comes from erasing or from the operator, not from waiting; clients that come back by themselves come seldom."""
+"""Waiting frees no space: only erasing or the operator does. Clients that retry by themselves should do it rarely."""
 _KEY = "growth"
-_EXCEEDED = text("SELECT exceeded_quota_v1(:tenant, :made_gallery, CAST(:galleries AS integer[]), :ahead)")
+_SELECT_EXCEEDED_QUOTA = text("SELECT exceeded_quota_v1(:tenant, :made_gallery, CAST(:galleries AS integer[]), :ahead)")
 
 
 @dataclass
 class _Growth:
-    """What a session's transaction has stored so far."""
+    """What the transaction of a session has stored so far."""
 
     galleries: set[int] = field(default_factory=set)
     made_gallery: bool = False
 
 
 def check_at_commit(session: AsyncSession, gallery_id: int | None = None, *, made_gallery: bool = False) -> None:
-    """Let the session's commit look at the quotas: something was stored, in that gallery where one is named.
+    """Mark the session's transaction as storing something, in the gallery if one is named.
 
-    The commit raises QuotaExceeded, and nothing is stored, where a quota is exceeded.
+    The commit then checks the quotas. If one is exceeded, it raises QuotaExceeded and nothing is stored.
     """
     growth = session.info.setdefault(_KEY, _Growth())
     growth.made_gallery |= made_gallery
@@ -40,23 +41,23 @@ def check_at_commit(session: AsyncSession, gallery_id: int | None = None, *, mad
 
 
 async def check_quota_for_one_face(session: AsyncSession, gallery_id: int) -> None:
-    """QuotaExceeded where the gallery could not take one more face: asked before expensive work is done."""
+    """Raises QuotaExceeded if one more face would exceed a quota. Call it before expensive work."""
     values = {"tenant": tenant_of(session), "made_gallery": False, "galleries": [gallery_id], "ahead": 1}
-    _refuse((await session.execute(_EXCEEDED, values)).scalar_one())
+    _refuse((await session.execute(_SELECT_EXCEEDED_QUOTA, values)).scalar_one())
 
 
 @event.listens_for(TenantBound, "before_commit")
-def _settle(session: Session) -> None:
+def _check_quotas(session: Session) -> None:
     growth: _Growth | None = session.info.get(_KEY)
     if growth is None or session.in_nested_transaction():
         return
     del session.info[_KEY]
     values: dict[str, Any] = {"tenant": session.info["tenant_id"], "made_gallery": growth.made_gallery, "ahead": 0}
-    _refuse(session.execute(_EXCEEDED, values | {"galleries": sorted(growth.galleries)}).scalar_one())
+    _refuse(session.execute(_SELECT_EXCEEDED_QUOTA, values | {"galleries": sorted(growth.galleries)}).scalar_one())
 
 
 @event.listens_for(TenantBound, "after_rollback")
-def _forget(session: Session) -> None:
+def _discard(session: Session) -> None:
     session.info.pop(_KEY, None)
 
 

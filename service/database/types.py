@@ -1,4 +1,4 @@
-"""The metadata that every room's tables hang on, and the types PostgreSQL has and SQLAlchemy lacks."""
+"""Roles, the metadata of all tables, and column types of PostgreSQL and pgvector that SQLAlchemy does not have."""
 
 from sqlalchemy import BigInteger, Column, Integer, MetaData
 from sqlalchemy.types import UserDefinedType
@@ -19,30 +19,30 @@ metadata = MetaData(
 
 
 class VariableBits(UserDefinedType[str]):
-    """`bit varying`: sign bits of embeddings of any dimension; travels as a text of 0 and 1."""
+    """`bit varying`, for codes of any length. Values are texts of 0 and 1."""
 
     cache_ok = True
 
     def get_col_spec(self, **_: object) -> str:
-        """The type's name in PostgreSQL."""
+        """The name of the type in PostgreSQL."""
         return "bit varying"
 
 
 class AnyHalfVector(UserDefinedType[str]):
-    """pgvector's `halfvec` without a fixed dimension: one table serves every embedding space."""
+    """pgvector's `halfvec` without a fixed dimension: one table holds the embeddings of every embedding space."""
 
     cache_ok = True
 
     def get_col_spec(self, **_: object) -> str:
-        """The type's name in PostgreSQL."""
+        """The name of the type in PostgreSQL."""
         return "halfvec"
 
 
 def tenant_key() -> Column[int]:
-    """The first column of every key of tenant data."""
+    """The column `tenant_id`, the first column of every key of tenant data."""
     return Column("tenant_id", Integer, primary_key=True, autoincrement=False)
 
 
 def identifier(name: str, *, primary_key: bool = True) -> Column[int]:
-    """A 63-bit identifier made by `database.identifiers`."""
+    """A column for a 63-bit identifier made by `database.identifiers`."""
     return Column(name, BigInteger, primary_key=primary_key, autoincrement=False, nullable=False)

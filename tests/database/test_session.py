@@ -37,7 +37,7 @@ async def tenants_seen(database: Database, tenant_id: int, table: Table) -> set[
 
 
 @every_table
-async def test_all_rows_of_a_table_are_the_tenants_own(
+async def test_a_session_sees_only_rows_of_its_tenant(
     database: Database, ada: FilledTenant, bob: FilledTenant, table: Table
 ) -> None:
     assert await tenants_seen(database, ada.number, table) == {ada.number}
@@ -57,7 +57,7 @@ async def test_a_session_without_a_tenant_sees_nothing(database: Database, ada: 
 
 
 @every_table
-async def test_nothing_of_another_tenant_is_changed_or_removed(
+async def test_rows_of_another_tenant_cannot_be_changed_or_deleted(
     database: Database, ada: FilledTenant, bob: FilledTenant, table: Table
 ) -> None:
     statements = [
@@ -75,7 +75,7 @@ async def test_nothing_of_another_tenant_is_changed_or_removed(
 
 
 @every_table
-async def test_no_row_is_given_to_another_tenant(
+async def test_no_row_can_be_moved_to_another_tenant(
     database: Database, ada: FilledTenant, bob: FilledTenant, table: Table
 ) -> None:
     columns = ", ".join(column.name for column in table.c if column.name != "tenant_id")

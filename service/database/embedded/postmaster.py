@@ -1,4 +1,4 @@
-"""A running PostgreSQL as its postmaster.pid, its process and its socket tell of it; and how it is stopped."""
+"""Reads the state of a PostgreSQL server from its postmaster.pid, process and socket, and stops the server."""
 
 import contextlib
 import logging
@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from service.database.embedded.cluster import Account
 
-PORT = 5432  # names the socket's file; there is no TCP port
-SOCKET_PATH_BYTES = 103  # sockaddr_un takes 107 on Linux, 103 on macOS
+PORT = 5432  # part of the name of the socket; there is no TCP port
+SOCKET_PATH_BYTES = 103  # sockaddr_un holds 107 on Linux, 103 on macOS
 SOCKET_FOLDER_PREFIX = "face-identity-socket-"
 STOP_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.02
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Postmaster:
-    """What postmaster.pid says of a server; the file may be half-written, or left by a server that was killed."""
+    """The content of postmaster.pid. The file may be half-written, or left behind by a server that was killed."""
 
     process: int
     data: str
@@ -35,16 +35,16 @@ class Postmaster:
 
     @property
     def url(self) -> str:
-        """The superuser's libpq URL; the port is named because the variable PGPORT would change it."""
+        """The libpq URL of the superuser. It names the port, which the variable PGPORT would change otherwise."""
         return f"postgresql://postgres@/postgres?host={quote(self.socket_folder, safe='')}&port={PORT}"
 
     def listens(self) -> bool:
-        """Whether the socket takes connections; that of a server that was just killed does so for a moment."""
+        """Whether the socket accepts connections. After a server is killed, its socket still does for a moment."""
         with socket.socket(socket.AF_UNIX) as probe:
             return self._connects(probe)
 
     def answers(self) -> bool:
-        """Whether a server reads what it is sent: the question for encryption is answered before any login."""
+        """Whether a server answers on the socket. It answers a request for encryption before the login."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 if not self._connects(probe):
@@ -59,18 +59,18 @@ class Postmaster:
         try:
             probe.connect(f"{self.socket_folder}/.s.PGSQL.{PORT}")
         except TimeoutError:
-            return True  # busy, but there
+            return True  # the server is busy
         except OSError:
             return False
         return True
 
     def lives(self) -> bool:
-        """Whether that process is this server; its number may by now be a zombie's or another program's."""
+        """Whether the process is this server. Its number may belong to a zombie or to another program by now."""
         return f" -D {self.data} " in _command_line(self.process)
 
 
 def read_postmaster(data: Path) -> Postmaster | None:
-    """What the file in a cluster says; None where there is none or not even a process number in it."""
+    """Read postmaster.pid of a cluster. Returns None if it is missing or has no process number yet."""
     try:
         lines = os.fsdecode((data / "postmaster.pid").read_bytes()).splitlines()
         process = int(lines[0])
@@ -81,13 +81,13 @@ def read_postmaster(data: Path) -> Postmaster | None:
 
 
 def _command_line(process: int) -> str:
-    """The words of a process, a blank after each; empty when it does not run or is a zombie."""
+    """The command line of a process, a blank after each word. Empty if the process does not run or is a zombie."""
     if not Path("/proc/self/cmdline").exists():
         command = ["/bin/ps", "-ww", "-o", "command=", "-p", str(process)]
         return subprocess.run(command, check=False, capture_output=True, text=True).stdout.replace("\n", " ")  # noqa: S603
     give_up = time.monotonic() + 1
     while not (words := _proc_command_line(process)) and _is_no_zombie(process) and time.monotonic() < give_up:
-        time.sleep(POLL_SECONDS / 10)  # it reads empty for a moment while the process becomes another program
+        time.sleep(POLL_SECONDS / 10)  # empty for a moment during exec
     return words
 
 
@@ -107,37 +107,37 @@ def _is_no_zombie(process: int) -> bool:
 
 
 def stop_server(data: Path) -> None:
-    """Shuts the server down and waits; its files are whole even where it has to be cut short."""
-    found = read_postmaster(data)
-    if found is None:
+    """Stop the server and wait. Its files are consistent even if a fast shutdown takes too long and it is cut short."""
+    server = read_postmaster(data)
+    if server is None:
         return
-    for shutdown in (signal.SIGINT, signal.SIGQUIT):  # "fast", then "immediate", whose work recovery redoes
+    for shutdown in (signal.SIGINT, signal.SIGQUIT):  # "fast", then "immediate", after which the next start recovers
         give_up = time.monotonic() + STOP_TIMEOUT_SECONDS
         with contextlib.suppress(ProcessLookupError):
-            if found.lives():
-                os.kill(found.process, shutdown)
-        while found.lives() and time.monotonic() < give_up:
+            if server.lives():
+                os.kill(server.process, shutdown)
+        while server.lives() and time.monotonic() < give_up:
             time.sleep(POLL_SECONDS)
-    if found.lives():
-        logger.error("the database in %s (process %d) does not stop", data.parent, found.process)
+    if server.lives():
+        logger.error("the database in %s (process %d) does not stop", data.parent, server.process)
     else:
-        remove_socket_folder(found.socket_folder)
+        remove_socket_folder(server.socket_folder)
 
 
 def choose_socket_folder(folder: Path, account: Account) -> Path:
-    """The server's own folder, or where that path is too long for a socket, a new one in the temporary folder."""
+    """The folder for the socket: the server's own, or a new temporary folder if that path is too long for a socket."""
     if len(os.fsencode(folder)) + len(f"/.s.PGSQL.{PORT}") <= SOCKET_PATH_BYTES:
         return folder
     parent = tempfile.gettempdir()
     if len(os.fsencode(parent)) > SOCKET_PATH_BYTES // 2:
-        parent = "/tmp"  # noqa: S108 - mkdtemp makes a fresh folder there, open to its owner alone
+        parent = "/tmp"  # noqa: S108 - mkdtemp creates a new folder there that only its owner can enter
     made = Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER_PREFIX, dir=parent)).resolve()
-    account.owns(made)
+    account.take_over(made)
     return made
 
 
 def remove_socket_folder(folder: str) -> None:
-    """Removes a folder made for the socket alone, and never one that holds anything else."""
+    """Delete a temporary folder of `choose_socket_folder`. Never deletes a folder that holds anything else."""
     if Path(folder).name.startswith(SOCKET_FOLDER_PREFIX):
         for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
             Path(folder, name).unlink(missing_ok=True)

@@ -1,7 +1,8 @@
-"""An embedded PostgreSQL with pgvector: one server a folder, shared by every process that asks for it.
+"""The embedded PostgreSQL server with pgvector: one server for each folder, shared by all processes that need it.
 
-The first process starts it, the last one to leave stops it. Who is using it is told by locks, which the kernel
-releases when a process is killed, never by lists of process numbers, which go stale.
+The first process starts the server, the last one to leave stops it. Each process holds a shared lock on a file while it
+uses the server: the kernel releases the lock even if the process is killed. A list of process numbers would be wrong
+after that.
 """
 
 import atexit
@@ -29,16 +30,17 @@ from service.errors import DatabaseUnavailable
 
 START_TIMEOUT_SECONDS = 600.0  # recovery after a crash replays up to max_wal_size (1 GB) of log
 LOG_BYTES = 10 * 1024 * 1024
-# Said while processes of a killed server still run; they end by themselves when they notice, mostly at once.
+# Words in the log while processes of a killed server still run. They end by themselves, usually at once.
 STILL_ENDING = ("still in use", "lock file")
-# The shell leaves the server to the machine's first process, so that none of ours has to bury it as its parent.
+# The shell exits and leaves the server to the machine's init process: otherwise this process would have to wait for it
+# as its parent, or leave a zombie.
 DETACHED = '"$@" </dev/null >>"$0" 2>&1 & echo $!'
 
 logger = logging.getLogger(__name__)
 
 
 class EmbeddedServer:
-    """A handle on the running server; leave it with `stop`, the end of `with`, or the end of the process."""
+    """A handle on the running server. `stop`, the end of `with` and the end of the process leave the server."""
 
     def __init__(self, folder: Path, account: Account, in_use: int, url: str) -> None:
         self.folder = folder
@@ -55,28 +57,28 @@ class EmbeddedServer:
         self.stop()
 
     def stop(self) -> None:
-        """Leaves the server, and stops it when nobody else uses it; a second call does nothing."""
-        if self._in_use is None or os.getpid() != self._process:  # a forked child must not take the parent's lock away
+        """Leave the server, and stop it if no other process uses it. A second call does nothing."""
+        if self._in_use is None or os.getpid() != self._process:  # a forked child must not release its parent's lock
             return
         atexit.unregister(self.stop)
         in_use, self._in_use = self._in_use, None
         try:
             with _exclusive(self.folder / "start.lock", self._account):
-                fcntl.flock(in_use, fcntl.LOCK_UN)  # not by closing alone: a forked child has the file open too
+                fcntl.flock(in_use, fcntl.LOCK_UN)  # closing is not enough: a forked child has the file open too
                 if _try_lock(in_use, fcntl.LOCK_EX):
                     stop_server(self.folder / "data")
         except FileNotFoundError:
-            logger.warning("the database folder %s is gone", self.folder)
+            logger.warning("the database folder %s was removed", self.folder)
         finally:
             os.close(in_use)
 
 
 def start_embedded_server(folder: Path, timeout_seconds: float = START_TIMEOUT_SECONDS) -> EmbeddedServer:
-    """Starts the server whose cluster lies in `folder`, or joins it where it runs, and waits until it takes queries.
+    """Start the server of the cluster in `folder`, or join it if it runs, and wait until it accepts queries.
 
-    `folder` belongs to the server alone; it is made when missing (mode 0700) and keeps its data between runs. The
-    handle's `url` is a libpq URL of the superuser `postgres`. Blocks: up to seconds for a new cluster, longer for
-    recovery. Raises DatabaseUnavailable, with the end of the server's log, when it does not come up in time.
+    `folder` belongs to the server alone. It is created if missing (mode 0700) and keeps its data between runs. `url` of
+    the handle is a libpq URL of the superuser `postgres`. Blocks: seconds for a new cluster, longer for recovery.
+    Raises DatabaseUnavailable, with the end of the server's log, if the server is not ready in time.
     """
     folder = folder.expanduser().resolve()
     try:
@@ -96,17 +98,17 @@ def _start_or_join(folder: Path, account: Account, timeout_seconds: float) -> Em
             fcntl.flock(in_use, fcntl.LOCK_SH)
         except BaseException as problem:
             if not isinstance(problem, Exception) and _try_lock(in_use, fcntl.LOCK_EX):
-                stop_server(folder / "data")  # Ctrl-C while waiting: nobody would be left to stop it
+                stop_server(folder / "data")  # Ctrl-C while waiting: no other process would stop the server
             os.close(in_use)
             raise
     return EmbeddedServer(folder, account, in_use, running.url)
 
 
 def _join(data: Path, deadline: float) -> Postmaster | None:
-    """The running server once it is ready; None, with the remains of a killed one removed, when there is none."""
+    """Wait until the running server is ready. Returns None if none runs, after removing what a killed one left."""
     found = read_postmaster(data)
     last = found
-    # One that listens but is not among the processes runs in another container that has the same folder.
+    # A server that listens but is no process here runs in another container that mounts the same folder.
     while found is not None and found.data == str(data) and (found.lives() or found.listens()):
         if found.status == "ready" and found.answers():
             return found
@@ -116,15 +118,16 @@ def _join(data: Path, deadline: float) -> Postmaster | None:
             stop_server(data)
         time.sleep(POLL_SECONDS)
         last, found = found, read_postmaster(data)
-    # PostgreSQL would refuse to start over this file where its process number is in use again.
+    # PostgreSQL would refuse to start if another process has the number in this file.
     (data / "postmaster.pid").unlink(missing_ok=True)
-    if last is not None and last.data == str(data):  # otherwise the folder was copied or moved with the file in it
+    # If the path differs, this folder was copied or moved, and the file belongs to the server of the other folder.
+    if last is not None and last.data == str(data):
         remove_socket_folder(last.socket_folder)
     return None
 
 
 def _is_lost(data: Path) -> bool:
-    """Whether a server that says it is ready cannot be reached: its socket was swept out of the temporary folder."""
+    """Whether a ready server cannot be reached because its socket was deleted from the temporary folder."""
     give_up = time.monotonic() + 2
     while time.monotonic() < give_up:
         found = read_postmaster(data)
@@ -137,7 +140,7 @@ def _is_lost(data: Path) -> bool:
 def _start(folder: Path, account: Account, deadline: float) -> Postmaster:
     data = folder / "data"
     if not data.exists():
-        logger.info("making the database in %s", folder)
+        logger.info("creating the database in %s", folder)
         cluster.make_cluster(data, account)
     cluster.write_settings(data, account)
     _rotate_log(folder / "server.log")
@@ -148,17 +151,17 @@ def _start(folder: Path, account: Account, deadline: float) -> Postmaster:
         running = _wait_until_ready(data, _launch(folder, account, socket_folder), deadline)
         if running is not None:
             return running
-        said = _log_end(folder, log_start)
-        if not any(words in said for words in STILL_ENDING) or time.monotonic() > min(retry_until, deadline):
+        log_end = _log_end(folder, log_start)
+        if not any(words in log_end for words in STILL_ENDING) or time.monotonic() > min(retry_until, deadline):
             remove_socket_folder(str(socket_folder))
-            raise DatabaseUnavailable(f"the database in {folder} does not start{said}")
+            raise DatabaseUnavailable(f"the database in {folder} does not start{log_end}")
         time.sleep(0.5)
 
 
 def _launch(folder: Path, account: Account, socket_folder: Path) -> int:
-    """Runs `postgres` apart from this process, without waiting; returns its process number."""
+    """Run `postgres` detached from this process, without waiting. Returns its process number."""
     data = folder / "data"
-    quoted = '"' + str(socket_folder).replace('"', '""') + '"'  # the setting is a list, parted by commas
+    quoted = '"' + str(socket_folder).replace('"', '""') + '"'  # the setting is a comma-separated list
     command = [str(cluster.programs(data, account) / "postgres"), "-D", str(data), "-p", str(PORT)]
     command += [f"--unix_socket_directories={quoted}"]
     done = account.run(["/bin/sh", "-c", DETACHED, str(folder / "server.log"), *command], data)
@@ -168,27 +171,27 @@ def _launch(folder: Path, account: Account, socket_folder: Path) -> int:
 
 
 def _wait_until_ready(data: Path, process: int, deadline: float) -> Postmaster | None:
-    """The server once it takes queries; None when it ended instead."""
+    """Wait until the server accepts queries. Returns None if it ended instead."""
     launched = Postmaster(process, str(data), "", "")
-    patience = time.monotonic() + 5
+    report_at = time.monotonic() + 5
     while launched.lives():
         found = read_postmaster(data)
         if found is not None and found.process == process and found.status == "ready":
             return found
-        if time.monotonic() > patience:
+        if time.monotonic() > report_at:
             logger.warning("the database in %s is still recovering", data.parent)
-            patience += 30
+            report_at += 30
         if time.monotonic() > deadline:
-            # It goes on recovering: the next start joins it there.
+            # Recovery goes on; the next start joins the server.
             raise DatabaseUnavailable(f"the database in {data.parent} is still recovering{_log_end(data.parent)}")
         time.sleep(POLL_SECONDS)
     return None
 
 
 def _open_lock(path: Path, account: Account) -> int:
-    """Opens a lock file for reading, which is enough to lock it, and leaves it to the server's user."""
+    """Open a lock file for reading, which is enough to lock it, and make the server's user its owner."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    account.owns(path)
+    account.take_over(path)
     return descriptor
 
 
@@ -202,13 +205,15 @@ def _try_lock(descriptor: int, kind: int) -> bool:
 
 @contextlib.contextmanager
 def _exclusive(path: Path, account: Account, timeout_seconds: float = START_TIMEOUT_SECONDS) -> Iterator[None]:
-    """Holds a lock that every process takes to start or to leave the server."""
+    """Hold the lock that every process takes to start, join or leave the server."""
     descriptor = _open_lock(path, account)
     try:
         give_up = time.monotonic() + timeout_seconds
         while not _try_lock(descriptor, fcntl.LOCK_EX):
             if time.monotonic() > give_up:
-                raise DatabaseUnavailable(f"another process still starts or stops the database in {path.parent}")
+                raise DatabaseUnavailable(
+                    f"another process is still starting or stopping the database in {path.parent}"
+                )
             time.sleep(POLL_SECONDS)
         yield
     finally:
@@ -225,7 +230,7 @@ def _size(path: Path) -> int:
 
 
 def _log_end(folder: Path, start: int = 0) -> str:
-    """The last lines that the server wrote, as the end of a message."""
+    """The end of the server's log, as the end of an error message."""
     path = folder / "server.log"
     if not path.exists():
         return ""

@@ -1,6 +1,6 @@
-"""Bringing a database to the newest schema, and saying how far it is.
+"""Migrates a database to the newest schema, and reads which revision it has.
 
-Migrations go forward only. They run as the administrator; the service role gets its password afterwards.
+Migrations go forward only. They run as the administrator; afterwards the service role gets its password.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ OLDEST_SAFE_PGVECTOR = (0, 8, 4)
 
 @dataclass(frozen=True)
 class SchemaState:
-    """Where a database stands."""
+    """The revision of a database and the versions of its server."""
 
     revision: str | None
     newest: str
@@ -35,7 +35,7 @@ class SchemaState:
 
     @property
     def is_current(self) -> bool:
-        """True where no migration is due."""
+        """Whether the database has the newest revision."""
         return self.revision == self.newest
 
     @property
@@ -63,18 +63,16 @@ def migrate(logins: Logins, *, into_shared_database: bool = False) -> SchemaStat
 
 
 def schema_state(logins: Logins) -> SchemaState:
-    """Read where the database stands, changing nothing."""
+    """Read the revision and the versions as the service role. Changes nothing."""
     with connect(logins.service) as connection:
         exists = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
-        found = (
-            connection.execute("SELECT version_num FROM alembic_version").fetchone() if exists and exists[0] else None
-        )
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if exists and exists[0] else None
         versions = connection.execute(
             "SELECT current_setting('server_version'), (SELECT extversion FROM pg_extension WHERE extname = 'vector')"
         ).fetchone()
     if versions is None:
-        raise DatabaseUnavailable("the server does not tell its version")
-    return SchemaState(found[0] if found else None, _newest(), versions[0], versions[1])
+        raise DatabaseUnavailable("the server does not report its version")
+    return SchemaState(row[0] if row else None, _newest(), versions[0], versions[1])
 
 
 def _upgrade(connection: Connection) -> None:

@@ -154,7 +154,7 @@ def test_a_half_written_process_file_does_not_stop_a_start(folder: Path, text: s
         assert ask(server.url, "SELECT 1") == 1
 
 
-def test_an_interrupted_making_is_swept_and_made_again(folder: Path) -> None:
+def test_an_interrupted_initdb_is_deleted_and_repeated(folder: Path) -> None:
     remains = folder / "new-interrupted"
     remains.mkdir(parents=True)
     (remains / "PG_VERSION").write_text("18")
@@ -177,7 +177,7 @@ def test_a_copy_of_a_running_folder_is_a_server_of_its_own(folder: Path, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["with blanks", "comma, \"quote\" and 'quote'", "100% ünïcode & ? # @"])
-def test_any_folder_name_will_do(tmp_path: Path, name: str) -> None:
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     with start_embedded_server(tmp_path / name / "postgres") as server:
         assert ask(server.url, "SELECT 1") == 1
         engine = sqlalchemy.create_engine(server.url.replace("postgresql:", "postgresql+psycopg:"))
@@ -198,7 +198,7 @@ def test_a_path_too_long_for_a_socket_gets_its_socket_elsewhere(tmp_path: Path) 
     assert not socket_folder.exists()
 
 
-def test_a_socket_swept_from_the_temporary_folder_is_made_again(tmp_path: Path) -> None:
+def test_a_socket_deleted_from_the_temporary_folder_is_made_again(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 30) / "postgres"
     user = UserProcess(folder)
     assert ask(user.url, "SELECT 1") == 1
@@ -239,10 +239,10 @@ def test_an_environment_made_for_another_server_changes_nothing(folder: Path, mo
         assert ask(server.url, "SHOW server_encoding") == "UTF8"
 
 
-def test_the_database_of_another_version_is_refused_by_name(folder: Path) -> None:
+def test_a_database_of_another_version_is_refused_with_its_version(folder: Path) -> None:
     start_embedded_server(folder).stop()
     (folder / "data" / "PG_VERSION").write_text("99\n")
-    with pytest.raises(DatabaseUnavailable, match="made by PostgreSQL 99"):
+    with pytest.raises(DatabaseUnavailable, match="belongs to PostgreSQL 99"):
         start_embedded_server(folder)
 
 
@@ -260,7 +260,7 @@ def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
         start_embedded_server(tmp_path / "file")
 
 
-def test_settings_are_written_once_and_then_the_users(folder: Path) -> None:
+def test_settings_are_written_once_and_edits_are_kept(folder: Path) -> None:
     with start_embedded_server(folder) as server:
         found = {name: ask(server.url, f"SHOW {name}") for name in ("jit", "fsync", "synchronous_commit", "timezone")}
         assert found == {"jit": "off", "fsync": "on", "synchronous_commit": "on", "timezone": "UTC"}
@@ -312,7 +312,7 @@ def recover_slowly(folder: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_recovery_longer_than_ten_seconds_is_waited_for(folder: Path) -> None:
+def test_a_start_waits_for_a_recovery_longer_than_ten_seconds(folder: Path) -> None:
     start_embedded_server(folder).stop()
     recover_slowly(folder)
     with pytest.raises(DatabaseUnavailable, match="still recovering"):
@@ -335,7 +335,7 @@ def test_interrupting_a_start_leaves_no_server(folder: Path) -> None:
     assert not runs(process)
 
 
-def test_a_process_that_was_just_forked_is_not_taken_for_ended() -> None:
+def test_a_process_that_was_just_forked_counts_as_running() -> None:
     """Its words read empty while it becomes another program; of 400 starts about one was seen in that moment."""
     for _ in range(400):
         child = subprocess.Popen(["/bin/sleep", "5"])

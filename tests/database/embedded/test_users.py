@@ -99,7 +99,7 @@ def test_another_user_does_not_reach_the_server(tmp_path: Path, plain_user: int,
     assert "Permission denied" in done.stderr
 
 
-def test_root_opens_closed_parents_for_passing_through_only(tmp_path: Path) -> None:
+def test_root_adds_only_the_permission_to_enter_to_closed_parents(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     with start_embedded_server(closed / "postgres") as server:
