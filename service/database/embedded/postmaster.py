@@ -125,8 +125,9 @@ def stop_server(data: Path) -> None:
 
 
 def choose_socket_folder(folder: Path, account: Account) -> Path:
-    """The folder for the socket: the server's own, or a new temporary folder if that path is too long for a socket."""
-    if len(os.fsencode(folder)) + len(f"/.s.PGSQL.{PORT}") <= SOCKET_PATH_BYTES:
+    """The folder for the socket: the server's own, or a temporary folder if its path cannot be used."""
+    # libpq separates the hosts of a URL at commas, and a comma cannot be escaped.
+    if "," not in str(folder) and len(os.fsencode(folder)) + len(f"/.s.PGSQL.{PORT}") <= SOCKET_PATH_BYTES:
         return folder
     parent = tempfile.gettempdir()
     if len(os.fsencode(parent)) > SOCKET_PATH_BYTES // 2:
