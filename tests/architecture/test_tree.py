@@ -38,9 +38,10 @@ def described_folders() -> list[str]:
 
 
 def test_every_folder_has_one_line_in_the_architecture() -> None:
-    tracked = {path.relative_to(REPOSITORY).parts for path in tracked_files()}
-    rooms = {f"service/{parts[1]}" for parts in tracked if parts[0] == "service" and len(parts) > 2}
-    tops = {parts[0] for parts in tracked if len(parts) > 1 and not parts[0].startswith(".")}
+    """Folders of `service/` at any depth, and every folder at the top."""
+    folders = {path.relative_to(REPOSITORY).parent for path in tracked_files()}
+    rooms = {str(folder) for path in folders for folder in (path, *path.parents) if folder.parts[:1] == ("service",)}
+    tops = {folder.parts[0] for folder in folders if folder.parts and not folder.parts[0].startswith(".")}
     assert sorted(described_folders()) == sorted(rooms | tops)
 
 
