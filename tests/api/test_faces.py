@@ -1,4 +1,4 @@
-"""Faces over HTTP: enrolled from pictures or embeddings, listed, erased."""
+"""Faces over HTTP: enrolled from images or embeddings, listed, erased."""
 
 import httpx
 import pytest
@@ -10,7 +10,7 @@ PEOPLE = "/v1/galleries/staff/people"
 
 @pytest.fixture
 async def faces(client: httpx.AsyncClient) -> str:
-    """Where the faces of Ada are, who has none yet."""
+    """The path of the faces of Ada, who has no face yet."""
     await client.post("/v1/galleries", json={"name": "staff"})
     person = (await client.post(PEOPLE, json={"name": "Ada"})).json()["id"]
     return f"{PEOPLE}/{person}/faces"
@@ -20,7 +20,7 @@ def image(name: str, data: bytes) -> tuple[str, tuple[str, bytes]]:
     return "image", (name, data)
 
 
-async def test_each_usable_picture_becomes_a_face_and_the_others_are_named(
+async def test_usable_images_become_faces_and_the_others_are_rejected_by_name(
     client: httpx.AsyncClient, faces: str
 ) -> None:
     pictures = [
@@ -41,16 +41,16 @@ async def test_each_usable_picture_becomes_a_face_and_the_others_are_named(
     assert [one["id"] for one in (await client.get(faces)).json()["items"]] == [face["id"]]
 
 
-async def test_where_no_picture_is_usable_the_answer_is_its_problem(client: httpx.AsyncClient, faces: str) -> None:
+async def test_without_a_usable_image_the_answer_is_the_problem_of_the_first(
+    client: httpx.AsyncClient, faces: str
+) -> None:
     answer = await client.post(faces, files=[image("nobody.jpg", draw_nobody())])
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:no-face-found")
     assert [one["image"] for one in answer.json()["rejected"]] == ["nobody.jpg"]
     assert (await client.get(faces)).json()["items"] == []
 
 
-async def test_several_faces_are_no_hindrance_when_the_largest_is_asked_for(
-    client: httpx.AsyncClient, faces: str
-) -> None:
+async def test_the_largest_of_several_faces_is_enrolled_on_request(client: httpx.AsyncClient, faces: str) -> None:
     pictures = [image("two.jpg", draw_people(["Ada", "Eve"]))]
     answer = await client.post(faces, files=pictures, params={"several": "largest"})
     assert len(answer.json()["faces"]) == 1
@@ -62,7 +62,7 @@ async def test_an_embedding_becomes_a_face_without_a_box(client: httpx.AsyncClie
     assert (face["detection"], face["source"]) == (None, {"row": 7})
 
 
-async def test_an_answer_never_holds_the_embedding(client: httpx.AsyncClient, faces: str) -> None:
+async def test_a_response_never_contains_the_embedding(client: httpx.AsyncClient, faces: str) -> None:
     answer = await client.post(faces, json={"embedding": [0.734561] * 512})
     assert answer.status_code == 201
     assert "734561" not in answer.text + (await client.get(faces)).text
@@ -76,7 +76,7 @@ async def test_an_erased_face_is_never_found_again(client: httpx.AsyncClient, fa
     assert probe.json()["faces"][0]["candidates"] == []
 
 
-async def test_a_gallery_of_embeddings_made_elsewhere_refuses_pictures_and_says_why(client: httpx.AsyncClient) -> None:
+async def test_a_gallery_of_external_embeddings_refuses_images_and_says_why(client: httpx.AsyncClient) -> None:
     await client.post("/v1/galleries", json={"name": "other", "embedding_space": "external:vendor:3"})
     person = (await client.post("/v1/galleries/other/people", json={"name": "Ada"})).json()["id"]
     place = f"/v1/galleries/other/people/{person}/faces"

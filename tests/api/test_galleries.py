@@ -6,7 +6,7 @@ import pytest
 from tests.support.server import MakeClient
 
 
-async def test_a_gallery_is_made_found_changed_and_erased(client: httpx.AsyncClient) -> None:
+async def test_a_gallery_is_created_shown_changed_and_erased(client: httpx.AsyncClient) -> None:
     made = await client.post("/v1/galleries", json={"name": "staff"})
     assert made.status_code == 201
     assert {"name": "staff", "embedding_space": "fake", "threshold": 0.5}.items() <= made.json().items()
@@ -23,7 +23,7 @@ async def test_a_gallery_is_made_found_changed_and_erased(client: httpx.AsyncCli
     assert (await client.get("/v1/galleries/people")).status_code == 404
 
 
-async def test_a_threshold_of_null_is_the_embedding_spaces_own(client: httpx.AsyncClient) -> None:
+async def test_a_null_threshold_resets_to_the_embedding_space(client: httpx.AsyncClient) -> None:
     await client.post("/v1/galleries", json={"name": "staff", "threshold": 0.9})
     untouched = await client.patch("/v1/galleries/staff", json={})
     assert untouched.json()["threshold"] == 0.9
@@ -37,14 +37,14 @@ async def test_a_taken_name_is_a_conflict(client: httpx.AsyncClient) -> None:
     assert (taken.status_code, taken.json()["type"]) == (409, "urn:face-identity:conflict")
 
 
-async def test_an_encoder_that_is_not_loaded_is_named(client: httpx.AsyncClient) -> None:
+async def test_the_error_names_an_encoder_that_is_not_loaded(client: httpx.AsyncClient) -> None:
     refused = await client.post("/v1/galleries", json={"name": "staff", "embedding_space": "dlib"})
     assert (refused.status_code, refused.json()["type"]) == (422, "urn:face-identity:unknown-encoder")
     assert "dlib" in refused.json()["detail"]
     assert "fake" in refused.json()["detail"]
 
 
-async def test_lists_go_on_where_they_stopped(client: httpx.AsyncClient) -> None:
+async def test_the_cursor_continues_a_list(client: httpx.AsyncClient) -> None:
     for name in ("a", "b", "c"):
         await client.post("/v1/galleries", json={"name": name})
     first = (await client.get("/v1/galleries", params={"limit": 2})).json()
@@ -53,14 +53,14 @@ async def test_lists_go_on_where_they_stopped(client: httpx.AsyncClient) -> None
     assert second["next_cursor"] is None
 
 
-async def test_a_name_with_spaces_signs_and_emoji_stands_in_the_path(client: httpx.AsyncClient) -> None:
+async def test_a_path_may_hold_a_name_with_spaces_signs_and_emoji(client: httpx.AsyncClient) -> None:
     name = "Büro 3? 50% #1 🦊"
     await client.post("/v1/galleries", json={"name": name})
     shown = await client.get(httpx.URL("http://service").copy_with(raw_path=b"/v1/galleries/" + quoted(name)))
     assert shown.json()["name"] == name
 
 
-async def test_a_limited_key_makes_and_names_only_its_own_galleries(
+async def test_a_limited_key_creates_and_renames_only_its_own_galleries(
     client: httpx.AsyncClient, make_client: MakeClient, tenant_id: int
 ) -> None:
     await client.post("/v1/galleries", json={"name": "staff"})
@@ -80,7 +80,7 @@ async def test_a_limited_key_makes_and_names_only_its_own_galleries(
         ({}, "body.name"),
     ],
 )
-async def test_a_wrong_field_is_named_and_its_value_is_not(
+async def test_the_error_names_a_wrong_field_but_not_its_value(
     body: dict[str, object], field: str, client: httpx.AsyncClient
 ) -> None:
     refused = await client.post("/v1/galleries", json=body)
@@ -90,5 +90,5 @@ async def test_a_wrong_field_is_named_and_its_value_is_not(
 
 
 def quoted(name: str) -> bytes:
-    """Percent-encoded, slashes too."""
+    """Percent-encode every byte, slashes too."""
     return "".join(f"%{byte:02X}" for byte in name.encode()).encode()

@@ -1,9 +1,9 @@
-"""Health routes: open to everyone, telling nothing of a tenant."""
+"""Health routes need no key and reveal nothing about tenants."""
 
 import httpx
 
 
-async def test_alive_and_ready(anonymous: httpx.AsyncClient) -> None:
+async def test_healthz_and_readyz_report_the_state(anonymous: httpx.AsyncClient) -> None:
     assert (await anonymous.get("/healthz")).json() == {"status": "alive"}
     ready = (await anonymous.get("/readyz")).json()
     assert (ready["status"], ready["database"]["schema_is_current"]) == ("ready", True)
@@ -12,7 +12,9 @@ async def test_alive_and_ready(anonymous: httpx.AsyncClient) -> None:
     assert [encoder["name"] for encoder in ready["encoders"]] == ["fake"]
 
 
-async def test_metrics_count_routes_and_name_no_tenant(client: httpx.AsyncClient, anonymous: httpx.AsyncClient) -> None:
+async def test_metrics_count_requests_by_route_and_contain_no_name(
+    client: httpx.AsyncClient, anonymous: httpx.AsyncClient
+) -> None:
     await client.post("/v1/galleries", json={"name": "a-secret-name"})
     await client.get("/v1/galleries/a-secret-name")
     metrics = (await anonymous.get("/metrics")).text

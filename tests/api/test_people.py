@@ -1,4 +1,4 @@
-"""People over HTTP: ids in paths, names as data."""
+"""People over HTTP: paths hold ids, and names are data."""
 
 import httpx
 import pytest
@@ -10,7 +10,7 @@ STAFF = "/v1/galleries/staff/people"
 
 @pytest.fixture
 async def staff(client: httpx.AsyncClient) -> httpx.AsyncClient:
-    """A client whose tenant has an empty gallery `staff`."""
+    """A client with an empty gallery `staff`."""
     await client.post("/v1/galleries", json={"name": "staff"})
     return client
 
@@ -26,14 +26,14 @@ async def test_a_name_is_data_and_never_a_path(name: str, staff: httpx.AsyncClie
 
 
 @pytest.mark.parametrize("name", ["x" * 10_000, "", "  ", "a\nb", "a\0b"])
-async def test_a_name_that_cannot_be_shown_is_refused(name: str, staff: httpx.AsyncClient) -> None:
+async def test_an_unprintable_or_blank_name_is_refused(name: str, staff: httpx.AsyncClient) -> None:
     refused = await staff.post(STAFF, json={"name": name})
     assert (refused.status_code, refused.json()["type"]) == (422, "urn:face-identity:invalid-request")
     assert "name" in refused.json()["detail"]
     assert len(refused.text) < 1000
 
 
-async def test_what_is_left_out_of_a_change_stays(staff: httpx.AsyncClient) -> None:
+async def test_omitted_fields_keep_their_value(staff: httpx.AsyncClient) -> None:
     given = {"name": "Ada", "external_id": "17", "metadata": {"floor": 3}}
     made = (await staff.post(STAFF, json=given)).json()
     place = f"{STAFF}/{made['id']}"
@@ -46,7 +46,7 @@ async def test_what_is_left_out_of_a_change_stays(staff: httpx.AsyncClient) -> N
     assert (await staff.get(place)).json()["name"] == "Ada L."
 
 
-async def test_a_taken_name_is_a_conflict_unless_an_external_id_tells_them_apart(staff: httpx.AsyncClient) -> None:
+async def test_a_taken_name_is_a_conflict_unless_the_external_ids_differ(staff: httpx.AsyncClient) -> None:
     await staff.post(STAFF, json={"name": "Ada"})
     assert (await staff.post(STAFF, json={"name": "Ada"})).status_code == 409
     assert (await staff.post(STAFF, json={"name": "Ada", "external_id": "17"})).status_code == 201
@@ -69,7 +69,7 @@ async def test_a_metadata_filter_limits_the_list_and_its_pages(staff: httpx.Asyn
     assert (await staff.get(STAFF, params={"metadata": "{}", "name": "p0"})).json()["items"][0]["name"] == "p0"
 
 
-async def test_an_erased_person_is_gone(staff: httpx.AsyncClient) -> None:
+async def test_an_erased_person_is_not_found(staff: httpx.AsyncClient) -> None:
     made = (await staff.post(STAFF, json={"name": "Ada"})).json()
     assert (await staff.delete(f"{STAFF}/{made['id']}")).status_code == 204
     assert (await staff.get(f"{STAFF}/{made['id']}")).status_code == 404
@@ -77,7 +77,7 @@ async def test_an_erased_person_is_gone(staff: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("odd", ["0" * 13, "x", "\0", "é", "a/b", "z" * 5000])
-async def test_an_odd_id_is_an_unknown_one(odd: str, staff: httpx.AsyncClient) -> None:
+async def test_an_odd_id_is_not_found(odd: str, staff: httpx.AsyncClient) -> None:
     url = httpx.URL("http://service").copy_with(raw_path=f"{STAFF}/".encode() + quoted(odd))
     assert (await staff.get(url)).status_code == 404
 

@@ -1,4 +1,4 @@
-"""Recognition, verification and comparison over HTTP: the shapes that clients are written against."""
+"""Recognition, verification and comparison over HTTP: the response formats that clients rely on."""
 
 import httpx
 import pytest
@@ -21,7 +21,7 @@ async def ada(client: httpx.AsyncClient) -> str:
     return str(person)
 
 
-async def test_everyone_in_a_picture_is_told_apart(client: httpx.AsyncClient, ada: str) -> None:
+async def test_each_face_of_an_image_gets_its_own_decision(client: httpx.AsyncClient, ada: str) -> None:
     answer = (await client.post(RECOGNIZE, files=picture("Ada", "a stranger"))).json()
     assert answer["threshold"] == 0.5
     known, stranger = sorted(answer["faces"], key=lambda face: face["box"]["left"])
@@ -34,7 +34,7 @@ async def test_everyone_in_a_picture_is_told_apart(client: httpx.AsyncClient, ad
     assert [one["person"]["id"] for one in stranger["candidates"]] == [ada]
 
 
-async def test_a_picture_of_nobody_has_no_faces(client: httpx.AsyncClient, ada: str) -> None:
+async def test_an_image_without_a_face_has_no_faces(client: httpx.AsyncClient, ada: str) -> None:
     answer = await client.post(RECOGNIZE, files={"image": ("nobody.jpg", draw_nobody())})
     assert (answer.status_code, answer.json()["faces"]) == (200, [])
 
@@ -52,14 +52,14 @@ async def test_an_embedding_is_a_probe_without_a_box(client: httpx.AsyncClient, 
     assert face["match"]["person"]["id"] == ada
 
 
-async def test_many_embeddings_are_answered_in_their_order(client: httpx.AsyncClient, ada: str) -> None:
+async def test_embeddings_are_answered_in_their_order(client: httpx.AsyncClient, ada: str) -> None:
     known, stranger = await embedding_of(client, "Ada"), await embedding_of(client, "a stranger")
     probes = [stranger, known] * 20
     faces = (await client.post(RECOGNIZE, json={"embeddings": probes})).json()["faces"]
     assert [face["decision"] for face in faces] == ["no_match", "match"] * 20
 
 
-async def test_threshold_and_limit_of_one_request(client: httpx.AsyncClient, ada: str) -> None:
+async def test_threshold_and_limit_apply_to_one_request(client: httpx.AsyncClient, ada: str) -> None:
     eve = (await client.post("/v1/galleries/staff/people", json={"name": "Eve"})).json()["id"]
     await client.post(f"/v1/galleries/staff/people/{eve}/faces", files=picture("Eve"))
     answer = (await client.post(RECOGNIZE, files=picture("a stranger"), params={"threshold": 0, "limit": 1})).json()
@@ -87,7 +87,7 @@ async def test_a_person_is_verified_and_another_is_not(client: httpx.AsyncClient
     assert (nobody.status_code, nobody.json()["type"]) == (422, "urn:face-identity:no-face-found")
 
 
-async def test_two_pictures_are_compared_without_a_gallery(client: httpx.AsyncClient) -> None:
+async def test_two_images_are_compared_without_a_gallery(client: httpx.AsyncClient) -> None:
     same = [("image", ("a.jpg", draw_people(["Ada"]))), ("image", ("b.jpg", draw_people(["Ada"], size=(200, 200))))]
     assert (await client.post("/v1/compare", files=same)).json()["verified"] is True
     other = [same[0], ("image", ("c.jpg", draw_people(["Eve"])))]
@@ -96,14 +96,14 @@ async def test_two_pictures_are_compared_without_a_gallery(client: httpx.AsyncCl
     assert (alone.status_code, alone.json()["type"]) == (422, "urn:face-identity:invalid-request")
 
 
-async def test_faces_are_detected_with_their_landmarks(client: httpx.AsyncClient) -> None:
+async def test_faces_are_detected_with_landmarks(client: httpx.AsyncClient) -> None:
     answer = (await client.post("/v1/detect", files=picture("Ada", "Eve"))).json()
     assert len(answer["faces"]) == 2
     assert all(len(face["landmarks"]) == 5 for face in answer["faces"])
     assert answer["width"] > answer["height"]
 
 
-async def test_an_encoder_that_is_not_loaded_is_named(client: httpx.AsyncClient) -> None:
+async def test_the_error_names_an_encoder_that_is_not_loaded(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/detect", files=picture("Ada"), params={"encoder": "insightface:nothing"})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:unknown-encoder")
     assert "insightface:nothing" in answer.json()["detail"]

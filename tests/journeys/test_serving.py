@@ -1,4 +1,4 @@
-"""The server as a process: it starts on an empty folder, answers as the contract says, and stops in order."""
+"""The server as a process: it starts in an empty folder, answers, and stops cleanly."""
 
 import socket
 import subprocess
@@ -13,7 +13,7 @@ from tests.support.server import PROGRAM, ServerProcess
 README_DATASET = b'[["person1", "0.2681454,0.9309953,0.1"], ["person1", "0.25,0.9,0.12"], ["person2", "-0.5,0.1,0.7"]]'
 
 
-def test_a_tenant_goes_from_an_empty_folder_to_erasure(server: ServerProcess) -> None:
+def test_a_tenant_from_an_empty_folder_to_erasure(server: ServerProcess) -> None:
     key = server.new_key()
     server.start()
     with server.client(key) as client:
@@ -42,20 +42,20 @@ def test_a_tenant_goes_from_an_empty_folder_to_erasure(server: ServerProcess) ->
         assert client.get("/v1/galleries/legacy/export").content == exported
 
 
-def test_several_processes_answer_on_one_port_and_count_and_end_together(server: ServerProcess) -> None:
+def test_several_processes_share_a_port_and_metrics_and_end_together(server: ServerProcess) -> None:
     server.environment["SERVER_WORKERS"] = "2"
     key = server.new_key()
     server.start()
     with server.client(key) as client:
         client.post("/v1/galleries", json={"name": "staff"})
     for _ in range(20):
-        with server.client(key) as client:  # a connection of its own each, so that both processes are met
+        with server.client(key) as client:  # a new connection each, so that both processes answer
             assert client.get("/v1/galleries/staff").status_code == 200
     with server.client() as client:
         counted = 'face_identity_requests_total{method="GET",route="/v1/galleries/{gallery}",status="200"} 20.0'
         assert counted in client.get("/metrics").text
     server.kill()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while answers(server):
         assert time.monotonic() < deadline, server.log
     server.start()
@@ -63,33 +63,43 @@ def test_several_processes_answer_on_one_port_and_count_and_end_together(server:
 
 
 def answers(server: ServerProcess) -> bool:
-    """Whether anyone listens on the server's port."""
+    """Whether a process answers on the server's port."""
     try:
         return httpx.get(f"{server.url}/healthz").status_code == 200
     except httpx.TransportError:
         return False
 
 
-def test_an_answer_under_way_is_finished_before_the_server_stops(server: ServerProcess) -> None:
+def test_a_stopping_server_finishes_a_request_in_progress(server: ServerProcess) -> None:
     key = server.new_key()
     server.start()
     body = b'{"name": "late"}'
     head = (
         f"POST /v1/galleries HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(head.encode() + body[:5])
-        time.sleep(0.5)  # so that the request is under way
+        connection.sendall(head.encode())
+        assert b" 100 Continue" in connection.recv(65536)  # the route reads the body: the request is in progress
         stopping = threading.Thread(target=server.stop)
         stopping.start()
-        time.sleep(0.5)  # so that the server is stopping
-        connection.sendall(body[5:])
+        while is_listening(server.port):  # until the server is stopping
+            time.sleep(0.01)
+        connection.sendall(body)
         assert connection.recv(65536).startswith(b"HTTP/1.1 201")
         stopping.join()
 
 
-def test_a_port_that_is_taken_is_said_and_nothing_else(server: ServerProcess) -> None:
+def is_listening(port: int) -> bool:
+    """Whether the port accepts connections."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_a_taken_port_is_reported_without_a_traceback(server: ServerProcess) -> None:
     with socket.create_server(("127.0.0.1", server.port)):
         done = subprocess.run(
             [*PROGRAM, "serve", "--port", str(server.port)],
@@ -104,7 +114,7 @@ def test_a_port_that_is_taken_is_said_and_nothing_else(server: ServerProcess) ->
     assert "Traceback" not in done.stderr
 
 
-def test_several_processes_say_what_is_wrong_as_one_does(server: ServerProcess) -> None:
+def test_an_unknown_encoder_is_reported_by_one_process_and_by_several(server: ServerProcess) -> None:
     for workers in ("1", "2"):
         done = subprocess.run(
             [*PROGRAM, "serve", "--port", str(server.port)],
