@@ -1,6 +1,6 @@
-"""`face-identity demo`: enrolls people from photographs and recognizes them in other images, with the real database.
+"""`face-identity demo`: enrolls people from photographs and recognizes them in other images.
 
-The demo has a tenant of its own. A second run replaces its gallery.
+It uses the normal database, in a tenant of its own. A second run replaces its gallery.
 """
 
 import contextlib
@@ -27,16 +27,19 @@ from service.identity.enroll import EnrollmentImage, enroll_pictures
 from service.identity.recognize import Identification, IdentifiedFace, recognize_picture
 
 NAME = "demo"
-"""Of the tenant and of its gallery."""
+"""Name of the tenant and of its gallery."""
 
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where its pictures are written.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder that the images are written to.")
+]
 
 
 @asynchronous
 async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = None, as_json: Json = False) -> None:
     """Enroll and recognize people of some photographs.
 
-    Uses the real database, in a tenant of its own. Exit code 1 if a person is not recognized or a stranger is.
+    Uses the normal database, in a tenant of its own. Two photographs belong to the insightface package: if it is not
+    installed, the demo downloads it once, without installing it. Exit code 1 if a result is wrong.
     """
     started = time.monotonic()
     settings = read_settings()
@@ -59,7 +62,7 @@ async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = N
 
 @dataclass(frozen=True)
 class _Stage:
-    """What every step of the demo works with."""
+    """The open database, encoders and images that every step of the demo uses."""
 
     context: CommandContext
     encoders: Encoders
@@ -67,7 +70,7 @@ class _Stage:
     output: Path
 
     async def enroll(self) -> None:
-        """A new gallery in the place of an earlier run's, with one portrait of each person who is no stranger."""
+        """Replace the gallery of an earlier run and enroll one portrait of each person except the strangers."""
         async with self.context.session() as session:
             with contextlib.suppress(NotFound):
                 await delete_gallery(session, await find_gallery(session, NAME))
@@ -89,7 +92,7 @@ class _Stage:
             raise InvalidRequest(f"{self.encoders.default.name} cannot enroll the demo's portrait of {name}: {reason}")
 
     async def probes(self) -> AsyncIterator[Probe]:
-        """The group photo's faces, then every portrait altered in every way."""
+        """Recognize the faces of the group photo, then every portrait with every alteration."""
         group = jpeg(self.pictures.group)
         recognition = await self._recognize(group)
         _write(self.output / "group.jpg", group)

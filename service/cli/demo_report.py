@@ -1,4 +1,4 @@
-"""What the demo tells: a table of who was recognized in which picture, and what was stored where."""
+"""The demo's report: a table of the recognized people by image, and the places where data was stored."""
 
 import shlex
 import shutil
@@ -17,18 +17,18 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class Probe:
-    """One face in one picture: who it is, and what the service said."""
+    """One face in one image: the real person and the answer of the service."""
 
     person: str
     is_enrolled: bool
     picture: str
     recognized: str | None
     similarity: float | None
-    """To the nearest person of the gallery; None where no face was found."""
+    """Similarity to the nearest person of the gallery; None if no face was found."""
 
     @property
     def is_right(self) -> bool:
-        """An enrolled person is recognized; a stranger's face is found and is nobody's."""
+        """True if an enrolled person is recognized, or if a stranger's face is found and matches nobody."""
         if self.is_enrolled:
             return self.recognized == self.person
         return self.recognized is None and self.similarity is not None
@@ -36,7 +36,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """One run of the demo."""
+    """The result of one run of the demo."""
 
     settings: Settings
     space: EmbeddingSpace
@@ -47,12 +47,12 @@ class DemoReport:
 
     @property
     def is_right(self) -> bool:
-        """Whether everybody was recognized as they should be."""
+        """True if every probe is right."""
         return all(probe.is_right for probe in self.probes)
 
     @property
     def database(self) -> str:
-        """Where the data lies, without the login."""
+        """The place of the data, without the login."""
         if not self.settings.database_url:
             return str(self.settings.data_dir / "postgres")
         url = parse_url(self.settings.database_url)
@@ -66,7 +66,7 @@ def tell(report: DemoReport, as_json: bool) -> None:
         return
     people, strangers = report.pictures.enrolled, report.pictures.strangers
     write_line(f"Enrolled from one portrait each ({report.space.name}): {', '.join(people)}.")
-    write_line(f"Not enrolled, and so to be recognized as nobody: {', '.join(strangers)}.\n")
+    write_line(f"Not enrolled, so recognition must return nobody: {', '.join(strangers)}.\n")
     columns = [GROUP, *ALTERATIONS]
     by_place = {(probe.person, probe.picture): probe for probe in report.probes}
     rows = [
@@ -74,11 +74,11 @@ def tell(report: DemoReport, as_json: bool) -> None:
     ]
     write_table(["", *columns], rows, "")
     right = sum(probe.is_right for probe in report.probes)
-    write_line(f"\n{right} of {len(report.probes)} faces recognized as they should be, in {report.seconds:.1f} s.")
+    write_line(f"\n{right} of {len(report.probes)} faces recognized correctly, in {report.seconds:.1f} s.")
     write_line(
-        f"Numbers are similarities to the nearest person; from {report.space.threshold:.2f} it is a match. The probes "
-        "are altered copies of the same\nphotographs: this shows that everything works, not how accurate it is "
-        "(`face-identity evaluate FOLDER` does that).\n"
+        f"Numbers are similarities to the nearest person; {report.space.threshold:.2f} or more is a match. The probes "
+        "are altered copies of the same\nphotographs: the demo shows that everything works. It does not measure "
+        "accuracy (`face-identity evaluate FOLDER` does).\n"
     )
     for line in _places(report):
         write_line(line)
@@ -97,13 +97,13 @@ def _cell(probe: Probe | None) -> Text:
 
 
 def _places(report: DemoReport) -> list[str]:
-    """What was stored where, how to go on and how to be rid of it."""
+    """The places of the stored data, and the commands that continue or remove it."""
     people, command = len(report.pictures.enrolled), shlex.quote(_program())
     folder, group = shlex.quote(str(report.output)), shlex.quote(str(report.output / "group.jpg"))
     return [
         f"Stored     {people} people with one embedding each, no picture: tenant demo, gallery demo",
         f"           in {report.database}",
-        f"Written    {report.output / 'recognized.jpg'}: look at it; beside it the portraits and probes",
+        f"Written    {report.output / 'recognized.jpg'}: the annotated group photo; portraits and probes are beside it",
         f"Try        {command} recognize {group} --tenant demo --gallery demo",
         f"Serve      {command} serve (or: make run)",
         f"Remove     {command} tenants delete demo --yes; rm -r {folder}",
@@ -111,9 +111,9 @@ def _places(report: DemoReport) -> list[str]:
 
 
 def _program() -> str:
-    """This command as it can be typed here."""
-    found = shutil.which("face-identity")
-    return "face-identity" if found is not None and Path(found).samefile(sys.argv[0]) else sys.argv[0]
+    """Return the command as the user can type it."""
+    on_path = shutil.which("face-identity")
+    return "face-identity" if on_path is not None and Path(on_path).samefile(sys.argv[0]) else sys.argv[0]
 
 
 def _as_json(report: DemoReport) -> dict[str, object]:

@@ -1,6 +1,6 @@
-"""Every line of the README is run: the blocks as they stand, against a real server with the default encoder.
+"""Runs every line of the README as written, with the default encoder and a real server.
 
-`make` is left out (it would install anew); what it runs is run.
+`make` is left out, because it would install the packages again; the tests run the commands behind it.
 """
 
 import json
@@ -26,7 +26,7 @@ PROGRAMS = str(Path(PROGRAM).parent)
 
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A fresh folder and data folder, with the encoder that nobody chose."""
+    """An empty folder and data folder, with the default encoder."""
     process = ServerProcess(tmp_path_factory.mktemp("newcomer"), ENCODER="")
     process.environment["PATH"] = f"{PROGRAMS}{os.pathsep}{process.environment['PATH']}"
     yield process
@@ -34,7 +34,7 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess
 
 
 def run(newcomer: ServerProcess, script: str) -> list[str]:
-    """What each line of the script printed; a line that fails ends it."""
+    """Return the output of each line of the script. The first line that fails ends it."""
     lines = re.sub(r"(?m)^(?=\S)(?!#|field|END|export|KEY|URL|AUTH|JSON)", "echo @@@\n", script)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", lines],
@@ -49,16 +49,16 @@ def run(newcomer: ServerProcess, script: str) -> list[str]:
     return [printed.strip() for printed in done.stdout.split("@@@")[1:]]
 
 
-def test_make_runs_what_the_first_lines_say() -> None:
+def test_every_make_target_of_the_page_exists() -> None:
     makefile = (Path(__file__).parents[2] / "Makefile").read_text()
     for target in re.findall(r"make (\w+)", FRONT_DOORS + COMMANDS):
         assert re.search(rf"^{target}:.*##", makefile, flags=re.MULTILINE), target
 
 
-def test_the_command_line_s_five_minutes(newcomer: ServerProcess) -> None:
+def test_the_five_minutes_with_the_command_line(newcomer: ServerProcess) -> None:
     script = COMMANDS.replace("make install\n", "").replace('export PATH="$PWD/.venv/bin:$PATH"\n', "")
     demo, folder, pictures, recognized, people, deleted = run(newcomer, script)
-    assert "38 of 38 faces recognized" in demo
+    assert "38 of 38 faces recognized correctly" in demo
     assert "tenants delete demo --yes" in demo
     with Image.open(newcomer.folder / "demo-output/recognized.jpg") as annotated:
         assert annotated.size == demo_pictures(Path("nowhere")).group.size
@@ -84,7 +84,7 @@ def test_the_five_minutes_over_http(newcomer: ServerProcess) -> None:
 
 
 def check_answers(answers: list[Any]) -> None:
-    """Each answer is as the contract says."""
+    """Check every answer against the documented contract."""
     gallery, enrolled, recognized, verified, old, job, probe, exported = answers
     assert (gallery["name"], gallery["embedding_space"], gallery["threshold"]) == ("staff", "dlib", 0.45)
     assert (len(enrolled["faces"]), enrolled["rejected"]) == (1, [])
@@ -101,7 +101,7 @@ def check_answers(answers: list[Any]) -> None:
     ]
 
 
-def test_what_the_pages_link_to_is_there() -> None:
+def test_every_linked_file_exists() -> None:
     root = Path(__file__).parents[2]
     for page in [root / "README.md", *(root / "docs").rglob("*.md")]:
         links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
