@@ -33,7 +33,7 @@ from service.http.openapi import body_of, leads_to, problems
 from service.http.probes import NewReference
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
-from service.http.state import CurrentServerState
+from service.http.state import CurrentServerState, request_encoders
 from service.http.uploads import receive_images, takes_pictures
 from service.identity.enroll import DUPLICATE_PICTURE, Enrollment, Rejection, enroll_embedding, enroll_pictures
 from service.identity.review import NEARER_TO_ANOTHER, Review
@@ -160,7 +160,7 @@ async def add(
         images = await receive_images(request, MAXIMUM_PICTURES)
         review = Review.of(service.settings)
         enrollment = await enroll_pictures(
-            session, service.encoders, gallery, person, images, several=several, review=review
+            session, request_encoders(request), gallery, person, images, several=several, review=review
         )
     else:
         reference = await read_json(request, NewReference)

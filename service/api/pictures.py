@@ -19,7 +19,7 @@ from service.errors import (
 )
 from service.http.openapi import body_of, problems
 from service.http.routes import keyed_router, needs
-from service.http.state import CurrentServerState, ServerState
+from service.http.state import CurrentServerState, ServerState, request_encoders
 from service.http.uploads import receive_image
 from service.identity.spaces import resolve_space
 
@@ -108,8 +108,9 @@ class Encoding(BaseModel):
 async def detect(request: Request, service: CurrentServerState, encoder: EncoderName = None) -> Detection:
     """Find the faces in an image."""
     space = _encoder_space(service, encoder)
-    image = await service.encoders.decode(await receive_image(request))
-    faces = await service.encoders.detect(space, image)
+    data, encoders = await receive_image(request), request_encoders(request)
+    image = await encoders.decode(data)
+    faces = await encoders.detect(space, image)
     return Detection(
         faces=[FoundFace.of(face) for face in faces], width=int(image.shape[1]), height=int(image.shape[0])
     )
@@ -120,7 +121,7 @@ async def detect(request: Request, service: CurrentServerState, encoder: Encoder
 async def encode(request: Request, service: CurrentServerState, encoder: EncoderName = None) -> Encoding:
     """Return the embedding of every face in an image, and the embedding space."""
     space = _encoder_space(service, encoder)
-    encoded = await service.encoders.encode(space, await receive_image(request))
+    encoded = await request_encoders(request).encode(space, await receive_image(request))
     faces = [EncodedShape(**found(face.face), embedding=face.embedding.tolist()) for face in encoded]
     return Encoding(faces=faces, embedding_space=SpaceShape.of(space))
 

@@ -28,7 +28,7 @@ from service.http.openapi import body_of, problems
 from service.http.probes import read_probes
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
-from service.http.state import CurrentServerState, ServerState
+from service.http.state import CurrentServerState, ServerState, request_encoders
 from service.http.uploads import receive_image, receive_images, takes_pictures
 from service.identity.recognize import Identification, IdentifiedFace, recognize_embeddings, recognize_picture
 from service.identity.review import Review
@@ -252,7 +252,7 @@ async def _recognize(
         image = await receive_image(request)
         review = Review.of(service.settings)
         recognition = await recognize_picture(
-            session, service.encoders, galleries, image, review=review, **vars(options)
+            session, request_encoders(request), galleries, image, review=review, **vars(options)
         )
     else:
         probes = await read_probes(request, service.settings.maximum_request_bytes)
@@ -280,7 +280,7 @@ async def verify(
         image = await receive_image(request)
         review = Review.of(service.settings)
         verification = await verify_picture(
-            session, service.encoders, gallery, person, image, threshold=threshold, review=review
+            session, request_encoders(request), gallery, person, image, threshold=threshold, review=review
         )
     else:
         probe = await _one_probe(request)
@@ -302,7 +302,7 @@ async def compare(
     review = Review.of(service.settings)
     return VerificationShape.of(
         await compare_pictures(
-            service.encoders, first.data, second.data, encoder=encoder, threshold=threshold, review=review
+            request_encoders(request), first.data, second.data, encoder=encoder, threshold=threshold, review=review
         )
     )
 

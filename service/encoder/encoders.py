@@ -3,13 +3,14 @@
 Models work in threads, never on the event loop (`pipeline`), and too many pictures at a time are refused (`admission`).
 """
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 from service.embedding import EmbeddingSpace
 from service.encoder.contract import DetectedFace, EncodedFace, Encoder, Image
 from service.encoder.images.decode import ImageLimits
-from service.encoder.runtime.backpressure import QueueState
+from service.encoder.runtime.backpressure import QueueState, Reservation
 from service.encoder.runtime.pipeline import Pipeline
 from service.encoder.runtime.processors import usable_processors
 from service.encoder.runtime.run_counter import RunCounter
@@ -34,6 +35,7 @@ class Encoders:
     ) -> None:
         """`runs`: the counter that the encoders' devices share, which is told of the pictures in hand."""
         self._encoders = tuple(encoders)
+        self._slot: Reservation | None = None
         self._maximum_faces = maximum_faces
         self._pipeline = Pipeline(self._encoders, limits, threads or usable_processors(), runs or RunCounter())
 
@@ -56,11 +58,11 @@ class Encoders:
 
     async def decode(self, data: bytes, *, bulk: bool = False) -> Image:
         """The upright picture of an uploaded file, with the limits of the settings."""
-        return await self._pipeline.decode(data, bulk=bulk)
+        return await self._pipeline.decode(data, bulk=bulk, slot=self._slot)
 
     async def detect(self, space: EmbeddingSpace, image: bytes | Image, *, bulk: bool = False) -> list[DetectedFace]:
         """Every face in the picture, largest first."""
-        return await self._pipeline.detect(self._encoder(space), image, bulk=bulk)
+        return await self._pipeline.detect(self._encoder(space), image, bulk=bulk, slot=self._slot)
 
     async def encode(
         self,
@@ -72,14 +74,25 @@ class Encoders:
     ) -> list[EncodedFace]:
         """The largest faces with their embeddings, largest first; empty where there is no face."""
         most = self._maximum_faces if maximum_faces is None else maximum_faces
-        return await self._pipeline.encode(self._encoder(space), image, most, bulk=bulk)
+        return await self._pipeline.encode(self._encoder(space), image, most, bulk=bulk, slot=self._slot)
 
-    def reserve_slot(self) -> Callable[[], None]:
-        """Overloaded where a picture would be refused now; worth asking before an upload is read.
+    def reserve_slot(self) -> Reservation:
+        """Reserve a slot for an image before its upload is read. Raises Overloaded if images are refused now.
 
-        A place is kept for the picture for a moment; call what is returned when the request is over.
+        The slot stays reserved for 0.1 s. Use it as a context manager around the request, and encode the image by
+        `with_slot`.
         """
         return self._pipeline.reserve_slot()
+
+    def with_slot(self, slot: Reservation) -> "Encoders":
+        """These encoders for one request: its first image that is not bulk work uses `slot`.
+
+        The copy shares threads, queue and models. Functions that run models take encoders already, so the reservation
+        needs no parameter of its own in each of them.
+        """
+        of_request = copy.copy(self)
+        of_request._slot = slot
+        return of_request
 
     def current_load(self) -> QueueState:
         """Pictures in work, waiting and refused."""

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from service.access.quotas import CostClass
 from service.access.scopes import check_scopes
 from service.database.identifiers import to_text
+from service.encoder.runtime.backpressure import Reservation
 from service.errors import (
     DatabaseUnavailable,
     Forbidden,
@@ -83,9 +84,10 @@ class KeyedRoute(APIRoute):
             has_pictures = self.runs_model and is_multipart(request)
             cost_class: CostClass = "inference" if has_pictures else "request"
             key = key_in(request.headers)
-            with contextlib.ExitStack() as over:
+            with contextlib.ExitStack() as reservations:
                 if has_pictures and key is not None:
-                    over.callback(await _check_load(server_state(request)))
+                    slot = reservations.enter_context(await _reserve_slot(server_state(request)))
+                    request.state.image_slot = slot
                 caller = await caller_with(server_state(request), key, cost_class)
                 request.state.caller = caller
                 request.scope["tenant_id"], request.scope["key"] = caller.tenant_id, to_text(caller.key_id)
@@ -98,7 +100,7 @@ class KeyedRoute(APIRoute):
         return answer_caller
 
 
-async def _check_load(service: ServerState) -> Callable[[], None]:
+async def _reserve_slot(service: ServerState) -> Reservation:
     """Reserve a slot for an image. Raises Overloaded, after a moment, if images are refused now.
 
     This comes before the key is looked up, because the lookup costs more than the rest of a refusal. The moment keeps

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from service.database.connection import Database
 from service.encoder.encoders import Encoders
+from service.encoder.runtime.backpressure import Reservation
 from service.http.readiness import Readiness
 from service.settings import Settings
 
@@ -36,6 +37,13 @@ def server_state(request: Request) -> ServerState:
     """The state of the server. A mounted dialect shares that of the application around it."""
     service: ServerState = request.app.state.service
     return service
+
+
+def request_encoders(request: Request) -> Encoders:
+    """The encoders for the images of this request. The first image uses the slot that the route reserved, if any."""
+    slot: Reservation | None = getattr(request.state, "image_slot", None)
+    encoders = server_state(request).encoders
+    return encoders if slot is None else encoders.with_slot(slot)
 
 
 async def _running_service(request: Request) -> ServerState:

@@ -18,7 +18,7 @@ from service.errors import InvalidRequest, NotOffered, UnreadableImage, Unsuppor
 from service.gallery.galleries import Gallery
 from service.http.callers import check_gallery, current_caller
 from service.http.sessions import RequestSession
-from service.http.state import CurrentServerState, ServerState, server_state
+from service.http.state import CurrentServerState, ServerState, request_encoders, server_state
 from service.identity.legacy_recognition import encode_portrait, label_faces, legacy_space
 from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 from service.identity.uploaded_datasets import gallery_of_dataset
@@ -43,7 +43,7 @@ Drawn = Annotated[bool, Query(alias="return_img_b64", description="Include the i
 async def detect_image(request: Request, service: CurrentServerState, drawn: Drawn = False) -> dict[str, Any]:
     """Every face of the image in `file`. The label of a face is its index."""
     data = (await _form(request, "file")).file("file")
-    found = await service.encoders.detect(_space(service), data)
+    found = await request_encoders(request).detect(_space(service), data)
     return await _faces_of_picture(service, data, [(face, place) for place, face in enumerate(found)], drawn)
 
 
@@ -51,7 +51,7 @@ async def detect_image(request: Request, service: CurrentServerState, drawn: Dra
 async def encode_image(request: Request, service: CurrentServerState) -> list[float] | None:
     """The embedding of the largest face in `file`, or null if it shows none."""
     data = (await _form(request, "file")).file("file")
-    embedding = await encode_portrait(service.encoders, _space(service), data)
+    embedding = await encode_portrait(request_encoders(request), _space(service), data)
     return None if embedding is None else embedding.tolist()
 
 
@@ -63,7 +63,7 @@ async def encode_images(request: Request, service: CurrentServerState) -> dict[s
     await charge(service.database.engine, current_caller(request), "inference", len(pictures) - 1)
     entries = []
     for place, data in enumerate(pictures):
-        embedding = await _portrait_if_any(service, data)
+        embedding = await _portrait_if_any(request, data)
         if embedding is not None:
             entries.append({"img": place, "embedding": embedding})
     return {key: entries}
@@ -82,7 +82,7 @@ async def recognize_image(
     data = form.file("file")
     named = await _named_gallery(request, session, form)
     space = _space(service) if named is None else named.space
-    encoded = await service.encoders.encode(space, data)
+    encoded = await request_encoders(request).encode(space, data)
     if named is None:
         lifetime = timedelta(seconds=service.settings.legacy_dataset_seconds)
         gallery = await gallery_of_dataset(session, form.dataset(), space, lifetime)
@@ -102,7 +102,8 @@ async def stream() -> None:
 
 async def _form(request: Request, *names: str) -> Form:
     """The form's fields of these names. An overloaded server refuses before anything is read."""
-    give_back = server_state(request).encoders.reserve_slot()
+    slot = server_state(request).encoders.reserve_slot()
+    request.state.image_slot = slot
     settings = server_state(request).settings
     limits = dict.fromkeys(names, settings.maximum_image_bytes)
     limits |= {name: MAXIMUM_TEXT_BYTES for name in ("key", "gallery") if name in names}
@@ -111,7 +112,7 @@ async def _form(request: Request, *names: str) -> Form:
     try:
         return await read_form(request, limits, settings.maximum_request_bytes)
     except BaseException:
-        give_back()  # there will be no image
+        slot.release()  # there will be no image
         raise
 
 
@@ -133,12 +134,12 @@ async def _named_gallery(request: Request, session: AsyncSession, form: Form) ->
     return gallery
 
 
-async def _portrait_if_any(service: ServerState, data: bytes) -> list[float] | None:
+async def _portrait_if_any(request: Request, data: bytes) -> list[float] | None:
     """None for a file that is not an image, as the legacy recognizer had it. The positions of the others tell which one
     it was.
     """
     try:
-        embedding = await encode_portrait(service.encoders, _space(service), data)
+        embedding = await encode_portrait(request_encoders(request), _space(server_state(request)), data)
     except (UnreadableImage, UnsupportedImageFormat):
         return None
     return None if embedding is None else embedding.tolist()

@@ -12,8 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextvars import ContextVar
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Literal
 
 from service.errors import Overloaded
@@ -22,9 +22,9 @@ PICTURES_A_THREAD = 12
 """Taken at a time, waiting or in work: 24 with 2 cores, so that 16 clients that take turns are never refused."""
 
 _STRAINED_SECONDS = 2.0
-_KEPT_SECONDS = 0.1
-"""How long a place is kept for a picture whose upload begins; longer ones take their chance, so that nobody who sends
-slowly keeps others out."""
+_RESERVED_SECONDS = 0.1
+"""How long a slot is reserved for an image whose upload begins. Slower uploads compete for a slot again when they are
+complete, so a slow client cannot keep others out."""
 _LONGEST_WAIT = 1.0
 """In pictures' times: who waited longer for a strained server is refused, so that no answer takes much over two."""
 _SMOOTHING = 0.1
@@ -58,15 +58,29 @@ class QueueEntry:
             raise CancelledError
 
 
-@dataclass(eq=False)
 class Reservation:
-    """A place that is kept for a picture to come, until then at the latest."""
+    """A slot that is reserved for the first image of one request.
 
-    until: float
+    Pass it to `BackPressure.enter` with that image. Use it as a context manager around the request, or release it:
+    a request without an image then keeps nobody out.
+    """
 
+    def __init__(self, back_pressure: "BackPressure", expires: float) -> None:
+        self._back_pressure = back_pressure
+        self.expires = expires
+        """The reading of the clock at which the reservation ends by itself."""
 
-_own_place: ContextVar[Reservation | None] = ContextVar("place kept for this request's picture", default=None)
-"""A request's first picture takes the place that was kept for it, and no one else's: else some more would get in."""
+    def __enter__(self) -> "Reservation":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """End the reservation. Does nothing if it was used, released or has expired."""
+        self._back_pressure.release(self)
 
 
 class BackPressure:
@@ -79,39 +93,41 @@ class BackPressure:
         self._running = 0
         self._waiting = 0
         self._waiting_bulk = 0
-        self._kept: deque[Reservation] = deque()
+        self._reserved: deque[Reservation] = deque()
         self._refused = 0
         self._last_refusal = -math.inf
         self._picture_seconds = _FIRST_GUESS_SECONDS
 
-    def enter(self, *, bulk: bool) -> QueueEntry:
-        """A place in the queue; Overloaded where there is none."""
+    def enter(self, *, bulk: bool, slot: Reservation | None = None) -> QueueEntry:
+        """Put an image into the queue, in the reserved `slot` if it is still valid. Raises Overloaded if it is full.
+
+        Only the image of the reservation may use it. If any image could, more would enter than were counted.
+        """
         with self._lock:
             if bulk:
                 self._waiting_bulk += 1
             else:
-                if not self._has_kept_its_place():
+                if slot is None or not self._use(slot):
                     self._check()
                 self._waiting += 1
             return QueueEntry(bulk, self._clock())
 
-    def check(self) -> Reservation:
-        """Keep a place for a picture of this task for a moment; Overloaded where there is none.
+    def reserve(self) -> Reservation:
+        """Reserve a slot for an image that is about to be uploaded. Raises Overloaded if the queue is full.
 
-        That is cheaper than to read an upload for nothing. Give it back when the request is over, picture or not.
+        A refusal before the upload is read is cheaper than one after it.
         """
         with self._lock:
             self._check()
-            place = Reservation(self._clock() + _KEPT_SECONDS)
-            self._kept.append(place)
-            _own_place.set(place)
-            return place
+            slot = Reservation(self, self._clock() + _RESERVED_SECONDS)
+            self._reserved.append(slot)
+            return slot
 
-    def give_back(self, place: Reservation) -> None:
-        """Keep the place no longer, where it is still kept: requests without a picture keep nobody out."""
+    def release(self, slot: Reservation) -> None:
+        """End the reservation. Does nothing if it was used, released or has expired."""
         with self._lock:
-            if place in self._kept:
-                self._kept.remove(place)
+            if slot in self._reserved:
+                self._reserved.remove(slot)
 
     def start(self, ticket: QueueEntry) -> None:
         """A thread takes the picture up. Overloaded where it has waited too long to be answered well."""
@@ -148,21 +164,20 @@ class BackPressure:
         else:
             self._waiting -= 1
 
-    def _has_kept_its_place(self) -> bool:
-        """Whether a place is still kept for this task's picture; it is used up."""
-        place = _own_place.get()
-        if place is None or place not in self._kept:
+    def _use(self, slot: Reservation) -> bool:
+        """Use up the reservation. Returns whether it was still valid."""
+        if slot not in self._reserved:
             return False
-        self._kept.remove(place)
-        return place.until > self._clock()
+        self._reserved.remove(slot)
+        return slot.expires > self._clock()
 
     def _check(self) -> None:
         now = self._clock()
-        while self._kept and self._kept[0].until <= now:
-            self._kept.popleft()
+        while self._reserved and self._reserved[0].expires <= now:
+            self._reserved.popleft()
         most = self._threads if self._is_strained(now) else (PICTURES_A_THREAD - 1) * self._threads
         free = max(0, self._threads - self._running)
-        if self._waiting + len(self._kept) >= most + free:
+        if self._waiting + len(self._reserved) >= most + free:
             self._last_refusal = now
             raise self._refusal()
 

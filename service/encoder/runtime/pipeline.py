@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from functools import partial
 from typing import NamedTuple, TypeVar
 
 import cv2
@@ -16,7 +15,7 @@ from service.embedding import Embedding
 from service.encoder.contract import DetectedFace, EncodedFace, Encoder, Image
 from service.encoder.images.decode import ImageLimits
 from service.encoder.images.downscale import ReducedImage, SourceImage, enlarged
-from service.encoder.runtime.backpressure import BackPressure, QueueEntry, QueueState
+from service.encoder.runtime.backpressure import BackPressure, QueueEntry, QueueState, Reservation
 from service.encoder.runtime.batching import Batching, Embedded
 from service.encoder.runtime.run_counter import RunCounter
 from service.encoder.runtime.stage_metrics import StageClock, StageSeconds
@@ -53,7 +52,7 @@ class Pipeline:
         self._batching = {id(encoder): Batching(encoder, self._workers) for encoder in encoders}
         self._clock = StageClock()
 
-    async def decode(self, data: bytes, *, bulk: bool) -> Image:
+    async def decode(self, data: bytes, *, bulk: bool, slot: Reservation | None = None) -> Image:
         """The upright picture."""
 
         def step(ticket: QueueEntry) -> Future[Image]:
@@ -61,9 +60,11 @@ class Pipeline:
             with self._clock.measured("decode"):
                 return _at_once(SourceImage(data, self._limits).whole())
 
-        return await self._through(bulk, step)
+        return await self._through(bulk, slot, step)
 
-    async def detect(self, encoder: Encoder, image: bytes | Image, *, bulk: bool) -> list[DetectedFace]:
+    async def detect(
+        self, encoder: Encoder, image: bytes | Image, *, bulk: bool, slot: Reservation | None = None
+    ) -> list[DetectedFace]:
         """Every face, largest first."""
 
         def step(ticket: QueueEntry) -> Future[list[DetectedFace]]:
@@ -71,10 +72,16 @@ class Pipeline:
             faces = encoder.inspect(searched.reduced.pixels, searched.faces)
             return _at_once([enlarged(face, searched.reduced.factor) for face in faces])
 
-        return await self._through(bulk, step)
+        return await self._through(bulk, slot, step)
 
     async def encode(
-        self, encoder: Encoder, image: bytes | Image, maximum_faces: int, *, bulk: bool
+        self,
+        encoder: Encoder,
+        image: bytes | Image,
+        maximum_faces: int,
+        *,
+        bulk: bool,
+        slot: Reservation | None = None,
     ) -> list[EncodedFace]:
         """The largest faces with their embeddings, largest first."""
 
@@ -85,11 +92,11 @@ class Pipeline:
             embedded = self._batching[id(encoder)].submit(crops, ticket)
             return _with(embedded.done, lambda embeddings: self._finished(faces, embeddings, embedded))
 
-        return await self._through(bulk, step)
+        return await self._through(bulk, slot, step)
 
-    def reserve_slot(self) -> Callable[[], None]:
-        """Overloaded where a picture would be refused now; else what gives the place back that is kept for one."""
-        return partial(self._admission.give_back, self._admission.check())
+    def reserve_slot(self) -> Reservation:
+        """Reserve a slot for an image. Raises Overloaded if an image would be refused now."""
+        return self._admission.reserve()
 
     def load(self) -> QueueState:
         """How many pictures are in work and waiting."""
@@ -103,12 +110,12 @@ class Pipeline:
         """Finish what was begun, then end the threads."""
         self._workers.close()
 
-    async def _through(self, bulk: bool, step: Callable[[QueueEntry], Future[T]]) -> T:
-        """What the future of `step` gives: a thread makes it, and others may settle it.
+    async def _through(self, bulk: bool, slot: Reservation | None, step: Callable[[QueueEntry], Future[T]]) -> T:
+        """Run `step` in a thread and return the result of the future that it returns.
 
-        The event loop is woken once, when all is done.
+        Other threads may set that result. The event loop wakes once, when the whole image is done.
         """
-        ticket = self._admission.enter(bulk=bulk)
+        ticket = self._admission.enter(bulk=bulk, slot=slot)
         try:
             with self._runs.picture():
                 return await asyncio.wrap_future(self._submitted(ticket, step))

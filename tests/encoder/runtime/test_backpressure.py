@@ -1,6 +1,5 @@
 """Who waits and who is told to come back, on a clock of the test's own."""
 
-import contextvars
 from concurrent.futures import CancelledError
 
 import pytest
@@ -59,7 +58,7 @@ def test_sixteen_clients_that_take_turns_are_never_refused(admission: BackPressu
 def test_more_than_can_be_answered_in_time_are_refused_with_a_time(admission: BackPressure) -> None:
     strained(admission)
     with pytest.raises(Overloaded) as refused:
-        admission.check()
+        admission.reserve()
     assert refused.value.status == 503
     assert refused.value.retry_after_seconds >= 1
     assert refused.value.members["retry_after_seconds"] == refused.value.retry_after_seconds
@@ -126,7 +125,7 @@ def test_the_time_to_come_back_grows_with_how_long_pictures_take(admission: Back
         done(admission, ticket, seconds=10.0)
     entered(admission, 2 * PICTURES_A_THREAD)
     with pytest.raises(Overloaded) as refused:
-        admission.check()
+        admission.reserve()
     assert refused.value.retry_after_seconds > 20
     assert admission.load().picture_seconds > 5
 
@@ -135,34 +134,44 @@ def test_a_place_is_kept_for_a_picture_that_is_being_uploaded_but_not_for_long(
     admission: BackPressure, clock: Clock
 ) -> None:
     for _ in range(2 * PICTURES_A_THREAD):
-        admission.check()
+        admission.reserve()
     with pytest.raises(Overloaded):
-        admission.check()
+        admission.reserve()
     clock.now += 2.2  # no place is kept any more, and the strain is over
-    admission.check()
-    entered(admission, 2 * PICTURES_A_THREAD)  # the first has the place that was kept
+    admission.reserve()
+    entered(admission, 2 * PICTURES_A_THREAD - 1)  # one slot is reserved
     with pytest.raises(Overloaded):
         admission.enter(bulk=False)
 
 
-def test_a_kept_place_is_taken_by_the_picture_it_was_kept_for_and_by_no_other(admission: BackPressure) -> None:
-    request = contextvars.copy_context()
-    request.run(admission.check)
+def test_a_reserved_slot_is_used_by_its_own_image_and_by_no_other(admission: BackPressure) -> None:
+    slot = admission.reserve()
     entered(admission, 2 * PICTURES_A_THREAD - 1)
     with pytest.raises(Overloaded):
         admission.enter(bulk=False)
-    assert request.run(admission.enter, bulk=False).state == "waiting"
+    assert admission.enter(bulk=False, slot=slot).state == "waiting"
     with pytest.raises(Overloaded):
-        request.run(admission.enter, bulk=False)  # its second picture has none
+        admission.enter(bulk=False, slot=slot)  # the second image of the request has no slot
 
 
-def test_requests_without_a_picture_keep_nobody_out(admission: BackPressure) -> None:
+def test_an_expired_reservation_gives_no_slot(admission: BackPressure, clock: Clock) -> None:
+    slot = admission.reserve()
+    entered(admission, 2 * PICTURES_A_THREAD - 1)
+    with pytest.raises(Overloaded):
+        admission.enter(bulk=False)
+    clock.now += 0.2  # the reservation has expired, and the server is still strained
+    with pytest.raises(Overloaded):
+        admission.enter(bulk=False, slot=slot)
+
+
+def test_a_request_without_an_image_keeps_nobody_out(admission: BackPressure) -> None:
     for _ in range(100):
-        admission.give_back(admission.check())
+        with admission.reserve():
+            pass
     (ticket,) = entered(admission, 1)
-    place = admission.check()
-    entered(admission, 1)  # the picture for which the place was kept
-    admission.give_back(place)  # is not given back twice
+    slot = admission.reserve()
+    admission.enter(bulk=False, slot=slot)
+    slot.release()  # a used slot is not released twice
     done(admission, ticket)
     assert admission.load().refused == 0
 

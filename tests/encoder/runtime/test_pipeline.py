@@ -134,6 +134,24 @@ async def test_a_request_cancelled_in_the_detector_costs_no_recognition(
     assert encoders.current_load().running == 0
 
 
+async def test_a_request_encodes_its_image_in_the_slot_that_it_reserved(
+    encoder: GatedEncoder, encoders: Encoders
+) -> None:
+    most = 2 * PICTURES_A_THREAD
+    with encoders.reserve_slot() as slot:
+        others = [asyncio.create_task(encoders.encode(encoders.default, picture(200))) for _ in range(most - 1)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await encoders.encode(encoders.default, picture(200))
+        own = asyncio.create_task(encoders.with_slot(slot).encode(encoders.default, picture(200)))
+        await asyncio.sleep(0)
+        assert not own.done()
+        with pytest.raises(Overloaded):
+            await encoders.with_slot(slot).encode(encoders.default, picture(200))
+    encoder.gate.set()
+    await asyncio.gather(own, *others, return_exceptions=True)
+
+
 async def test_too_many_pictures_are_refused_and_all_others_answered(encoder: GatedEncoder, encoders: Encoders) -> None:
     most = 2 * PICTURES_A_THREAD
     tasks = [asyncio.create_task(encoders.encode(encoders.default, picture(200))) for _ in range(most + 5)]
