@@ -11,9 +11,9 @@ What it costs: this file relies on parts of psycopg that may change in any minor
 - `connection.wait`, which drives a generator of psycopg.
 - Only one task may use a connection at a time. The pool guarantees it, so `connection.lock` is not taken here.
 
-Tested with psycopg 3.2 and 3.3, with libpq 17 and 18. `protocol_of` tries the exchange once for each pool, on a
-connection of its own. If anything but the expected rows comes back, the pool uses psycopg's pipeline instead
-(`PSYCOPG_PIPELINE`): slower, and with the same results.
+Tested with psycopg 3.3.9 (binary) and libpq 18 only; other versions rely on the check. `protocol_of` tries the exchange
+once for each pool, on a connection of its own. If anything but the expected rows comes back, the pool uses psycopg's
+pipeline instead (`PSYCOPG_PIPELINE`): slower, and with the same results.
 """
 
 import asyncio
