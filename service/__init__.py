@@ -1,6 +1,6 @@
 """Face identity service: enroll people, recognize faces by nearest-neighbour SQL.
 
-As a module it offers `Recognizer`. The name is imported on first use, because its libraries take a second to load.
+As a module it offers `Recognizer`. The name is imported on first use, because its libraries take long to load.
 """
 
 import os

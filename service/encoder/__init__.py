@@ -1,1 +1,1 @@
-"""Pixels to embeddings. No SQL, no HTTP."""
+"""Encoders: pixels in, faces and embeddings out. No SQL, no HTTP."""

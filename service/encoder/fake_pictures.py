@@ -1,7 +1,7 @@
-"""Pictures in which the fake encoder finds faces: a magenta frame around a mirror-symmetric pattern made of the name.
+"""Images for the fake encoder: a magenta frame around a mirror-symmetric pattern that depends on the name.
 
-The same name always gives nearly the same embedding, different names unrelated ones. They stand JPEG, resizing to
-a third, darkening and mirroring. `variation` makes another photograph of the same people.
+A name always gives nearly the same embedding, and different names give unrelated ones. The embedding survives JPEG,
+resizing to a third, darkening and mirroring. `variation` draws another photograph of the same people.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from PIL import Image as Pillow
 from service.encoder.contract import Image
 
 FRAME_SHARE = 0.1
-"""Width of the frame on each side, as a share of the face's side."""
+"""Width of the frame on each side, as a share of the side of the face."""
 
 CELLS = 16
-"""Cells of the pattern on each side; the right half mirrors the left."""
+"""Cells of the pattern on each side. The right half mirrors the left half."""
 
 FRAME_COLOR = (230, 20, 230)
 PRINTED_COLOR = (230, 20, 150)
-"""Of the frame around a living face, and around a picture of one."""
+"""Color of the frame around a printed face. FRAME_COLOR is that of a living one."""
 
 _GROUND_COLOR = (150, 160, 150)
 
@@ -36,10 +36,10 @@ def draw_people(
     printed: bool = False,
     format: Literal["JPEG", "PNG", "WEBP", "BMP"] = "JPEG",
 ) -> bytes:
-    """An image file of (width, height) `size` with one face a name, left to right.
+    """An image file of `size` (width, height) with one face per name, from left to right.
 
-    `printed` people are pictures of people: the fake encoder's liveness says so. The faces are equally large, 192
-    pixels where `size` leaves the choice. ValueError where they would not be found.
+    `printed` draws photographs of people, which the fake encoder's liveness check detects. All faces have the same
+    size, 192 pixels without `size`. Raises ValueError if the faces would be too small to be found.
     """
     return encode_picture(people_pixels(names, size, variation=variation, printed=printed), format)
 
@@ -52,7 +52,7 @@ def draw_nobody(size: tuple[int, int] = (320, 240)) -> bytes:
 def people_pixels(
     names: Sequence[str], size: tuple[int, int] | None = None, *, variation: int = 0, printed: bool = False
 ) -> Image:
-    """The same picture as pixels."""
+    """The same image as pixels."""
     width, height = size or (256 * max(1, len(names)), 256)
     side = int(min(width / max(1, len(names)), height) * 0.75)
     if names and side < 48:
@@ -66,7 +66,7 @@ def people_pixels(
 
 
 def encode_picture(picture: Image, format: str) -> bytes:
-    """The pixels as a file; JPEG of quality 92."""
+    """The pixels as an image file, JPEG at quality 92."""
     file = io.BytesIO()
     Pillow.fromarray(picture).save(file, format, quality=92)
     return file.getvalue()
@@ -82,7 +82,7 @@ def _face(name: str, side: int, color: tuple[int, int, int]) -> Image:
 
 
 def _pattern(name: str) -> npt.NDArray[np.uint8]:
-    """Grey cells of shape (CELLS, CELLS): half of them light, half dark, chosen by the name alone."""
+    """Gray cells of shape (CELLS, CELLS): half light, half dark, chosen by the name."""
     seed = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest(), "big")
     half = np.repeat(np.array([50, 205], dtype=np.uint8), CELLS * CELLS // 4)
     left = np.random.default_rng(seed).permutation(half).reshape(CELLS, CELLS // 2)

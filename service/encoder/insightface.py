@@ -1,6 +1,7 @@
 """The insightface encoder: the detection and recognition networks of a pack, run by ONNX Runtime.
 
-It gives what insightface.app.FaceAnalysis gives (a test holds it), with control over devices, threads and batches.
+Its results equal those of insightface.app.FaceAnalysis (a test compares them). Running the networks here gives control
+over devices, threads and batches, and the Python package insightface is not needed.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ _PREPROCESSING = "insightface: scrfd 0.5, 5 landmarks, arcface template, RGB"
 
 @dataclass(frozen=True)
 class Extras:
-    """Networks beside detection and recognition, where the operator asked for them."""
+    """Additional networks, if the operator asked for them."""
 
     liveness: LivenessNetwork | None = None
     attributes: AttributesNetwork | None = None
@@ -38,7 +39,7 @@ _NO_EXTRAS = Extras()
 
 
 class InsightfaceEncoder:
-    """SCRFD and an ArcFace-style network. InvalidSettings where a device is missing, InvalidModel for a bad file."""
+    """SCRFD and an ArcFace-style network. Raises InvalidSettings for a missing device, InvalidModel for a bad file."""
 
     def __init__(
         self,
@@ -62,29 +63,29 @@ class InsightfaceEncoder:
 
     @property
     def space(self) -> EmbeddingSpace:
-        """As many numbers as the network gives, compared by cosine."""
+        """As many numbers as the network returns, compared by cosine."""
         return self._space
 
     @property
     def detection_side(self) -> int | None:
-        """Twice the detector's input: halved so far, a picture gives the same faces. Extras get every pixel."""
+        """Twice the detector's input: downscaled to that, an image gives the same faces. The extra networks need all
+        pixels.
+        """
         return 2 * self._detector.largest_side if self._extras == _NO_EXTRAS else None
 
     @property
     def crop_side(self) -> int:
-        """What the recognition network takes."""
         return self._recognizer.side
 
     @property
     def batching(self) -> BatchShape:
-        """As the device likes it."""
         return PROCESSOR_BATCHES if self._recognizer_device.is_processor else GPU_BATCHES
 
     def load(self) -> None:
-        """Run both networks once at their largest, alone and in every thread at a time.
+        """Run both networks once at their largest input, alone and in all threads at a time.
 
-        They are loaded when it is made; but the memory that they work in grows with what comes, for thousands of
-        pictures, and from here on stays nearly where it is.
+        The networks are loaded already. But their working memory grows with the inputs, over thousands of images; after
+        this it stays nearly the same.
         """
         self._run_at_largest()
         devices = {self._detector_device, self._recognizer_device}
@@ -94,29 +95,25 @@ class InsightfaceEncoder:
         with contextlib.ExitStack() as busy, ThreadPoolExecutor(threads) as pool:
             for device in devices:
                 busy.enter_context(device.runs.picture())
-                busy.enter_context(device.runs.picture())  # two in hand: every run has one thread
+                busy.enter_context(device.runs.picture())  # two images in progress: every run gets one thread
             for ran in [pool.submit(self._run_at_largest) for _ in range(threads)]:
                 ran.result()
 
     def detect(self, image: Image) -> list[DetectedFace]:
-        """Every face in the picture, largest first."""
         return faces_of(image, self._detector.detect(image))
 
     def inspect(self, image: Image, faces: Sequence[DetectedFace]) -> list[DetectedFace]:
-        """`faces` with what the extra networks say of them."""
         return [self._inspected(image, face) for face in faces]
 
     def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
-        """Each face on the network's template."""
+        """Each face on the template of the network."""
         side = self._recognizer.side
         return [aligned_crop(image, np.array(face.landmarks), side) for face in faces]
 
     def embed(self, crops: Sequence[Image]) -> list[Embedding]:
-        """One embedding a crop, in their order."""
         return self._recognizer.embed(crops)
 
     def close(self) -> None:
-        """Let go of the sessions."""
         del self._detector, self._recognizer, self._extras
 
     def _run_at_largest(self) -> None:
@@ -135,7 +132,9 @@ class InsightfaceEncoder:
 
 
 def _digest(pack: Pack) -> str:
-    """Of what the numbers depend on: both files, their scaling and how faces are cut out; not of any path."""
+    """Digest of everything that the numbers depend on: both files, their scaling and the alignment. No path is part of
+    it.
+    """
     files = [_described(pack.detection), _described(pack.recognition)]
     return hashlib.sha256(json.dumps([_PREPROCESSING, *files]).encode()).hexdigest()
 

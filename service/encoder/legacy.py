@@ -1,7 +1,7 @@
-"""The legacy encoder: a converted RetinaFace and any recognizer, with one of two preprocessings.
+"""The legacy encoder: a converted RetinaFace and any recognition model, with one of two preprocessings.
 
-`aligned` turns faces onto the template of ArcFace; `padded-crop` cuts them out as the legacy recognizer did, so that
-embeddings made by it stay comparable. The two are embedding spaces of their own.
+`aligned` turns faces onto the template of ArcFace. `padded-crop` cuts them out as the legacy recognizer did, so that
+its embeddings stay comparable. The two are different embedding spaces.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _DESCRIBED = "legacy: retinaface 0.5, nms 0.4, RGB"
 
 
 class LegacyEncoder:
-    """RetinaFace and a recognizer. InvalidSettings where a device is missing, InvalidModel for a bad file."""
+    """RetinaFace and a recognition model. Raises InvalidSettings for a missing device, InvalidModel for a bad file."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class LegacyEncoder:
         self._preprocessing = preprocessing
         if preprocessing == "padded-crop" and self._recognizer.side != SIDE:
             raise InvalidModel(
-                f"{recognition.path.name} takes {self._recognizer.side} pixels; padded crops have {SIDE}"
+                f"{recognition.path.name} expects {self._recognizer.side} pixels, but padded crops have {SIDE}"
             )
         dimension = self._recognizer.dimension
         threshold = default_threshold(dimension) if preprocessing == "aligned" else PADDED_THRESHOLD
@@ -58,47 +58,44 @@ class LegacyEncoder:
 
     @property
     def space(self) -> EmbeddingSpace:
-        """As many numbers as the network gives, compared by cosine."""
+        """As many numbers as the network returns, compared by cosine."""
         return self._space
 
     @property
     def detection_side(self) -> None:
-        """Every pixel is looked at, as it was."""
+        """All pixels, as in the legacy recognizer."""
 
     @property
     def crop_side(self) -> int:
-        """What the recognizer takes."""
         return self._recognizer.side
 
     @property
     def batching(self) -> BatchShape:
-        """As the device likes it."""
         return PROCESSOR_BATCHES if self._recognizer_device.is_processor else GPU_BATCHES
 
     def load(self) -> None:
-        """Nothing is left to do: a wrong file has to show when the program starts."""
+        """Does nothing: the models are loaded when the encoder is made, so that a bad file shows at the start."""
 
     def detect(self, image: Image) -> list[DetectedFace]:
-        """Every face in the picture, largest first; for padded crops only those wholly inside, as it was."""
+        """Every face, largest first. For padded crops only faces entirely inside the image, as in the legacy
+        recognizer.
+        """
         found = self._detector.detect(image)
         return faces_of(image, found if self._preprocessing == "aligned" else croppable(image, found))
 
     def inspect(self, image: Image, faces: Sequence[DetectedFace]) -> list[DetectedFace]:  # noqa: ARG002 - of the contract
-        """Nothing more is known of them."""
         return list(faces)
 
     def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
-        """Each face as the recognizer takes it."""
         if self._preprocessing == "padded-crop":
             return [padded_crop(image, face.box) for face in faces]
         return [aligned_crop(image, np.array(face.landmarks), self._recognizer.side) for face in faces]
 
     def embed(self, crops: Sequence[Image]) -> list[Embedding]:
-        """One embedding a crop, in their order; not normalized, as the network gives it."""
+        """One embedding per crop, in order, as the network returns it (not normalized)."""
         return self._recognizer.embed(crops)
 
     def close(self) -> None:
-        """Let go of the sessions."""
         del self._detector, self._recognizer
 
 
@@ -109,7 +106,9 @@ def _recognizer(found: RecognitionModel, device: Device) -> ArcfaceRecognizer:
 
 
 def _digest(models: LegacyModels, preprocessing: Preprocessing) -> str:
-    """Of what the numbers depend on: both networks, their scaling and how faces are cut out; not of any path."""
+    """Digest of everything that the numbers depend on: both networks, their scaling and the cropping. No path is part
+    of it.
+    """
     detection, recognition = models.detection.manifest, models.recognition
     parts = [
         _DESCRIBED,

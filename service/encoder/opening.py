@@ -1,4 +1,4 @@
-"""From the setting ENCODER to loaded encoders; a wrong value fails here, with the place where it was looked for."""
+"""Opens the encoders that ENCODER names. A wrong value fails here, with the places that were searched."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -14,21 +14,21 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.encoder.insightface import Extras
-    from service.encoder.runtime.sessions import Device  # onnxruntime takes a while to import: only where it is used
+    from service.encoder.runtime.sessions import Device  # imported late: importing onnxruntime takes long
 
 KINDS = ("dlib", "fake", "insightface:NAME_OR_FOLDER", "legacy:FOLDER", "legacy-padded-crop:FOLDER")
-"""What ENCODER may name."""
+"""Values that ENCODER may have."""
 
 
 def open_encoders(settings: Settings) -> Encoders:
-    """Every encoder that ENCODER names, in its order, then LEGACY_ENCODER's. InvalidSettings names a wrong one."""
+    """Every encoder of ENCODER, in order, then that of LEGACY_ENCODER. Raises InvalidSettings for a wrong one."""
     names = list(settings.encoder)
     if not names:
         raise InvalidSettings("ENCODER names no encoder")
     if settings.legacy_encoder and settings.legacy_api != "off":
         names.append(settings.legacy_encoder.strip())
     limits = ImageLimits(settings.maximum_image_bytes, settings.maximum_image_pixels)
-    threads = max(1, usable_processors() // settings.server_workers)  # processes of one server share the machine
+    threads = max(1, usable_processors() // settings.server_workers)  # the processes of one server share the machine
     devices = _devices(settings, threads)
     encoders = [_load(name, settings, devices) for name in dict.fromkeys(names)]
     return Encoders(encoders, limits, settings.maximum_faces, threads, devices.processor.runs)
@@ -46,7 +46,7 @@ class _Devices(NamedTuple):
 
 
 def _devices(settings: Settings, threads: int) -> _Devices:
-    """Where networks run; all count their runs together, so that they share the threads."""
+    """The devices of the networks. They share one counter of runs, so that they share the threads."""
     from service.encoder.runtime.sessions import Device
 
     runs, provider = RunCounter(), settings.inference_provider
@@ -91,7 +91,7 @@ def _extras(settings: Settings, pack: Path, device: "Device") -> "Extras":
 
 
 def _refuse_missing_extras(name: str, settings: Settings) -> None:
-    """A server that is to enforce something does not start with an encoder that cannot."""
+    """A server that must enforce something refuses to start with an encoder that cannot."""
     asked = {"LIVENESS": settings.liveness, "ATTRIBUTES": settings.attributes}
     for setting, value in asked.items():
         offered = name.startswith("insightface:") or (name == "fake" and setting == "LIVENESS")

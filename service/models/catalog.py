@@ -1,6 +1,6 @@
-"""The InsightFace packs that can be installed by name: where they come from, what is in them, under what license.
+"""The InsightFace packs that can be installed by name: their source, their content and their license.
 
-Digests are those that InsightFace publishes with its model zoo (archives) and checks in its own server (files).
+The digests are those that InsightFace publishes with its model zoo (archives) and checks in its own server (files).
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,9 @@ _R100 = "4ab1d6435d639628a6f3e5008dd4f929edf4c4124b1a7169e1048f9fef534cdf"
 
 @dataclass(frozen=True)
 class CatalogPack:
-    """A published pack; `files` are the SHA-256 of its detection and recognition, empty where its manifest has them."""
+    """A published pack. `files` holds the SHA-256 of detector and recognition model, or is empty if the pack's manifest
+    has them.
+    """
 
     name: str
     description: str
@@ -34,7 +36,7 @@ class CatalogPack:
 
     @property
     def url(self) -> str:
-        """Where InsightFace publishes it."""
+        """Download address of InsightFace."""
         return f"{_RELEASE}{self.name}.zip"
 
 
@@ -85,7 +87,7 @@ CATALOG: Mapping[str, CatalogPack] = {pack.name: pack for pack in _PACKS}
 
 
 def catalog_pack(name: str) -> CatalogPack:
-    """The published pack of that name; NotFound names those that there are."""
+    """The published pack of that name. Raises NotFound, which lists the packs."""
     if name not in CATALOG:
-        raise NotFound(f"no published pack {name!r}; there are: {', '.join(CATALOG)}")
+        raise NotFound(f"no published pack {name!r}; the packs are: {', '.join(CATALOG)}")
     return CATALOG[name]

@@ -1,6 +1,6 @@
-"""Packs put into DATA_DIR/models, from InsightFace or from a local file.
+"""Installs packs into DATA_DIR/models, from InsightFace or from a local file.
 
-Nothing is downloaded unless it is asked for by name and its license accepted; nothing half-installed is ever seen.
+Nothing is downloaded unless the operator names it and accepts its license. A pack appears whole or not at all.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _CHUNK_BYTES = 2**20
 _TIMEOUT_SECONDS = 60
 
 ReportBytes = Callable[[int, int | None], None]
-"""Called with bytes done and bytes in all, where they are known."""
+"""Called with the bytes done, and the total if it is known."""
 
 
 def install_pack(
@@ -35,10 +35,11 @@ def install_pack(
     everything: bool = False,
     progress: ReportBytes | None = None,
 ) -> VerifiedPack:
-    """Put the pack into DATA_DIR/models, from InsightFace or from a local `archive` (zip), and verify it.
+    """Install the pack into DATA_DIR/models, from InsightFace or from a local `archive` (zip), and verify it.
 
-    Only detection and recognition are taken, `everything` takes the other networks too. Forbidden without the
-    license's acceptance; Conflict where it is installed; InvalidModel where a digest differs, and nothing is kept.
+    Installs detector and recognition model; `everything` installs the other networks, too. Raises Forbidden if the
+    license is not accepted, Conflict if the pack is installed, and InvalidModel if a digest differs; nothing is kept
+    then.
     """
     if not accept_license:
         raise Forbidden(LICENSE_NOTICE)
@@ -63,10 +64,10 @@ def install_pack(
 
 def _target(name: str, data_dir: Path) -> Path:
     if not name or PurePosixPath(name).name != name or name.startswith(".") or "\\" in name:
-        raise InvalidRequest(f"{name!r} is no name of a pack")
+        raise InvalidRequest(f"{name!r} is not a valid name of a pack")
     target = data_dir / "models" / name
     if target.exists():
-        raise Conflict(f"{target} is already there; remove it first to install the pack again")
+        raise Conflict(f"{target} already exists; remove it first to install the pack again")
     return target
 
 
@@ -96,7 +97,9 @@ def _download(pack: CatalogPack, file: Path, progress: ReportBytes | None) -> Pa
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """The networks, the manifest and the license; folders inside the archive are left out, links are refused."""
+    """Unpack the networks, the manifest and the license. Folders inside the archive are flattened, links are
+    refused.
+    """
     try:
         with zipfile.ZipFile(archive) as opened:
             for member in opened.infolist():

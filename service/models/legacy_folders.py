@@ -1,7 +1,7 @@
-"""Folders of converted models: which network in them detects and which recognizes, and their digests.
+"""Folders of converted models: which network is the detector and which the recognition model, and their digests.
 
-FOLDER/NAME/model.onnx with model.json beside it, as `face-identity models convert` writes them; the recognizer may
-also be an ONNX file of InsightFace's kind, in FOLDER or in a folder inside it.
+The layout is FOLDER/NAME/model.onnx with model.json beside it, as `face-identity models convert` writes it. The
+recognition model may also be an ONNX file of InsightFace, in FOLDER or in a folder inside it.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,9 @@ class DetectionModel:
 
 @dataclass(frozen=True)
 class RecognitionModel:
-    """A recognizer; (pixel - mean) / std of RGB pixels of 0..255 goes in. `digest` tells networks apart."""
+    """A recognition model with the input (pixel - mean) / std, from RGB pixels of 0..255. `digest` identifies the
+    network.
+    """
 
     path: Path
     digest: str
@@ -41,19 +43,20 @@ class LegacyModels:
 
 
 def find_models(name: str, data_dir: Path) -> LegacyModels:
-    """The pair in the folder `name`, or in that folder of the data folder's models.
+    """The pair in the folder `name`, or in that folder of DATA_DIR/models.
 
-    InvalidSettings says where it was looked for; InvalidModel what is missing, twice there, or damaged.
+    Raises InvalidSettings, which names the searched folders, or InvalidModel if a model is missing, ambiguous or
+    damaged.
     """
     places = [Path(name).expanduser(), data_dir / "models" / name]
     for place in places:
         if name and place.is_dir():
             return read_models(place)
-    raise InvalidSettings(f"no folder of converted models {name!r}: looked for {', '.join(map(str, places))}")
+    raise InvalidSettings(f"no folder of converted models {name!r}: searched {', '.join(map(str, places))}")
 
 
 def read_models(folder: Path) -> LegacyModels:
-    """The pair in `folder`; InvalidModel names what is missing, twice there, or damaged."""
+    """The pair in `folder`. Raises InvalidModel if a model is missing, ambiguous or damaged."""
     _refuse_unconverted(folder)
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))]
     converted = [(place, read_manifest(place)) for place in places if (place / MANIFEST_FILE).is_file()]
@@ -66,7 +69,7 @@ def read_models(folder: Path) -> LegacyModels:
 
 
 def _converted(folder: Path, manifest: Manifest) -> RecognitionModel:
-    """Known by its sources, so that converting again gives the same embedding space."""
+    """Identified by its source files, so that converting again gives the same embedding space."""
     given = manifest.input
     return RecognitionModel(
         folder / MODEL_FILE, manifest.source_digest, given.mean, 1 / given.scale, takes_batches=True
@@ -89,4 +92,4 @@ def _refuse_unconverted(folder: Path) -> None:
 def _refuse_other_than_one(folder: Path, what: str, found: Sequence[Path]) -> None:
     if len(found) != 1:
         names = ": " + ", ".join(str(path.relative_to(folder)) for path in found) if found else ""
-        raise InvalidModel(f"{folder} holds {len(found)} models that could be the {what}, not one{names}")
+        raise InvalidModel(f"{folder} holds {len(found)} models that could be the {what}, but one is needed{names}")

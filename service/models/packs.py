@@ -1,7 +1,7 @@
-"""InsightFace packs on this machine: where a name or folder is looked for, and which of its files do what.
+"""InsightFace packs on this machine: where a name or folder is searched, and the role of each file.
 
-A pack is never downloaded here. Two layouts are read: loose ONNX files told apart by their inputs and outputs, as
-insightface does it, and folders with a manifest (version 2, or InsightFace Server's version 1).
+Nothing is downloaded here. Two layouts are supported: loose ONNX files, told apart by their inputs and outputs as
+insightface does, and folders with a manifest (version 2, or version 1 of InsightFace Server).
 """
 
 import hashlib
@@ -25,7 +25,7 @@ CAUTION = (
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One network of a pack; `mean` and `std` turn pixels of 0..255 into its input: (pixel - mean) / std."""
+    """One network of a pack. Its input is (pixel - mean) / std, from pixels of 0..255."""
 
     path: Path
     digest: str
@@ -35,7 +35,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Pack:
-    """The two networks that an encoder needs."""
+    """The two networks of an encoder."""
 
     folder: Path
     detection: ModelFile
@@ -43,24 +43,24 @@ class Pack:
 
 
 def find_pack(name: str, data_dir: Path) -> Pack:
-    """The pack in the folder `name`, or of that name; InvalidSettings says where it was looked for."""
+    """The pack in the folder `name`, or of that name. Raises InvalidSettings, which names the searched folders."""
     if not name:
-        raise InvalidSettings("ENCODER: insightface: needs the name or folder of a pack behind it")
+        raise InvalidSettings("ENCODER: insightface: needs the name or folder of a pack after the colon")
     places = pack_places(name, data_dir)
     for place in places:
         if place.is_dir():
             return read_pack(place)
     looked = ", ".join(str(place) for place in places)
-    raise InvalidSettings(f"no InsightFace pack {name!r}: looked for the folders {looked}. {CAUTION}")
+    raise InvalidSettings(f"no InsightFace pack {name!r}: searched the folders {looked}. {CAUTION}")
 
 
 def pack_places(name: str, data_dir: Path) -> tuple[Path, ...]:
-    """Where a pack is looked for, in this order: as a folder, among the installed ones, among insightface's own."""
+    """Search path of a pack: the folder itself, the installed packs, the packs of insightface."""
     return Path(name).expanduser(), data_dir / "models" / name, Path.home() / ".insightface" / "models" / name
 
 
 def read_pack(folder: Path) -> Pack:
-    """The pack in `folder`; InvalidModel names what is missing or wrong in it."""
+    """The pack in `folder`. Raises InvalidModel, which says what is missing or wrong."""
     manifest = _manifest(folder)
     return _loose_pack(folder) if manifest is None else _manifest_pack(folder, manifest)
 
@@ -72,7 +72,7 @@ def file_digest(path: Path) -> str:
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest where there is one of version 2; others are ignored, as insightface ignores them."""
+    """The manifest of version 2, or None. Other versions are ignored, as insightface does."""
     path = folder / MANIFEST
     if not path.is_file():
         return None
@@ -88,7 +88,7 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _as_version_2(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What InsightFace Server's installer writes: two files, scaled as usual."""
+    """The manifest of InsightFace Server's installer: two files with the usual scaling."""
     files = manifest["files"]
     return {"tasks": {"detection": {"file": files.get("detector")}, "recognition": {"file": files.get("recognizer")}}}
 
@@ -102,7 +102,7 @@ def _declared(folder: Path, manifest: dict[str, Any], task: ModelTask) -> ModelF
     tasks = manifest.get("tasks")
     declared = tasks.get(task) if isinstance(tasks, dict) else None
     if not isinstance(declared, dict) or not isinstance(declared.get("file"), str):
-        raise InvalidModel(f"{place} names no file")
+        raise InvalidModel(f"{place} does not name a file")
     path = _inside(folder, declared["file"], place)
     digest = file_digest(path)
     if declared.get("sha256", digest) != digest:
@@ -122,7 +122,7 @@ def _inside(folder: Path, name: str, place: str) -> Path:
 
 
 def _scaling(preprocessing: object, task: ModelTask, place: str) -> tuple[float, float]:
-    """`embedded`: the network scales pixels by itself."""
+    """`embedded`: the network scales the pixels itself."""
     if preprocessing is None:
         return (127.5, 128.0) if task == "detection" else (127.5, 127.5)
     if preprocessing == "embedded":
@@ -147,8 +147,9 @@ def _loose_pack(folder: Path) -> Pack:
 
 
 def classify_model(path: Path) -> tuple[ModelTask, ModelFile] | None:
-    """What a loose file is for, by insightface's rules: five or more outputs detect, a square input of 112 or more
-    pixels recognizes (192 are landmarks, 96 attributes, two inputs swap faces)."""
+    """Role of a loose file, by insightface's rules: five or more outputs are a detector, a square input of 112 or more
+    pixels is a recognition model (192 are landmarks, 96 attributes, two inputs swap faces).
+    """
     graph = load_onnx(path, weights=False).graph
     initialized = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in initialized]
@@ -169,7 +170,7 @@ def _any_begins(names: list[str], *beginnings: str) -> bool:
 
 
 def load_onnx(path: Path, *, weights: bool = True) -> Any:
-    """The ONNX graph of a file; InvalidModel where it is none."""
+    """The ONNX graph of a file. Raises InvalidModel if it is not one."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships no types
 

@@ -1,4 +1,4 @@
-"""The packs on this machine: which there are, under what license, and whether their files are what they should be."""
+"""Packs on this machine: which exist, their licenses, and whether their files are intact."""
 
 import json
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from service.models.catalog import CATALOG
 from service.models.packs import MANIFEST, file_digest, pack_places, read_pack
 
 RECORD = "face-identity-pack.json"
-"""Written into an installed pack: digests of its files, and of the archive that they came from."""
+"""File in an installed pack: digests of its files, and of the archive that they came from."""
 
 
 @dataclass(frozen=True)
 class ListedPack:
-    """A pack that is installed or could be; `state` damaged says in `detail` what is wrong."""
+    """A pack that is installed or can be installed. `detail` explains the state damaged."""
 
     name: str
     state: Literal["installed", "not installed", "damaged"]
@@ -27,7 +27,7 @@ class ListedPack:
 
 @dataclass(frozen=True)
 class VerifiedFile:
-    """One file of a pack: `expected` is None where nobody published a digest."""
+    """One file of a pack. `expected` is None if no digest was published."""
 
     name: str
     digest: str
@@ -35,13 +35,13 @@ class VerifiedFile:
 
     @property
     def is_intact(self) -> bool:
-        """Whether it is what it should be, as far as that is known."""
+        """Whether the file has the expected digest, or none is known."""
         return self.expected in (None, self.digest)
 
 
 @dataclass(frozen=True)
 class VerifiedPack:
-    """What was found in a pack's folder."""
+    """Result of verifying the folder of a pack."""
 
     name: str
     folder: Path
@@ -50,21 +50,21 @@ class VerifiedPack:
 
     @property
     def is_intact(self) -> bool:
-        """Whether every file is."""
+        """Whether every file is intact."""
         return all(file.is_intact for file in self.files)
 
 
 def list_packs(data_dir: Path) -> list[ListedPack]:
-    """The published packs and whatever else lies in DATA_DIR/models, by name."""
+    """The published packs and all others in DATA_DIR/models, by name."""
     models = data_dir / "models"
     others = {path.name for path in models.iterdir() if _is_pack_folder(path)} if models.is_dir() else set()
     return [_listed(name, data_dir) for name in (*CATALOG, *sorted(others - set(CATALOG)))]
 
 
 def verify_pack(name: str, data_dir: Path) -> VerifiedPack:
-    """Every network of the pack of that name, or in that folder, against what is known of it.
+    """Verify every network of the pack of that name, or in that folder.
 
-    NotFound says where it was looked for. InvalidModel where it cannot be used at all.
+    Raises NotFound, which names the searched folders, or InvalidModel if the pack is not usable at all.
     """
     places = pack_places(name, data_dir)
     folder = next((place for place in places if name and place.is_dir()), None)
@@ -74,7 +74,9 @@ def verify_pack(name: str, data_dir: Path) -> VerifiedPack:
 
 
 def verify_folder(name: str, folder: Path) -> VerifiedPack:
-    """The same for the pack called `name` in `folder`: published digests, its manifest, what was installed."""
+    """Verify the pack `name` in `folder` against the published digests, its manifest and the record of its
+    installation.
+    """
     published = _published_digests(name)
     expected = {**_manifest_digests(folder), **_recorded_digests(folder), **published}
     found = {path.name: file_digest(path) for path in sorted(folder.glob("*.onnx"))}
@@ -104,7 +106,7 @@ def license_of(folder: Path) -> str:
 
 
 def _listed(name: str, data_dir: Path) -> ListedPack:
-    description = CATALOG[name].description if name in CATALOG else "installed from a file of your own"
+    description = CATALOG[name].description if name in CATALOG else "installed from a local file"
     folder = _installed_folder(name, data_dir)
     if folder is None:
         return ListedPack(name, "not installed", description, "non-commercial", None)

@@ -62,7 +62,7 @@ def test_a_manifest_of_another_version_is_ignored(folder: Path) -> None:
         ({"detection__file": "/etc/passwd"}, "inside the pack"),
         ({"detection__file": "absent.onnx"}, "absent.onnx is missing"),
         ({"recognition__preprocessing": {"mean": 1, "std": 0}}, "tasks.recognition.preprocessing"),
-        ({"recognition__file": 7}, "tasks.recognition names no file"),
+        ({"recognition__file": 7}, "tasks.recognition does not name a file"),
     ],
 )
 def test_a_wrong_manifest_is_refused_by_place(folder: Path, change: dict[str, object], told: str) -> None:

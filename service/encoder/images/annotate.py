@@ -1,4 +1,4 @@
-"""Boxes, labels and landmarks drawn onto a picture, for people to look at; any script that the font has is readable."""
+"""Draws boxes, labels and landmarks onto an image. Labels can have any script that the font has."""
 
 import io
 from collections.abc import Container, Sequence
@@ -21,9 +21,9 @@ def annotate(
     landmarks: Sequence[tuple[tuple[float, float], ...]] = (),
     unmatched: Container[int] = (),
 ) -> bytes:
-    """A JPEG of the picture with a box and label a face, and a red dot a landmark.
+    """The image as a JPEG with a box and a label per face, and a red dot per landmark.
 
-    Boxes are green, those at the places in `unmatched` (counted from 0) amber.
+    Boxes are green, and amber for the indexes (from 0) in `unmatched`.
     """
     picture = Pillow.fromarray(image)
     draw = ImageDraw.Draw(picture)
@@ -43,7 +43,9 @@ def annotate(
 def _label(
     draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, box: Box, label: str, color: tuple[int, int, int]
 ) -> None:
-    """Black on the box's color, above the box where there is room, else inside it; line breaks in a name are spaces."""
+    """Black text on the color of the box, above the box if it fits, else inside. Line breaks in a name become
+    spaces.
+    """
     text = " ".join(label.split())
     if not text:
         return
@@ -55,7 +57,7 @@ def _label(
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The first installed font of many scripts, else the one that Pillow brings (Latin, Greek, Cyrillic)."""
+    """The first installed font with many scripts, else Pillow's own (Latin, Greek, Cyrillic)."""
     for name in _FONTS:
         try:
             return ImageFont.truetype(name, size)

@@ -1,6 +1,6 @@
-"""Bytes of an upload to upright RGB pixels: what is taken, what is refused and before which work.
+"""Decodes uploaded image files to upright RGB pixels, and refuses what is too large, damaged or unsupported.
 
-Sizes are read from the file's header, so nothing large is decoded before it is refused; EXIF orientation is applied.
+The size is read from the header, so a large image is refused before it is decoded. The EXIF orientation is applied.
 """
 
 import io
@@ -39,21 +39,21 @@ _JPEG_FLAGS: Final = {
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """The largest upload in bytes and the largest picture in pixels."""
+    """Largest upload in bytes, and largest image in pixels."""
 
     bytes: int
     pixels: int
 
 
 def decode_image(data: bytes, limits: ImageLimits, reduction: int = 1) -> Image:
-    """The upright picture, RGB, shape (height, width, 3).
+    """Decode to the upright image, RGB, shape (height, width, 3).
 
-    JPEG, PNG, WebP and BMP are told apart by their first bytes, never by a name; animations give their first frame.
-    A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, rounded up; other formats have no `reduction`.
-    Raises ImageTooLarge (before decoding), UnsupportedImageFormat or UnreadableImage.
+    The first bytes tell JPEG, PNG, WebP and BMP apart, never the file name. An animation gives its first frame. A JPEG
+    may be decoded at 1/2, 1/4 or 1/8 of its size, rounded up; other formats ignore `reduction`. Raises ImageTooLarge
+    (before decoding), UnsupportedImageFormat or UnreadableImage.
     """
     if len(data) > limits.bytes:
-        raise ImageTooLarge(f"{len(data)} bytes where at most {limits.bytes} are taken")
+        raise ImageTooLarge(f"{len(data)} bytes, at most {limits.bytes} are allowed")
     opened = _open_header(data, limits)
     pixels = _usual_jpeg(data, opened, reduction)
     if pixels is not None:
@@ -66,14 +66,15 @@ def decode_image(data: bytes, limits: ImageLimits, reduction: int = 1) -> Image:
         return np.asarray(_as_rgb(_turned_upright(opened)))
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders raise what they meet: OSError, SyntaxError, struct.error, zlib.error
+    except Exception as error:  # Pillow's decoders raise many classes: OSError, SyntaxError, struct.error, zlib.error
         raise UnreadableImage(_reason(error)) from None
 
 
 def _usual_jpeg(data: bytes, opened: ImageFile, reduction: int) -> Image | None:
-    """A whole, upright JPEG in colors: OpenCV gives the very pixels that Pillow gives, in three quarters of the time.
+    """Decode a complete, upright color JPEG with OpenCV, which gives the same pixels as Pillow in three quarters of the
+    time.
 
-    None for any other file, and where OpenCV has no answer: Pillow then finds what is wrong.
+    None for other files and if OpenCV fails. Pillow then finds the reason.
     """
     if not isinstance(opened, JpegImagePlugin.JpegImageFile) or opened.mode != "RGB" or _turn(opened) is not None:
         return None
@@ -83,21 +84,23 @@ def _usual_jpeg(data: bytes, opened: ImageFile, reduction: int) -> Image | None:
         return None
     if pixels is None or reduction == 1:
         return pixels
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))  # there is no flag for reduced RGB
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))  # OpenCV has no flag for RGB at a reduced size
 
 
 def jpeg_size(data: bytes, limits: ImageLimits) -> tuple[int, int] | None:
-    """The two sides of a JPEG as stored, from its header; None for another format. Raises as decode_image does."""
+    """Width and height of a JPEG as stored, from its header, or None for another format. Raises the errors of
+    decode_image.
+    """
     if _plugin(data) is not JpegImagePlugin.JpegImageFile:
         return None
     return _open_header(data, limits).size
 
 
 def _open_header(data: bytes, limits: ImageLimits) -> ImageFile:
-    """The file with its header read and its size checked, nothing decoded yet."""
+    """The file with its header read and its size checked. Nothing is decoded."""
     plugin = _plugin(data)
     if plugin is WebPImagePlugin.WebPImageFile:
-        _check_pixels(*_webp_size(data), limits)  # its decoder makes the canvas when it is opened
+        _check_pixels(*_webp_size(data), limits)  # the WebP decoder allocates the canvas when the file is opened
     try:
         opened = plugin(io.BytesIO(data))
     except Exception as error:
@@ -107,7 +110,7 @@ def _open_header(data: bytes, limits: ImageLimits) -> ImageFile:
 
 
 def _plugin(data: bytes) -> type[ImageFile]:
-    """The decoder by the first bytes. It is called directly: Image.open has a limit of its own, which only warns."""
+    """The decoder for the first bytes. It is called directly, because the limit of Image.open only warns."""
     if data.startswith(b"\xff\xd8\xff"):
         return JpegImagePlugin.JpegImageFile
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -116,7 +119,7 @@ def _plugin(data: bytes) -> type[ImageFile]:
         return WebPImagePlugin.WebPImageFile
     if data.startswith(b"BM"):
         return BmpImagePlugin.BmpImageFile
-    raise UnsupportedImageFormat("empty file" if not data else "the file begins like none of these formats")
+    raise UnsupportedImageFormat("empty file" if not data else "the file is not one of these formats")
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -135,7 +138,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 def _check_pixels(width: int, height: int, limits: ImageLimits) -> None:
     if width * height > limits.pixels:
-        raise ImageTooLarge(f"{width} x {height} pixels where at most {limits.pixels} are taken")
+        raise ImageTooLarge(f"{width} x {height} pixels, at most {limits.pixels} are allowed")
     if width < 1 or height < 1:
         raise UnreadableImage("the image has no pixels")
 
@@ -146,18 +149,18 @@ def _turned_upright(opened: ImageFile) -> Pillow.Image:
 
 
 def _turn(opened: ImageFile) -> Pillow.Transpose | None:
-    """What makes the picture upright; None where it is."""
+    """The transposition that turns the image upright, or None."""
     try:
         return _TURNS.get(opened.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # a broken EXIF block says nothing about the pixels
+    except Exception:  # a damaged EXIF block does not affect the pixels
         return None
 
 
 def _as_rgb(picture: Pillow.Image) -> Pillow.Image:
-    """Every mode that the four formats have as RGB; transparent pixels lie on white."""
+    """Every mode of the four formats as RGB. Transparent pixels become white."""
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
-    if picture.mode.startswith("I"):  # 16 bits of grey, which convert() would clip instead of scaling
+    if picture.mode.startswith("I"):  # 16 bits of gray, which convert() would clip instead of scaling
         grey = np.asarray(picture).astype(np.int64) >> 8
         return Pillow.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
@@ -168,7 +171,7 @@ def _as_rgb(picture: Pillow.Image) -> Pillow.Image:
 
 
 def _reason(error: Exception) -> str:
-    """Pillow's own words where they tell the caller something; never an object's address or a path."""
+    """A reason for the caller. Pillow's text may hold addresses of objects and paths, so it is not passed on."""
     text = str(error)
     if "truncated" in text or isinstance(error, EOFError | struct.error):
         return "the image is cut off before its end"

@@ -1,7 +1,7 @@
-"""An uploaded picture that is decoded when it is needed and no larger than it is needed.
+"""An uploaded image that is decoded lazily, and not larger than needed.
 
-Detection looks at a few hundred pixels; a photograph of 12 megapixels is halved until it is below twice what is asked
-for. A JPEG is decoded at that size (half the time), others are averaged down to the same pixels.
+Detection uses a few hundred pixels. A photograph of 12 megapixels is halved until its longer side is below twice the
+needed length. A JPEG is decoded at that size (in half the time); other formats are averaged down to the same pixels.
 """
 
 from dataclasses import replace
@@ -18,14 +18,14 @@ _LARGEST_REDUCTION = 8
 
 
 class ReducedImage(NamedTuple):
-    """Pixels, and how many pixels of the whole picture lie along each side of one of them: 1, 2, 4 or 8."""
+    """Pixels, and the factor to the full image along each side: 1, 2, 4 or 8."""
 
     pixels: Image
     factor: int
 
 
 class SourceImage:
-    """A file or pixels of one upright picture. Used by one thread at a time."""
+    """A file, or the pixels, of one upright image. Used by one thread at a time."""
 
     def __init__(self, source: bytes | Image, limits: ImageLimits) -> None:
         self._limits = limits
@@ -33,13 +33,13 @@ class SourceImage:
         self._decoded: dict[int, Image] = {} if isinstance(source, bytes) else {1: source}
 
     def whole(self) -> Image:
-        """Every pixel. Raises as decode_image does."""
+        """All pixels. Raises the errors of decode_image."""
         if 1 not in self._decoded:
             self._decoded[1] = decode_image(self._data, self._limits)
         return self._decoded[1]
 
     def reduced(self, side_pixels: int | None) -> ReducedImage:
-        """The picture halved while its longer side stays at least `side_pixels` long; None asks for every pixel."""
+        """The image halved while its longer side stays at least `side_pixels` long. None: all pixels."""
         size = jpeg_size(self._data, self._limits) if side_pixels is not None and 1 not in self._decoded else None
         longer = max(size or self.whole().shape[:2])
         factor = _reduction(longer, side_pixels)
@@ -51,7 +51,7 @@ class SourceImage:
 
 
 def enlarged(face: DetectedFace, factor: int) -> DetectedFace:
-    """A face of the reduced picture in pixels of the whole one."""
+    """A face of the reduced image in pixels of the full image."""
     if factor == 1:
         return face
     box = Box(*(side * factor for side in (face.box.left, face.box.top, face.box.right, face.box.bottom)))
@@ -70,7 +70,7 @@ def _reduction(longer: int, side_pixels: int | None) -> int:
 
 
 def _averaged(image: Image, factor: int) -> Image:
-    """Each pixel the mean of factor x factor, those at the borders of fewer, as a JPEG decoder has it."""
+    """Each pixel is the mean of factor x factor pixels (fewer at the borders), as a JPEG decoder computes it."""
     height, width = image.shape[:2]
     down, right = -height % factor, -width % factor
     even = cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE) if down or right else image

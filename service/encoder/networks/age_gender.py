@@ -1,6 +1,6 @@
-"""Age and gender as InsightFace's genderage network guesses them, only where the operator asked for it.
+"""Guesses of age and gender by InsightFace's genderage network, if the operator asked for them.
 
-They are guesses from looks, often wrong and easily unfair: nothing in this service decides by them.
+They are guesses from looks, often wrong and easily unfair. No decision of the service uses them.
 """
 
 from pathlib import Path
@@ -14,18 +14,16 @@ from service.errors import InvalidModel, InvalidSettings
 from service.models.packs import load_onnx
 
 _SIDE = 96
-_BORDER = 1.5  # the crop is this much larger than the box
+_BORDER = 1.5  # the crop is larger than the box by this factor
 
 
 def find_attributes(pack: Path) -> Path:
-    """The genderage network of a pack's folder; InvalidSettings where it has none."""
+    """The genderage network in the folder of a pack. Raises InvalidSettings if there is none."""
     for path in sorted(pack.glob("*.onnx")):
         sides = _input_sides(path)
         if sides == [_SIDE, _SIDE]:
             return path
-    raise InvalidSettings(
-        f"ATTRIBUTES needs a network for age and gender in {pack}: install the pack with all its networks"
-    )
+    raise InvalidSettings(f"ATTRIBUTES needs a network for age and gender in {pack}: install the whole pack")
 
 
 def _input_sides(path: Path) -> list[int]:
@@ -34,7 +32,7 @@ def _input_sides(path: Path) -> list[int]:
 
 
 class AttributesNetwork:
-    """The genderage network. `guess` may be called by several threads at a time."""
+    """The genderage network. Several threads may call `guess` at a time."""
 
     def __init__(self, file: Path, device: Device) -> None:
         names = [node.name for node in load_onnx(file, weights=False).graph.node[:8]]
@@ -44,7 +42,7 @@ class AttributesNetwork:
         self._input = self._session.get_inputs()[0].name
 
     def guess(self, image: Image, face: DetectedFace) -> Attributes:
-        """What the network makes of the face."""
+        """The network's guesses for the face."""
         box = face.box
         scale = _SIDE / (max(box.right - box.left, box.bottom - box.top, 1.0) * _BORDER)
         center = np.array([box.left + box.right, box.top + box.bottom]) / 2
@@ -53,7 +51,7 @@ class AttributesNetwork:
         blob = cv2.dnn.blobFromImage(crop, 1 / self._std, (_SIDE, _SIDE), (self._mean,) * 3)
         numbers = np.asarray(self._session.run(None, {self._input: blob})[0]).reshape(-1)
         if numbers.size != 3:
-            raise InvalidModel("the network for age and gender gives no three numbers")
+            raise InvalidModel("the network for age and gender does not return three numbers")
         return Attributes(round(float(numbers[2]) * 100), "female" if numbers[0] >= numbers[1] else "male")
 
 

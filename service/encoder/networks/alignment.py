@@ -1,4 +1,4 @@
-"""Five landmarks to the upright crop that ArcFace-style networks were trained on."""
+"""Alignment: from five landmarks to the upright crop on which ArcFace-style networks were trained."""
 
 import cv2
 import numpy as np
@@ -9,13 +9,13 @@ from service.encoder.contract import Image
 _TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-"""Where eyes, nose and mouth corners lie in a crop of 112 pixels (insightface's face_align.py)."""
+"""Positions of eyes, nose and mouth corners in a crop of 112 pixels (insightface's face_align.py)."""
 
 
 def aligned_crop(image: Image, landmarks: npt.NDArray[np.floating], side: int) -> Image:
-    """The face turned and scaled onto the template, shape (side, side, 3); outside the picture it is black.
+    """The face turned and scaled onto the template, shape (side, side, 3), black outside of the image.
 
-    `landmarks`: shape (5, 2), in pixels.
+    `landmarks` has shape (5, 2), in pixels.
     """
     matrix = similarity_transform(landmarks.astype(np.float64), _scaled_template(side))
     return np.asarray(cv2.warpAffine(image, matrix, (side, side), borderValue=0.0))
@@ -28,9 +28,9 @@ def _scaled_template(side: int) -> npt.NDArray[np.float64]:
 
 
 def similarity_transform(source: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The rotation, uniform scale and shift, shape (2, 3), that brings `source` nearest to `target` (least squares).
+    """Rotation, uniform scale and shift, shape (2, 3), that map `source` onto `target` with least squares.
 
-    Umeyama's problem in two dimensions without mirroring, in closed form: as complex numbers it is one division.
+    Umeyama's problem in two dimensions without mirroring has a closed form: with complex numbers it is one division.
     """
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     moved = (source - source_mean) @ np.array([1, 1j])

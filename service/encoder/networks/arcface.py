@@ -1,6 +1,6 @@
-"""ArcFace-style recognition on ONNX Runtime: aligned crops in, embeddings out, many at a time.
+"""ArcFace-style recognition: aligned crops in, embeddings out, many at a time.
 
-Networks exported for one crop at a time are rewritten to take batches; the rewrite is checked before it is used.
+Networks exported for one crop at a time are rewritten to accept batches. ONNX's checker validates the rewritten model.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _WIDE_DIMENSION = 512
 
 
 def default_threshold(dimension: int) -> float:
-    """Cosine from which two aligned faces count as the same person.
+    """Default threshold (cosine) for two aligned faces.
 
     Networks of fewer than 512 numbers spread strangers wider (docs/decisions/0005-encoders-and-thresholds.md).
     """
@@ -29,7 +29,7 @@ def default_threshold(dimension: int) -> float:
 
 
 class ArcfaceRecognizer:
-    """One recognition network. `embed` may be called by several threads at a time."""
+    """One recognition network. Several threads may call `embed` at a time."""
 
     def __init__(self, session: Session, mean: float, std: float) -> None:
         self._session = session
@@ -40,7 +40,7 @@ class ArcfaceRecognizer:
         self.dimension = self._run(np.zeros((1, self.side, self.side, 3), dtype=np.uint8)).shape[1]
 
     def embed(self, crops: Sequence[Image]) -> list[Embedding]:
-        """One embedding a crop of shape (side, side, 3), RGB, in their order."""
+        """One embedding per crop of shape (side, side, 3), RGB, in order."""
         if not self._takes_batches:
             return [self._run(crop[None])[0] for crop in crops]
         return list(self._run(np.stack(crops))) if crops else []
@@ -51,14 +51,15 @@ class ArcfaceRecognizer:
             blob = blob.astype(np.uint8)
         output: npt.NDArray[np.float32] = self._session.run(None, {self._input.name: blob})[0]
         if output.ndim != 2 or len(output) != len(crops):
-            raise InvalidModel(f"the recognition network gives shape {output.shape} for {len(crops)} crops")
+            raise InvalidModel(f"the recognition network returns shape {output.shape} for {len(crops)} crops")
         return output.astype(np.float32, copy=False)
 
 
 def batched_model(model: Any) -> bytes:
-    """The ONNX model, changed to take any number of crops, serialized.
+    """The ONNX model, changed to accept any number of crops, serialized.
 
-    A fixed first dimension becomes a free one, and constants of Reshape that begin with 1 begin with 0: "as it comes".
+    A fixed first dimension becomes a free one. A shape constant of Reshape that begins with 1 begins with 0 instead,
+    which means "keep".
     """
     import onnx
     from onnx import numpy_helper

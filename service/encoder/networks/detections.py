@@ -1,4 +1,6 @@
-"""What face detectors find, one box a face: overlapping finds are merged, and each becomes a face of the contract."""
+"""Results of a face detector, one box per face: overlapping boxes are merged, and each becomes a face of the
+contract.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,24 +14,28 @@ from service.encoder.networks.quality import measure_quality
 Floats = npt.NDArray[np.float32]
 
 _OVERLAP_THRESHOLD = 0.4
-"""Of two boxes that share more of their common area the better one stays, as insightface has it for every detector."""
+"""Two boxes that share more than this part of their union count as one face. insightface uses the value for every
+detector.
+"""
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Boxes (n, 4) as left, top, right, bottom; scores (n,), falling; landmarks (n, 5, 2); in pixels of the picture."""
+    """Boxes (n, 4) as left, top, right, bottom; scores (n,), descending; landmarks (n, 5, 2); in pixels of the
+    image.
+    """
 
     boxes: Floats
     scores: Floats
     landmarks: Floats
 
     def only(self, kept: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> "Detections":
-        """Those at the places `kept`, in that order, or those where it is true."""
+        """The rows at the indexes `kept`, or the rows where the mask is true."""
         return Detections(self.boxes[kept], self.scores[kept], self.landmarks[kept])
 
 
 def merged(parts: Sequence[Detections]) -> Detections:
-    """All parts as one by falling score, without the boxes that overlap a better one."""
+    """All parts together by descending score, without boxes that overlap a better one (non-maximum suppression)."""
     boxes = np.concatenate([part.boxes for part in parts])
     scores = np.concatenate([part.scores for part in parts])
     landmarks = np.concatenate([part.landmarks for part in parts])
@@ -38,7 +44,7 @@ def merged(parts: Sequence[Detections]) -> Detections:
 
 
 def faces_of(image: Image, found: Detections) -> list[DetectedFace]:
-    """The faces of a picture, largest first; boxes are cut at its borders."""
+    """The faces of an image, largest first. Boxes are clipped to the image."""
     faces = [
         _face(image, *(part.tolist() for part in row))
         for row in zip(found.boxes, found.scores, found.landmarks, strict=True)
@@ -56,7 +62,9 @@ def _face(image: Image, sides: list[float], score: float, points: list[list[floa
 
 
 def _without_overlaps(boxes: Floats) -> npt.NDArray[np.intp]:
-    """Places of the boxes that overlap no better one by more than the threshold; `boxes` by falling score."""
+    """Indexes of the boxes that do not overlap a better one by more than the threshold. `boxes` have descending
+    scores.
+    """
     areas = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
     left = np.arange(len(boxes))
     kept = []

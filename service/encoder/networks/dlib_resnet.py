@@ -1,7 +1,8 @@
 """dlib's face recognition ResNet as an ONNX model, built from dlib's own weight file.
 
-dlib runs it on one thread while it holds Python's global lock (72 ms a face here); ONNX Runtime needs a tenth of that
-and holds nothing. The network is `anet_type` of dlib's dnn_face_recognition_ex.cpp; a test compares the numbers.
+dlib runs it on one thread while it holds Python's interpreter lock (72 ms per face here). ONNX Runtime needs a tenth of
+that and does not hold the lock. The network is `anet_type` of dlib's dnn_face_recognition_ex.cpp; a test compares the
+numbers. It costs 180 lines, because no converter reads dlib's weight files.
 """
 
 import struct
@@ -35,7 +36,7 @@ _LEVELS = (
     (256, False),
     (256, True),
 )
-"""Residual units in order: filters, and whether the unit halves the picture."""
+"""Residual units in order: number of filters, and whether the unit halves the resolution."""
 
 _INPUT = "chips"
 _OUTPUT = "embeddings"
@@ -44,9 +45,9 @@ Floats = npt.NDArray[np.float32]
 
 
 def dlib_onnx_model(weights: Path) -> bytes:
-    """The network, serialized: chips (n, 3, 150, 150) of 0..255 RGB in, embeddings (n, 128) out.
+    """The serialized network: chips (n, 3, 150, 150) of 0..255 RGB in, embeddings (n, 128) out.
 
-    InvalidModel where the file is not dlib's.
+    Raises InvalidModel if the file is not dlib's.
     """
     try:
         return _Network(_layers(weights.read_bytes())).serialized()
@@ -55,9 +56,9 @@ def dlib_onnx_model(weights: Path) -> bytes:
 
 
 def _layers(data: bytes) -> Iterator[Floats]:
-    """The parameters of every layer that has some, in the order in which pixels pass them.
+    """The parameters of every layer that has some, in the order of the forward pass.
 
-    A layer is written as its name, then a tensor of version 2: four sizes and raw floats (dlib's serialize.h).
+    A layer is stored as its name, then a tensor of version 2: four sizes and raw floats (dlib's serialize.h).
     """
     place = 0
     while True:
@@ -68,7 +69,7 @@ def _layers(data: bytes) -> Iterator[Floats]:
         if start < 0:
             return
         place = start + len(tag)
-        for _ in range(skipped + 1):  # sizes of the layer, then the tensor's version
+        for _ in range(skipped + 1):  # sizes of the layer, then the version of the tensor
             _, place = _integer(data, place)
         size = 1
         for _ in range(4):
@@ -79,13 +80,13 @@ def _layers(data: bytes) -> Iterator[Floats]:
 
 
 def _integer(data: bytes, place: int) -> tuple[int, int]:
-    """dlib's integer: a byte with the number of bytes, then those, lowest first."""
+    """dlib's integer: a byte with the number of bytes, then the bytes, lowest first."""
     length = data[place] & 0x0F
     return int.from_bytes(data[place + 1 : place + 1 + length], "little"), place + 1 + length
 
 
 class _Flow(NamedTuple):
-    """A tensor on its way through the network."""
+    """A tensor inside the network."""
 
     name: str
     channels: int
@@ -93,7 +94,7 @@ class _Flow(NamedTuple):
 
 
 class _Network:
-    """Builds the graph; convolutions take in the affine layer behind them."""
+    """Builds the graph. A convolution absorbs the affine layer behind it."""
 
     def __init__(self, layers: Iterator[Floats]) -> None:
         self._layers = layers
@@ -124,7 +125,7 @@ class _Network:
         return serialized
 
     def _stem(self, flow: _Flow) -> _Flow:
-        """The first convolution scales the pixels too: it has no border, so that is exact."""
+        """The first convolution scales the pixels, too. It has no padding, so this is exact."""
         flow = self._relu(self._convolution(flow, 32, kernel=7, stride=2, scaled=True))
         pooled = self._add("MaxPool", [flow.name], kernel_shape=[3, 3], strides=[2, 2])
         return _Flow(pooled, flow.channels, (flow.side - 3) // 2 + 1)
@@ -141,7 +142,7 @@ class _Network:
         return self._relu(_Flow(self._add("Add", both), channels, side))
 
     def _padded(self, flow: _Flow, channels: int, side: int) -> str:
-        """dlib adds tensors of different sizes as if the smaller ended in zeros."""
+        """dlib adds tensors of different sizes as if the smaller one ended in zeros."""
         if (flow.channels, flow.side) == (channels, side):
             return flow.name
         ends = [0, channels - flow.channels, side - flow.side, side - flow.side]

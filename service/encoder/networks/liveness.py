@@ -1,6 +1,6 @@
-"""Is there a living face before the camera, or a picture of one? InsightFace's liveness addon, where it is installed.
+"""Liveness: InsightFace's liveness addon tells a living face from a photograph of one, if it is installed.
 
-The network judges an 80 x 80 crop; where too much of that lies outside the picture, nothing is judged.
+The network judges a crop of 80 x 80 pixels. If too much of the crop lies outside the image, nothing is judged.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from service.models.packs import file_digest
 LivenessMode = Literal["off", "observe", "enforce"]
 
 ADDON_DIGEST = "87a9ac1dbb16a61eec212957e5095e62a8769c1e188af9b0198f253302c4afdb"
-"""Of the file that InsightFace publishes (insightface/addons/catalog.py)."""
+"""SHA-256 of the file that InsightFace publishes (insightface/addons/catalog.py)."""
 
 _FILE = Path("addons") / "liveness.onnx"
 _SIDE = 80
@@ -27,7 +27,9 @@ _TEMPLATE = np.array([[32.03, 38.06], [47.89, 37.98], [40.01, 47.08], [33.50, 56
 
 
 def find_liveness(data_dir: Path) -> Path:
-    """The addon's file, checked; InvalidSettings says where it was looked for. It is never downloaded."""
+    """The checked file of the addon. Raises InvalidSettings, which names the searched folders. It is never
+    downloaded.
+    """
     places = [data_dir / _FILE, Path.home() / ".insightface" / _FILE]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
@@ -38,18 +40,18 @@ def find_liveness(data_dir: Path) -> Path:
 
 
 class LivenessNetwork:
-    """The addon's network. `judge` may be called by several threads at a time."""
+    """The network of the addon. Several threads may call `judge` at a time."""
 
     def __init__(self, file: Path, device: Device, threshold: float) -> None:
         self._session = open_session(file, device)
         self._threshold = threshold
         (given, *others), outputs = self._session.get_inputs(), self._session.get_outputs()
         if others or len(outputs) != 1 or list(given.shape[1:]) != [3, _SIDE, _SIDE]:
-            raise InvalidModel(f"{file.name} is no liveness network: it takes {given.shape}")
+            raise InvalidModel(f"{file.name} is not a liveness network: its input is {given.shape}")
         self._input = given.name
 
     def judge(self, image: Image, face: DetectedFace) -> Liveness:
-        """The network's probability of a living face, or why it was not asked."""
+        """The network's probability of a living face, or the reason for not judging."""
         matrix = similarity_transform(np.array(face.landmarks, dtype=np.float64), _TEMPLATE)
         size = (_SIDE, _SIDE)
         inside = cv2.warpAffine(np.ones(image.shape[:2], dtype=np.float32), matrix, size)
@@ -59,5 +61,5 @@ class LivenessNetwork:
         pixels = crop.transpose(2, 0, 1)[None].astype(np.float32) / 255.0
         score = float(np.asarray(self._session.run(None, {self._input: pixels})[0]).reshape(-1)[0])
         if not 0.0 <= score <= 1.0:
-            raise InvalidModel("the liveness network gives no probability")
+            raise InvalidModel("the liveness network does not return a probability")
         return Liveness(score >= self._threshold, score)

@@ -1,6 +1,6 @@
-"""The crops of the legacy recognizer, pixel for pixel: not aligned, shrunk or enlarged onto a black square.
+"""The crops of the legacy recognizer, pixel for pixel: not aligned, resized onto a black square.
 
-Embeddings of such crops live in a space of their own. Source: `scaller_conc` and its callers in
+Embeddings of such crops have an embedding space of their own. Source: `scaller_conc` and its callers in
 damsog/face-recognizer-service.
 """
 
@@ -11,13 +11,13 @@ from service.encoder.contract import Box, Image
 from service.encoder.networks.detections import Detections
 
 SIDE = 112
-"""Pixels of the square."""
+"""Side of the square, in pixels."""
 
 _ENROLLMENT_DIVISOR = 4
 
 
 def quarter_picture(image: Image) -> Image:
-    """The picture at a quarter of its width: the legacy recognizer enrolled from it, and recognized at full size."""
+    """The image at a quarter of its width. The legacy recognizer enrolled from this, and recognized at full size."""
     height, width = image.shape[:2]
     narrow = max(1, int(width / _ENROLLMENT_DIVISOR))
     size = narrow, max(1, int(height * (narrow / width)))
@@ -25,16 +25,16 @@ def quarter_picture(image: Image) -> Image:
 
 
 def croppable(image: Image, found: Detections) -> Detections:
-    """The faces that the legacy recognizer kept: no coordinate below zero, and at least one pixel in the crop."""
+    """The faces that the legacy recognizer kept: no negative coordinate, and at least one pixel in the crop."""
     whole = (found.boxes >= 0).all(axis=1)
     visible = [min(_scaled_size(*_face(image, Box(*sides)).shape[:2])) > 0 for sides in found.boxes.tolist()]
     return found.only(whole & np.array(visible, dtype=bool))
 
 
 def padded_crop(image: Image, box: Box) -> Image:
-    """The face on a black square, shape (112, 112, 3): its longer side fills it, the other lies in the middle.
+    """The face on a black square, shape (112, 112, 3): its longer side fills the square, the shorter one is centered.
 
-    An odd pixel of padding goes to the left or the top. `box` is of one of the `croppable` faces.
+    An odd pixel of padding goes to the left or the top. `box` belongs to one of the `croppable` faces.
     """
     face = _face(image, box)
     height, width = _scaled_size(*face.shape[:2])
@@ -45,12 +45,12 @@ def padded_crop(image: Image, box: Box) -> Image:
 
 
 def _face(image: Image, box: Box) -> Image:
-    """The pixels inside the box, its corners cut off to whole ones; beyond the picture there are none."""
+    """Pixels inside the box, with corners rounded down; outside of the image there are none."""
     return image[int(box.top) : max(0, int(box.bottom)), int(box.left) : max(0, int(box.right))]
 
 
 def _scaled_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width in the square; the order of operations is the program's, which decides between 85 and 86."""
+    """Height and width in the square. The order of operations is the legacy program's; it decides between 85 and 86."""
     if not height or not width:
         return 0, 0
     if width > height:
@@ -59,5 +59,5 @@ def _scaled_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _margin(pixels: int) -> int:
-    """Left or above: half of the padding, and the odd pixel."""
+    """Left or top margin: half of the padding, and the odd pixel."""
     return (SIDE - pixels + 1) // 2

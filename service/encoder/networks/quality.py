@@ -1,7 +1,7 @@
-"""A heuristic of 0..1 for how well a face can be compared. It is not ISO/IEC 29794-5 and does not claim to be.
+"""Quality heuristic from 0 to 1: how well a face can be compared. It is not ISO/IEC 29794-5.
 
-Five parts are measured, each 1 where the face is good enough and falling to 0 where it is useless; their geometric
-mean is `quality.heuristic`.
+Five parts are measured, each 1 if the face is good enough and falling to 0 if it is useless. Their geometric mean is
+`quality.heuristic`.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ import numpy.typing as npt
 from service.encoder.contract import Box, Image, QualityParts
 
 _SIDE_PIXELS = 96
-"""Faces are measured at this side, so that sharpness means the same for small and large ones."""
+"""Faces are resized to this side first, so that sharpness means the same for small and large faces."""
 
 
 def measure_quality(image: Image, box: Box, landmarks: Sequence[tuple[float, float]], detection: float) -> QualityParts:
-    """The parts for one face; `detection` is the detector's confidence scaled to 0..1."""
+    """The parts for one face. `detection` is the detector's confidence, scaled to 0..1."""
     grey = _grey_crop(image, box)
     return QualityParts(
         size=size_part(box),
@@ -29,7 +29,7 @@ def measure_quality(image: Image, box: Box, landmarks: Sequence[tuple[float, flo
 
 
 def size_part(box: Box) -> float:
-    """0 at 16 pixels of the shorter side, 1 at 112, what recognition networks take."""
+    """0 at 16 pixels of the shorter side, 1 at 112 pixels, the input of recognition networks."""
     return _ramp(min(box.right - box.left, box.bottom - box.top), 16, 112)
 
 
@@ -48,7 +48,7 @@ def _grey_crop(image: Image, box: Box) -> npt.NDArray[np.uint8]:
 
 
 def _sharpness(grey: npt.NDArray[np.uint8]) -> float:
-    """Variance of the Laplacian against the variance of the pixels: independent of contrast."""
+    """Variance of the Laplacian divided by the variance of the pixels, so that contrast does not matter."""
     contrast = float(grey.astype(np.float64).var())
     if contrast < 1.0:
         return 0.0
@@ -62,7 +62,7 @@ def _brightness(grey: npt.NDArray[np.uint8]) -> float:
 
 
 def _pose(landmarks: npt.NDArray[np.float64]) -> float:
-    """1 for a frontal face: the nose lies half way between the eyes, and its height half way from eyes to mouth."""
+    """1 for a frontal face: the nose is half way between the eyes, and half way between eyes and mouth."""
     left_eye, right_eye, nose, left_mouth, right_mouth = landmarks
     across = right_eye - left_eye
     length = float(np.hypot(*across))

@@ -1,7 +1,7 @@
-"""RetinaFace detection of InsightFace's MXNet generation on ONNX Runtime: the network's nine maps to faces.
+"""RetinaFace detection of InsightFace's MXNet generation: from the network's nine maps to faces.
 
-What the maps mean: two square anchors a cell at strides 32, 16 and 8, and for each how sure, where, and its landmarks
-(the formulas of FaceDetector in insightface 0.1.5). Any recognizer can follow.
+The maps: two square anchors per cell at strides 32, 16 and 8, and for each a probability, a box and landmarks (formulas
+of FaceDetector in insightface 0.1.5). Any recognition model can follow.
 """
 
 from typing import Any
@@ -16,29 +16,31 @@ from service.errors import InvalidModel
 from service.models.mxnet.manifest import Manifest, Meaning
 
 LARGEST_PIXELS = 4_000_000
-"""Of a picture that is searched as it is; a larger one is searched at this size, which bounds time and memory."""
+"""A larger image is searched at this size, which bounds time and memory."""
 
 _SCORE_THRESHOLD = 0.5
 _ANCHOR_SIDES = {32: (512.0, 256.0), 16: (128.0, 64.0), 8: (32.0, 16.0)}
-"""In pixels of the picture, by stride."""
+"""In pixels of the image, by stride."""
 
 _FIRST_CENTER = 7.5
-"""Of the anchors in the first cell, in pixels: anchors were made from a square of 16 pixels at every stride."""
+"""Center of the anchors in the first cell, in pixels: insightface derives anchors from a square of 16 pixels at every
+stride.
+"""
 
 
 class RetinafaceDetector:
-    """One RetinaFace network. `detect` may be called by several threads at a time."""
+    """One RetinaFace network. Several threads may call `detect` at a time."""
 
     def __init__(self, session: Any, manifest: Manifest) -> None:
         if manifest.task != "detection" or manifest.landmark_scale is None:
-            raise InvalidModel(f"{manifest.name} is for {manifest.task} and finds no faces")
+            raise InvalidModel(f"{manifest.name} is a network for {manifest.task}, not a detector")
         self._session = session
         self._landmark_scale = manifest.landmark_scale
         self._input = manifest.input
         self._outputs = {(output.stride, output.meaning): output.name for output in manifest.outputs}
 
     def detect(self, image: Image) -> Detections:
-        """Every face with a probability of 0.5 or more; boxes may reach beyond the picture."""
+        """Every face with a probability of at least 0.5. Boxes may reach beyond the image."""
         searched, scale = _bounded(image)
         pixels = (searched.transpose(2, 0, 1)[None].astype(np.float32) - self._input.mean) * self._input.scale
         names = list(self._outputs.values())
@@ -47,10 +49,11 @@ class RetinafaceDetector:
         return Detections(found.boxes / scale, found.scores, found.landmarks / scale)
 
     def _decoded_level(self, maps: dict[str, Floats], stride: int) -> Detections:
-        """The faces of one stride, in pixels of the searched picture."""
+        """The faces of one stride, in pixels of the searched image."""
         sides = np.array(_ANCHOR_SIDES[stride])
         kinds = len(sides)
-        probability = self._map(maps, stride, "face_probability")[kinds:]  # the first half says "no face"
+        # the first half is the probability of "no face"
+        probability = self._map(maps, stride, "face_probability")[kinds:]
         anchor, row, column = np.nonzero(probability >= _SCORE_THRESHOLD)
         side = sides[anchor, None]
         center = np.stack([column, row], axis=1) * float(stride) + _FIRST_CENTER
@@ -74,7 +77,7 @@ class RetinafaceDetector:
 
 
 def _bounded(image: Image) -> tuple[Image, np.float32]:
-    """The picture, or a smaller copy of a very large one, and its scale."""
+    """The image, or a smaller copy of a very large one, and its scale."""
     height, width = image.shape[:2]
     if height * width <= LARGEST_PIXELS:
         return image, np.float32(1)

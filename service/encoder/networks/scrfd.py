@@ -1,7 +1,7 @@
-"""SCRFD face detection on ONNX Runtime: the numbers of insightface's SCRFD, without its session juggling.
+"""SCRFD face detection: the results of insightface's SCRFD class.
 
-What the network means: anchors at strides 8, 16, 32 (and 64, 128 in the one-anchor kind), distances to the four
-sides and, where the network has them, five landmarks. Boxes of several input sizes are merged by one NMS.
+The outputs: anchors at strides 8, 16, 32 (and 64, 128 in the one-anchor variant), distances to the four sides and, if
+the network has them, five landmarks. One non-maximum suppression merges the boxes of several input sizes.
 """
 
 from functools import lru_cache
@@ -15,16 +15,18 @@ from service.encoder.runtime.sessions import Session
 from service.errors import InvalidModel
 
 INPUT_SIDES = (128, 640)
-"""insightface's default: 640 finds small faces, 128 those that fill the picture."""
+"""insightface's default: 640 finds small faces, 128 finds faces that fill the image."""
 
 _SCORE_THRESHOLD = 0.5
 _MARGIN_PIXELS = 64
-"""Black beside the picture. With none, faces near the border move (cosine down to 0.96 against the square input of
-insightface); with 64 they are the same (1.000), and a picture of 3:2 costs a fifth less than the square."""
+"""Black border beside the image. Without it, faces near the border move (cosine down to 0.96, compared with
+insightface's square input). With 64 pixels they stay (1.000), and an image of 3:2 costs a fifth less than the
+square.
+"""
 
 
 class ScrfdDetector:
-    """One SCRFD network. `detect` may be called by several threads at a time."""
+    """One SCRFD network. Several threads may call `detect` at a time."""
 
     def __init__(
         self,
@@ -39,20 +41,22 @@ class ScrfdDetector:
         self._input = session.get_inputs()[0]
         outputs = session.get_outputs()
         if len(outputs) not in (9, 15):
-            raise InvalidModel(f"a detector with {len(outputs)} outputs gives no landmarks: 9 or 15 are needed")
+            raise InvalidModel(f"a detector with {len(outputs)} outputs has no landmarks: 9 or 15 outputs are needed")
         self._strides = (8, 16, 32) if len(outputs) == 9 else (8, 16, 32, 64, 128)
         self._anchors = 2 if len(outputs) == 9 else 1
         fixed = self._input.shape[2]
         self._sides: tuple[int, ...] = (fixed,) if isinstance(fixed, int) else sides
-        self._is_square = is_square or isinstance(fixed, int)  # a GPU prepares itself anew for every shape
+        self._is_square = is_square or isinstance(fixed, int)  # a GPU prepares itself again for every new input shape
 
     @property
     def largest_side(self) -> int:
-        """The longer side, in pixels, at which pictures are searched."""
+        """Longer side, in pixels, at which images are searched."""
         return max(self._sides)
 
     def detect(self, image: Image) -> Detections:
-        """Every face with a score of 0.5 or more; once more at a smaller scale with a border where there is none."""
+        """Every face with a score of at least 0.5. If there is none, a second search runs at a smaller scale with a
+        border.
+        """
         found = merged([self._at_side(image, side, 0) for side in self._sides])
         if len(found.scores):
             return found
@@ -60,7 +64,7 @@ class ScrfdDetector:
         return merged([self._at_side(image, side, side // 4)])
 
     def _at_side(self, image: Image, side: int, margin: int) -> Detections:
-        """Detections with the longer side of the picture scaled to `side` less a `margin` on both ends."""
+        """Detections with the longer side of the image scaled to `side` less a `margin` on both ends."""
         inner, scale = _scaled(image, side - 2 * margin)
         canvas = np.zeros((*self._canvas_size(inner, side, margin), 3), dtype=np.uint8)
         canvas[margin : margin + inner.shape[0], margin : margin + inner.shape[1]] = inner
@@ -74,7 +78,9 @@ class ScrfdDetector:
         return Detections((boxes - shift) / size, scores, (landmarks - shift) / size)
 
     def _canvas_size(self, inner: Image, side: int, margin: int) -> tuple[int, int]:
-        """Height and width of the input: square, or no larger than the picture needs, in whole steps of the strides."""
+        """Height and width of the input: square, or just as large as the image needs, in multiples of the largest
+        stride.
+        """
         if self._is_square or margin:
             return side, side
         height, width = (_rounded_up(pixels + _MARGIN_PIXELS, max(self._strides)) for pixels in inner.shape[:2])
@@ -93,7 +99,7 @@ class ScrfdDetector:
 
 
 def _scaled(image: Image, longer: int) -> tuple[Image, float]:
-    """The picture with its longer side at `longer` pixels, and its scale; sizes are rounded as insightface does."""
+    """The image with its longer side at `longer` pixels, and its scale. Sizes are rounded as in insightface."""
     height, width = image.shape[:2]
     ratio = height / width
     new_height, new_width = (longer, int(longer / ratio)) if ratio > 1 else (int(longer * ratio), longer)
@@ -107,7 +113,7 @@ def _rounded_up(pixels: int, step: int) -> int:
 
 @lru_cache(maxsize=256)
 def _centers(size: tuple[int, int], stride: int, anchors: int) -> Floats:
-    """Anchor points (x, y) of one level, row by row, each as often as there are anchors."""
+    """Anchor points (x, y) of one level, row by row, each repeated for every anchor."""
     rows, columns = (np.arange(side // stride, dtype=np.float32) * stride for side in size)
     grid = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
     return np.repeat(grid, anchors, axis=0)

@@ -1,9 +1,9 @@
-"""How many pictures may wait, and which are told to come back later.
+"""Back-pressure: limits the waiting images, and refuses more with Overloaded.
 
-Clients that take turns never see a refusal: up to 12 pictures a thread are taken. Beyond that the server is strained:
-until two seconds pass without a refusal only as many wait as are worked on, so that answers stay fast and clients
-who ask again at once end the strain where they are few. Others get 503 with Retry-After. Bulk work is never refused;
-it waits behind the others.
+Up to 12 images per thread may wait or run, so that clients that take turns are never refused. After a refusal the
+server is strained: until two seconds pass without a refusal, only as many images may wait as run. Answers stay fast
+that way, and a few clients that retry at once end the strain. Refused clients get 503 with Retry-After. Bulk work is
+never refused; it waits behind other work.
 """
 
 import math
@@ -19,21 +19,23 @@ from typing import Literal
 from service.errors import Overloaded
 
 PICTURES_A_THREAD = 12
-"""Taken at a time, waiting or in work: 24 with 2 cores, so that 16 clients that take turns are never refused."""
+"""Waiting or running: 24 with 2 cores, so that 16 clients that take turns are never refused."""
 
 _STRAINED_SECONDS = 2.0
 _RESERVED_SECONDS = 0.1
 """How long a slot is reserved for an image whose upload begins. Slower uploads compete for a slot again when they are
 complete, so a slow client cannot keep others out."""
 _LONGEST_WAIT = 1.0
-"""In pictures' times: who waited longer for a strained server is refused, so that no answer takes much over two."""
+"""In durations of one image. An image that waited longer for a strained server is refused, so that no answer takes much
+over two durations.
+"""
 _SMOOTHING = 0.1
 _FIRST_GUESS_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class QueueState:
-    """Pictures in work and waiting, refusals since the start, and how long one picture keeps a thread busy."""
+    """Images running and waiting, refusals since the start, and the thread seconds of one image."""
 
     running: int
     waiting: int
@@ -42,7 +44,7 @@ class QueueState:
 
 
 class QueueEntry:
-    """One picture's way through; `cancelled` when nobody waits for it any more."""
+    """One image in the queue. `cancelled` is set when nobody waits for the result any more."""
 
     def __init__(self, bulk: bool, entered: float) -> None:
         self.bulk = bulk
@@ -50,10 +52,10 @@ class QueueEntry:
         self.state: Literal["waiting", "running", "left"] = "waiting"
         self.cancelled = False
         self.busy_seconds = 0.0
-        """How long the picture kept threads so far."""
+        """Thread seconds that the image has used."""
 
     def go_on(self) -> None:
-        """CancelledError where nobody waits for the picture any more."""
+        """Raises CancelledError if nobody waits for the image any more."""
         if self.cancelled:
             raise CancelledError
 
@@ -84,7 +86,7 @@ class Reservation:
 
 
 class BackPressure:
-    """Counts tickets; every method may be called from any thread."""
+    """The counters behind the limits. Any thread may call any method."""
 
     def __init__(self, threads: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._threads = threads
@@ -130,7 +132,7 @@ class BackPressure:
                 self._reserved.remove(slot)
 
     def start(self, ticket: QueueEntry) -> None:
-        """A thread takes the picture up. Overloaded where it has waited too long to be answered well."""
+        """A thread starts the image. Raises Overloaded if it has waited too long."""
         with self._lock:
             if ticket.state == "left":
                 raise CancelledError
@@ -140,10 +142,11 @@ class BackPressure:
             self._running += 1
             too_late = now - ticket.entered > _LONGEST_WAIT * self._picture_seconds
             if too_late and self._is_strained(now) and not ticket.bulk:
-                raise self._refusal()  # it says nothing of how many come now, so the strain may end all the same
+                # does not count as a refusal: it says nothing about new arrivals, so the strain can end
+                raise self._refusal()
 
     def leave(self, ticket: QueueEntry) -> None:
-        """The picture is done, refused or given up."""
+        """The image is done, refused or canceled."""
         with self._lock:
             if ticket.state == "waiting":
                 self._leave_queue(ticket)
@@ -154,7 +157,7 @@ class BackPressure:
                 self._picture_seconds += _SMOOTHING * (ticket.busy_seconds - self._picture_seconds)
 
     def load(self) -> QueueState:
-        """How things stand."""
+        """The current counters."""
         with self._lock:
             return QueueState(self._running, self._waiting + self._waiting_bulk, self._refused, self._picture_seconds)
 
@@ -187,4 +190,4 @@ class BackPressure:
     def _refusal(self) -> Overloaded:
         self._refused += 1
         seconds = max(1, math.ceil(self._waiting * self._picture_seconds / self._threads))
-        return Overloaded(f"{self._running + self._waiting} pictures are in work", retry_after_seconds=seconds)
+        return Overloaded(f"{self._running + self._waiting} images are in progress", retry_after_seconds=seconds)

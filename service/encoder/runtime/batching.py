@@ -1,7 +1,7 @@
-"""Faces of several pictures and requests are embedded together: whoever waits when a run begins is taken along.
+"""Batching: faces of several images and requests are embedded together.
 
-Nothing is waited for: one face alone is run alone. A GPU's session has one owner at a time, so batches grow while it
-works; on a processor as many runs go on as there are threads.
+A run takes all faces that wait when it begins, and never waits for more: a single face runs alone. A GPU session runs
+one batch at a time, so that batches grow meanwhile. On a CPU as many runs go on as there are threads.
 """
 
 import threading
@@ -19,7 +19,7 @@ from service.encoder.runtime.threads import Priority, PriorityThreads
 
 @dataclass
 class Embedded:
-    """The embeddings of one picture's crops as they come in, and the seconds of threads that they cost."""
+    """The embeddings of one image's crops as they arrive, and the thread seconds that they cost."""
 
     ticket: QueueEntry
     missing: int
@@ -40,7 +40,7 @@ class Batching:
         self._runs = 0
 
     def submit(self, crops: Sequence[Image], ticket: QueueEntry) -> Embedded:
-        """Have the crops embedded; `done` has one embedding a crop, in their order."""
+        """Queue the crops. `done` will hold one embedding per crop, in order."""
         embedded = Embedded(ticket, len(crops))
         if not crops:
             _succeed(embedded)
@@ -54,7 +54,7 @@ class Batching:
         return embedded
 
     def _run(self) -> None:
-        """One batch; further ones are submitted anew, so that threads stay shared fairly."""
+        """Run one batch. The next one is submitted as new work, so that threads are shared fairly."""
         batch = self._taken()
         if batch:
             self._embed(batch)
@@ -79,7 +79,7 @@ class Batching:
         began = time.perf_counter()
         try:
             embeddings = self._encoder.embed([crop for crop, _, _ in batch])
-        except Exception as error:  # whatever it is, those who wait must hear of it
+        except Exception as error:  # whatever the error is, everyone who waits for the batch must get it
             for embedded in {id(embedded): embedded for _, embedded, _ in batch}.values():
                 _fail(embedded.done, error)
             return
@@ -95,7 +95,7 @@ class Batching:
 
 
 def _received(embedded: Embedded, place: int, embedding: Embedding, seconds: float) -> bool:
-    """Whether this was the last one."""
+    """Whether this was the last embedding of the image."""
     embedded.embeddings[place] = embedding
     embedded.seconds += seconds
     embedded.missing -= 1

@@ -1,6 +1,6 @@
-"""A picture's way through an encoder: decoded, searched and cut up by one thread, then embedded with others' faces.
+"""Pipeline of one image: one thread decodes, detects and aligns, then its faces are embedded together with others.
 
-Nothing of it runs on the event loop. Where the caller is cancelled, the steps not yet taken are not taken.
+Nothing runs on the event loop. If the caller is canceled, the remaining steps are skipped.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class _Searched(NamedTuple):
-    """A picture, what of it was searched, and the faces in pixels of that."""
+    """An image, its searched copy, and the faces in pixels of the copy."""
 
     picture: SourceImage
     reduced: ReducedImage
@@ -34,17 +34,17 @@ class _Searched(NamedTuple):
 
 
 class _CutUp(NamedTuple):
-    """Faces in pixels of the whole picture, and each as the recognition network takes it."""
+    """Faces in pixels of the full image, and their crops for the recognition model."""
 
     faces: list[DetectedFace]
     crops: list[Image]
 
 
 class Pipeline:
-    """Threads, admission and batches, shared by all encoders of a process."""
+    """Threads, back-pressure and batches, shared by all encoders of a process."""
 
     def __init__(self, encoders: Sequence[Encoder], limits: ImageLimits, threads: int, runs: RunCounter) -> None:
-        cv2.setNumThreads(1)  # pixels are worked on by the threads made here, which have the processors divided
+        cv2.setNumThreads(1)  # OpenCV uses one thread: the threads of this pipeline divide the processors among them
         self._limits = limits
         self._runs = runs
         self._workers = PriorityThreads(threads)
@@ -53,7 +53,7 @@ class Pipeline:
         self._clock = StageClock()
 
     async def decode(self, data: bytes, *, bulk: bool, slot: Reservation | None = None) -> Image:
-        """The upright picture."""
+        """The upright image."""
 
         def step(ticket: QueueEntry) -> Future[Image]:
             ticket.go_on()
@@ -99,15 +99,15 @@ class Pipeline:
         return self._admission.reserve()
 
     def load(self) -> QueueState:
-        """How many pictures are in work and waiting."""
+        """Images running and waiting."""
         return self._admission.load()
 
     def stages(self) -> StageSeconds:
-        """What was done since the start."""
+        """Work since the start."""
         return self._clock.total()
 
     def close(self) -> None:
-        """Finish what was begun, then end the threads."""
+        """Finish the submitted work, then end the threads."""
         self._workers.close()
 
     async def _through(self, bulk: bool, slot: Reservation | None, step: Callable[[QueueEntry], Future[T]]) -> T:
@@ -135,7 +135,7 @@ class Pipeline:
             try:
                 self._admission.start(ticket)
                 result = step(ticket)
-            except BaseException as error:  # it is raised where the result is awaited
+            except BaseException as error:  # raised where the result is awaited
                 done.set_exception(error)
             else:
                 ticket.busy_seconds += time.perf_counter() - began
@@ -163,7 +163,7 @@ class Pipeline:
 
 
 def _cut_up(encoder: Encoder, searched: _Searched, maximum_faces: int) -> _CutUp:
-    """The largest faces; one that is small in the reduced picture is cut out of the whole one."""
+    """The largest faces. A face that is small in the reduced image is cut out of the full image."""
     reduced = searched.reduced
     small = encoder.inspect(reduced.pixels, searched.faces[:maximum_faces])
     faces = [enlarged(face, reduced.factor) for face in small]
@@ -173,27 +173,27 @@ def _cut_up(encoder: Encoder, searched: _Searched, maximum_faces: int) -> _CutUp
 
 
 def _is_fine(face: DetectedFace, crop_side: int) -> bool:
-    """Whether the crop would not be enlarged."""
+    """Whether the crop needs no upscaling."""
     return min(face.box.right - face.box.left, face.box.bottom - face.box.top) >= crop_side
 
 
 def _settle(done: Future[T], result: Callable[[], T]) -> None:
-    """`done` gets what `result` returns or raises."""
+    """Complete `done` with the result or the error of `result`."""
     try:
         done.set_result(result())
-    except BaseException as error:  # it is raised where the result is awaited
+    except BaseException as error:  # raised where the result is awaited
         done.set_exception(error)
 
 
 def _at_once(value: T) -> Future[T]:
-    """A future that is settled already."""
+    """A completed future."""
     done: Future[T] = Future()
     done.set_result(value)
     return done
 
 
 def _with(future: Future[S], change: Callable[[S], T]) -> Future[T]:
-    """`change` of what `future` gives, as soon as it is there."""
+    """A future for `change` of the result of `future`."""
     done: Future[T] = Future()
     future.add_done_callback(lambda future: _settle(done, lambda: change(future.result())))
     return done

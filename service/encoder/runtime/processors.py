@@ -1,4 +1,4 @@
-"""How many processors this process may really use: its affinity and, in a container, its quota."""
+"""Number of processors that this process may use: its CPU affinity and, in a container, its quota."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,9 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_processors(quota_file: Path = _QUOTA) -> int:
-    """Whole processors, at least 1. A quota of 1.5 counts as 2: threads that wait cost less than idle processors."""
+    """Whole processors, at least 1. A quota of 1.5 counts as 2, because waiting threads cost less than idle
+    processors.
+    """
     affinity = getattr(os, "sched_getaffinity", None)
     allowed = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     quota = _quota_processors(quota_file)
@@ -15,7 +17,7 @@ def usable_processors(quota_file: Path = _QUOTA) -> int:
 
 
 def _quota_processors(quota_file: Path) -> int | None:
-    """The control group's limit rounded up, None where there is none (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
+    """The limit of the control group, rounded up, or None (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
     try:
         quota, period = quota_file.read_text().split()
         return None if quota == "max" else -(-int(quota) // int(period))

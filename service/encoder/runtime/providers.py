@@ -1,6 +1,6 @@
-"""Which of ONNX Runtime's execution providers a network runs on, from device numbers and INFERENCE_PROVIDER.
+"""Chooses ONNX Runtime's execution provider from the device number and INFERENCE_PROVIDER.
 
-What is missing is refused by name; nothing else is taken in its place.
+A missing provider is refused by name. No other provider replaces it in silence.
 """
 
 from typing import Any, Literal
@@ -30,31 +30,32 @@ _PACKAGES: dict[Provider, str] = {
 
 
 def chosen_provider(device: int, provider: Literal["auto"] | Provider, setting: str) -> str:
-    """ONNX Runtime's name of the provider; InvalidSettings where device and provider do not fit, or it is missing.
+    """ONNX Runtime's name of the provider. Raises InvalidSettings if device and provider do not fit, or the provider is
+    missing.
 
-    `auto`: the processor for device -1, CUDA for 0..N.
+    `auto` is the CPU for device -1 and CUDA for 0..N.
     """
     chosen: Provider = ("cpu" if device < 0 else "cuda") if provider == "auto" else provider
     if chosen in _NEEDS_GPU and device < 0:
         raise InvalidSettings(f"INFERENCE_PROVIDER={chosen} needs a GPU, but {setting}={device} names none")
     if chosen in _NEEDS_NO_GPU and device >= 0:
-        raise InvalidSettings(f"INFERENCE_PROVIDER={chosen} knows no GPU {device}: set {setting}=-1")
+        raise InvalidSettings(f"INFERENCE_PROVIDER={chosen} has no GPU {device}: set {setting}=-1")
     available = onnxruntime.get_available_providers()
     if _NAMES[chosen] not in available:
         raise InvalidSettings(
-            f"{setting}={device} with INFERENCE_PROVIDER={provider} asks for {_NAMES[chosen]}, but this onnxruntime "
-            f"has only {', '.join(available)}: install {_PACKAGES[chosen]} in its place, or ask for the processor"
+            f"{setting}={device} with INFERENCE_PROVIDER={provider} needs {_NAMES[chosen]}, but this onnxruntime "
+            f"has only {', '.join(available)}: install {_PACKAGES[chosen]} instead, or choose the CPU"
         )
     return _NAMES[chosen]
 
 
 def provider_options(name: str, device: int) -> list[Any]:
-    """The provider for InferenceSession, with the processor behind it for the few operations that it does not have."""
+    """The provider for InferenceSession, followed by the CPU for the few operations that the provider lacks."""
     cpu = _NAMES["cpu"]
     if name == cpu:
         return [cpu]
     if name == _NAMES["cuda"]:
-        # the exhaustive search of the default would be repeated for every new shape of input
+        # the default's exhaustive search would run again for every new input shape
         return [(name, {"device_id": device, "cudnn_conv_algo_search": "HEURISTIC"}), cpu]
     if name == _NAMES["tensorrt"]:
         return [(name, {"device_id": device}), (_NAMES["cuda"], {"device_id": device}), cpu]

@@ -1,4 +1,4 @@
-"""What goes on in a process at this moment, so that runs of networks divide the processors among them."""
+"""Counts the work of a process, so that networks divide the processors among them."""
 
 import contextlib
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 class RunCounter:
-    """Counts the pictures in hand, waiting ones too, and the networks that run."""
+    """Counts the images in progress, waiting ones included, and the running networks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -15,7 +15,7 @@ class RunCounter:
 
     @contextlib.contextmanager
     def picture(self) -> Iterator[None]:
-        """A picture is in hand inside the block."""
+        """Count an image as in progress inside the block."""
         with self._lock:
             self._pictures += 1
         try:
@@ -25,10 +25,10 @@ class RunCounter:
                 self._pictures -= 1
 
     def begin(self) -> bool:
-        """Count one more run; True where it may have every processor: no other run, no other picture in hand.
+        """Count one more run. True if it may use every processor: no other run, and no other image in progress.
 
-        A run on both of 2 processors takes 1.4 times the processor time of one on one, so it pays only where the
-        other processor would have nothing to do.
+        A run on both of 2 processors takes 1.4 times the processor time of a run on one, so it pays only if the other
+        processor would be idle.
         """
         with self._lock:
             self._runs += 1

@@ -1,4 +1,6 @@
-"""ONNX Runtime sessions on the device that was asked for, or a clear refusal: never another device in silence."""
+"""ONNX Runtime sessions on the requested device. A missing device is refused; no other device replaces it in
+silence.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,14 +15,16 @@ from service.encoder.runtime.run_counter import RunCounter
 from service.errors import InvalidModel, InvalidSettings
 
 _LARGEST_DOUBLED_BYTES = 64 * 2**20
-"""A network up to this size is opened twice on a processor, for one thread and for all; that costs its size again."""
+"""A network up to this size is opened twice on a CPU, for one thread and for all threads. That costs its size in memory
+again.
+"""
 
 
 class Session(Protocol):
-    """What is used of onnxruntime.InferenceSession; `run` may be called by several threads at a time."""
+    """The used part of onnxruntime.InferenceSession. Several threads may call `run` at a time."""
 
     def run(self, outputs: Sequence[str] | None, inputs: dict[str, npt.NDArray[Any]]) -> list[Any]:
-        """The outputs asked for (None: all), in that order."""
+        """The requested outputs (None: all), in order."""
         ...
 
     def get_inputs(self) -> list[Any]:
@@ -34,9 +38,9 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Device:
-    """Where a network runs: -1 the processor, 0..N a GPU; `setting` is named where that cannot be.
+    """Device of a network: -1 for the CPU, 0..N for a GPU. Errors name `setting`.
 
-    On a processor a run has one thread, or all `threads` while `runs` knows of nothing else to do.
+    On a CPU a run has one thread, or all `threads` if `runs` counts no other work.
     """
 
     number: int = -1
@@ -47,16 +51,16 @@ class Device:
 
     @property
     def is_processor(self) -> bool:
-        """Whether runs share the processors with everything else."""
+        """Whether runs share the CPU with everything else."""
         return self.number < 0
 
 
 PROCESSOR = Device()
-"""One thread a run."""
+"""One thread per run."""
 
 
 def open_session(model: Path | bytes, device: Device) -> Session:
-    """The network, ready to run. InvalidSettings where the device is not there, InvalidModel for a bad file."""
+    """The network, ready to run. Raises InvalidSettings for a missing device, InvalidModel for a bad file."""
     size = len(model) if isinstance(model, bytes) else model.stat().st_size
     narrow = _session(model, device, 1)
     if not device.is_processor or device.threads == 1 or size > _LARGEST_DOUBLED_BYTES:
@@ -65,7 +69,7 @@ def open_session(model: Path | bytes, device: Device) -> Session:
 
 
 class _DividedSession:
-    """All threads for a run that is alone, one for each of several: 2 processors are busy, never oversubscribed."""
+    """All threads for a single run, one thread for each of several: 2 processors are busy and never oversubscribed."""
 
     def __init__(self, narrow: Session, wide: Session, runs: RunCounter) -> None:
         self._narrow, self._wide, self._runs = narrow, wide, runs
@@ -90,14 +94,15 @@ def _session(model: Path | bytes, device: Device, threads: int) -> Session:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the others alone
+    # waiting threads sleep instead of spinning, so that other threads can run
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(
             model if isinstance(model, bytes) else str(model),
             options,
             providers=provider_options(wanted, device.number),
         )
-    except Exception as error:  # onnxruntime raises classes of its own extension module
+    except Exception as error:  # onnxruntime raises classes of its extension module
         name = "the model" if isinstance(model, bytes) else model.name
         raise InvalidModel(
             f"{name} cannot be opened ({device.setting}={device.number}): {_first_line(error)}"

@@ -1,4 +1,4 @@
-"""How long each stage of the encoders kept their threads, for metrics and benchmarks."""
+"""Thread seconds of each stage of the encoders, for metrics and benchmarks."""
 
 import contextlib
 import threading
@@ -12,7 +12,7 @@ Stage = Literal["decode", "detect", "align", "embed"]
 
 @dataclass(frozen=True)
 class StageSeconds:
-    """Pictures and faces since the start, and seconds that threads spent on each stage of them."""
+    """Images and faces since the start, and the thread seconds of each stage."""
 
     pictures: int = 0
     faces: int = 0
@@ -23,7 +23,7 @@ class StageSeconds:
 
 
 class StageClock:
-    """Adds up what threads report."""
+    """Adds up the reports of the threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -31,7 +31,7 @@ class StageClock:
 
     @contextlib.contextmanager
     def measured(self, stage: Stage) -> Iterator[None]:
-        """The seconds inside the block belong to `stage`."""
+        """Add the seconds inside the block to `stage`."""
         began = time.perf_counter()
         try:
             yield
@@ -45,7 +45,7 @@ class StageClock:
                 self._sums[name] += number
 
     def total(self) -> StageSeconds:
-        """What was counted so far."""
+        """The sums so far."""
         with self._lock:
             sums = dict(self._sums)
         pictures, faces = int(sums.pop("pictures")), int(sums.pop("faces"))

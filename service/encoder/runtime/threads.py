@@ -1,6 +1,7 @@
-"""A fixed number of threads that do the most urgent work first; none of it runs on the event loop.
+"""A fixed number of threads that run the most urgent work first. None of it runs on the event loop.
 
-Faces already cut out come first (their pictures are nearly done), then pictures somebody waits for, then bulk work.
+Embedding comes first (those images are nearly done), then images of interactive requests, then bulk work. No library of
+the standard has a thread pool with priorities and a share for the lowest.
 """
 
 import threading
@@ -10,7 +11,7 @@ from enum import IntEnum
 
 
 class Priority(IntEnum):
-    """What is done first, lowest first."""
+    """Priority of work, lowest number first."""
 
     FINISHING = 0
     INTERACTIVE = 1
@@ -18,11 +19,12 @@ class Priority(IntEnum):
 
 
 _BULK_SHARE = 16
-"""While others wait, every so manieth piece of work is bulk work: it gets on, and costs the others 6 %."""
+"""While other work waits, every 16th piece of work is bulk work. So bulk work makes progress, and costs the others 6 %.
+"""
 
 
 class PriorityThreads:
-    """Threads and what waits for them. Work must not raise."""
+    """Threads and their queues. Work must not raise."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -35,7 +37,7 @@ class PriorityThreads:
             thread.start()
 
     def submit(self, work: Callable[[], None], urgency: Priority) -> None:
-        """Have `work` done by a thread; RuntimeError after close."""
+        """Queue `work` for a thread. Raises RuntimeError after close."""
         with self._changed:
             if self._closed:
                 raise RuntimeError("the encoders are closed")
@@ -43,7 +45,7 @@ class PriorityThreads:
             self._changed.notify()
 
     def close(self) -> None:
-        """Finish what was submitted, then end the threads."""
+        """Finish the submitted work, then end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,7 +1,7 @@
-"""What a BatchNorm does at inference: a scale and a shift a channel; and which ones vanish into the layer before.
+"""BatchNorm at inference is a scale and a shift per channel. This module decides which ones fold into the layer before.
 
-Folding is exact behind a Convolution or FullyConnected whose result nobody else reads: both are linear in each
-output channel. In front of a padded Convolution it is not (the padding is zero after the BatchNorm): those stay.
+Folding is exact behind a Convolution or FullyConnected with no other reader: both are linear in each output channel.
+Before a padded Convolution it is not exact, because the padding is zero after the BatchNorm; those stay.
 """
 
 from collections import Counter
@@ -22,11 +22,11 @@ _DEFAULT_EPSILON = 1e-3
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """One BatchNorm: the names of its parameters and where they lie."""
+    """One BatchNorm: the names of its parameters and their file."""
 
     parameters: ParameterFile
     gamma: str | None
-    """None where MXNet fixes it: `fix_gamma`, its default, means 1 whatever the file holds."""
+    """None if MXNet fixes gamma: `fix_gamma`, the default, means 1 whatever the file holds."""
     beta: str
     mean: str
     variance: str
@@ -41,13 +41,13 @@ class BatchNorm:
         return np.asarray(gamma / np.sqrt(variance))
 
     def shifted(self, bias: npt.NDArray[np.float32] | float) -> npt.NDArray[np.float32]:
-        """What becomes of a bias in front of this BatchNorm, shape (channels,)."""
+        """A bias before this BatchNorm, after folding, shape (channels,)."""
         moved = (bias - self.parameters.read(self.mean).astype(np.float64)) * self.scale()
         return (moved + self.parameters.read(self.beta)).astype(np.float32)
 
 
 def read_batch_norm(call: Call, channels: int | None) -> BatchNorm:
-    """The BatchNorm of a node over so many channels; InvalidModel naming what is not supported."""
+    """The BatchNorm of a node over that number of channels. Raises InvalidModel, which names what is not supported."""
     call.expect(5)
     attributes = call.attributes
     # Momentum, use_global_stats and the calibration ranges matter in training and in quantized networks only.
@@ -65,7 +65,7 @@ def read_batch_norm(call: Call, channels: int | None) -> BatchNorm:
 
 
 def foldable(symbol: Symbol, wanted: Sequence[int], outputs: Sequence[Source]) -> dict[int, int]:
-    """Number of the linear node -> number of the BatchNorm that vanishes into it, among the `wanted` nodes."""
+    """Number of the linear node -> number of the BatchNorm that folds into it, among the `wanted` nodes."""
     readers = Counter(source.node for number in wanted for source in symbol.nodes[number].inputs)
     readers.update(source.node for source in outputs)
     return {

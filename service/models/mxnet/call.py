@@ -1,4 +1,4 @@
-"""One operator of a network with what it reads, about to be written into the ONNX graph."""
+"""One operator of a network with its inputs, ready to be written into the ONNX graph."""
 
 from dataclasses import dataclass
 
@@ -10,18 +10,18 @@ from service.models.mxnet.symbol import Node
 
 @dataclass(frozen=True)
 class Parameter:
-    """An input that lies in the parameter file."""
+    """An input from the parameter file."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a translation needs; its methods refuse, by the node's name, what does not fit."""
+    """The inputs of a translation. Its methods raise errors that name the node."""
 
     node: Node
     name: str
-    """What the result is called: as the node, or as the BatchNorm that vanishes into it."""
+    """Name of the result: that of the node, or of the BatchNorm that folds into it."""
     attributes: Attributes
     inputs: tuple[Tensor | Parameter, ...]
     parameters: ParameterFile
@@ -33,33 +33,33 @@ class Call:
         return self.tensor(0)
 
     def tensor(self, place: int) -> Tensor:
-        """The input at `place`, which another node computes."""
+        """The input at `place`, computed by another node."""
         found = self.inputs[place] if place < len(self.inputs) else None
         if not isinstance(found, Tensor):
-            raise self.attributes.refusal(f"input {place} has to be computed by a node")
+            raise self.attributes.refusal(f"input {place} must be computed by a node")
         return found
 
     def parameter(self, place: int) -> str:
-        """The name of the parameter that is the input at `place`."""
+        """The name of the parameter at input `place`."""
         found = self.inputs[place] if place < len(self.inputs) else None
         if not isinstance(found, Parameter):
-            raise self.attributes.refusal(f"input {place} has to be a parameter")
+            raise self.attributes.refusal(f"input {place} must be a parameter")
         return found.name
 
     def expect(self, inputs: int, rank: int | None = None) -> None:
-        """InvalidModel unless there are so many inputs, the first of that rank."""
+        """Raises InvalidModel unless there are that many inputs, the first of that rank."""
         if len(self.inputs) != inputs:
-            raise self.attributes.refusal(f"it has {len(self.inputs)} inputs where {inputs} are supported")
+            raise self.attributes.refusal(f"it has {len(self.inputs)} inputs, but {inputs} are supported")
         if rank is not None and self.data.rank != rank:
-            raise self.attributes.refusal(f"its input has {self.data.rank} dimensions where {rank} are supported")
+            raise self.attributes.refusal(f"its input has {self.data.rank} dimensions, but {rank} are supported")
 
     def expect_shape(self, parameter: str, shape: tuple[int | None, ...]) -> None:
-        """InvalidModel unless the parameter has that shape; None stands for any size."""
+        """Raises InvalidModel unless the parameter has that shape. None stands for any size."""
         found = self.parameters.shape(parameter)
         if len(found) != len(shape) or any(want not in (None, size) for want, size in zip(shape, found, strict=True)):
             wanted = tuple("any" if size is None else size for size in shape)
             raise self.attributes.refusal(f"the parameter {parameter} has the shape {found}, not {wanted}")
 
     def add(self, op: str, inputs: list[str], shape: TensorShape, **attributes: object) -> Tensor:
-        """The ONNX node that gives the operator's result."""
+        """The ONNX node that computes the operator's result."""
         return self.graph.add(op, inputs, self.name, shape, **attributes)

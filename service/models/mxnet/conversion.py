@@ -1,6 +1,6 @@
-"""Converts MXNet model folders: each becomes a folder of its own with `model.onnx` and `model.json`, or nothing at all.
+"""Converts MXNet model folders. Each becomes a folder with `model.onnx` and `model.json`, whole or not at all.
 
-A folder is written beside its final place and renamed into it, so that no half of one is ever seen.
+A folder is written beside its final place and then renamed.
 """
 
 import re
@@ -30,7 +30,7 @@ _LARGE_LANDMARKS = re.compile(r"mnet_?0?\.?25_v2")
 
 @dataclass(frozen=True)
 class ConvertedModel:
-    """One network that was converted, and the folder that holds it now."""
+    """A converted network and its folder."""
 
     folder: Path
     manifest: Manifest
@@ -39,7 +39,7 @@ class ConvertedModel:
 
 @dataclass(frozen=True)
 class FailedModel:
-    """One model folder that was left as it is, and why."""
+    """A model folder that could not be converted, and the reason."""
 
     folder: Path
     reason: str
@@ -47,17 +47,17 @@ class FailedModel:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What became of every model folder that was found; at least one was converted."""
+    """The result for every model folder. At least one was converted."""
 
     converted: tuple[ConvertedModel, ...]
     failed: tuple[FailedModel, ...]
 
 
 def convert_folder(folder: Path, out: Path | None = None) -> ConversionReport:
-    """Converts the model in `folder`, or in each of its subfolders, into folders of the same names inside `out`.
+    """Convert the model in `folder`, or in each of its subfolders, into folders of the same names inside `out`.
 
-    `out` is `FOLDER-onnx` where nothing is said. Raises InvalidModel where nothing could be converted, naming the
-    file and the node, parameter or byte that is at fault.
+    `out` defaults to `FOLDER-onnx`. Raises InvalidModel if nothing could be converted; it names the file and the node,
+    parameter or byte at fault.
     """
     folders = _model_folders(folder)
     target = out or folder.resolve().with_name(f"{folder.resolve().name}-onnx")
@@ -73,7 +73,7 @@ def convert_folder(folder: Path, out: Path | None = None) -> ConversionReport:
 
 
 def convert_model(source: Path, target: Path) -> ConvertedModel:
-    """Converts the one model in `source` into a folder of its name inside `target`, replacing an older one."""
+    """Convert the model in `source` into a folder of its name inside `target`, replacing an older conversion."""
     symbol_path, parameters_path = _source_files(source)
     symbol, parameters = read_symbol(symbol_path), open_parameters(parameters_path)
     network = classify_network(symbol)
@@ -96,7 +96,7 @@ def convert_model(source: Path, target: Path) -> ConvertedModel:
 
 def _model_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InvalidModel(f"{folder} is no folder")
+        raise InvalidModel(f"{folder} is not a folder")
     for candidates in ([folder], sorted(path for path in folder.iterdir() if path.is_dir())):
         found = [path for path in candidates if any(path.glob(f"*{_SYMBOL_ENDING}"))]
         if found:
@@ -128,7 +128,7 @@ def _manifest(name: str, network: Network, model: Path, symbol: Path, parameters
         model=described(model),
         symbol=described(symbol),
         parameters=described(parameters),
-        # InsightFace 0.1.5 gives every network RGB pixels of 0..255; those that scale them do so inside.
+        # InsightFace 0.1.5 passes RGB pixels of 0..255 to every network. Networks that scale them do so inside.
         input=Input(name=INPUT, height=height, width=width, channels="RGB", mean=0.0, scale=1.0),
         outputs=network.outputs,
         embedding_dimension=network.numbers if network.task == "recognition" else None,
@@ -137,12 +137,14 @@ def _manifest(name: str, network: Network, model: Path, symbol: Path, parameters
 
 
 def _landmark_scale(name: str) -> float:
-    """Only its name tells the one detector whose landmarks are five times as large (InsightFace's kind `net3l`)."""
+    """Only the name identifies the one detector whose landmarks are five times as large (InsightFace's kind
+    `net3l`).
+    """
     return 0.2 if _LARGE_LANDMARKS.search(name) else 1.0
 
 
 def _put_in_place(written: Path, place: Path, older: Path) -> None:
-    """Two renames inside one folder; where the second fails, the older conversion comes back."""
+    """Two renames inside one folder. If the second one fails, the older conversion is restored."""
     if not place.exists():
         written.rename(place)
         return

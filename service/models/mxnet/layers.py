@@ -1,4 +1,4 @@
-"""The layers with weights: Convolution and FullyConnected with the BatchNorm that vanishes into them, and BatchNorm."""
+"""Layers with weights: Convolution and FullyConnected with a folded BatchNorm, and BatchNorm itself."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +11,11 @@ from service.models.mxnet.call import Call
 from service.models.mxnet.onnx_graph import Tensor
 
 Layer = Callable[[Call, Call | None], Tensor]
-"""A layer is written together with the BatchNorm that vanishes into it, if there is one."""
+"""Writes a layer, with the BatchNorm that folds into it, if there is one."""
 
 
 def convolution(call: Call, norm: Call | None) -> Tensor:
-    """Convolution over a picture, grouped too."""
+    """Convolution over an image, with groups."""
     attributes = call.attributes
     attributes.ignore("workspace", "cudnn_tune", "cudnn_off")
     attributes.text("layout", "NCHW", ("NCHW",))
@@ -39,7 +39,7 @@ def convolution(call: Call, norm: Call | None) -> Tensor:
 
 
 def fully_connected(call: Call, norm: Call | None) -> Tensor:
-    """FullyConnected, with everything behind the batch flattened first."""
+    """FullyConnected, after flattening all dimensions but the batch."""
     attributes, data = call.attributes, call.data
     channels, biased = attributes.integer("num_hidden"), not attributes.flag("no_bias", False)
     flattens = attributes.flag("flatten", True)
@@ -54,7 +54,7 @@ def fully_connected(call: Call, norm: Call | None) -> Tensor:
 
 
 def batch_norm(call: Call, _: Call | None) -> Tensor:
-    """BatchNorm that stays one."""
+    """A BatchNorm that is not folded."""
     norm = read_batch_norm(call, call.data.shape[1])
     shape, read, graph = call.parameters.shape(norm.beta), call.parameters.read, call.graph
     gamma, ones = norm.gamma, np.ones(shape, dtype=np.float32)
@@ -66,7 +66,7 @@ def batch_norm(call: Call, _: Call | None) -> Tensor:
 
 
 def _weights(call: Call, channels: int, biased: bool, norm_call: Call | None) -> list[str]:
-    """Names of the weight and, where there is one, the bias."""
+    """Names of the weight and, if there is one, the bias."""
     norm = None if norm_call is None else read_batch_norm(norm_call, channels)
     weight, bias = call.parameter(1), call.parameter(2) if biased else None
     read, graph = call.parameters.read, call.graph

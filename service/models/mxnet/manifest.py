@@ -1,6 +1,6 @@
-"""The manifest beside a converted network: what its numbers mean, so that an encoder need not guess.
+"""The manifest of a converted network: the meaning of its numbers, so that an encoder need not guess.
 
-One folder a network: `model.onnx` and `model.json`.
+Each network has a folder with `model.onnx` and `model.json`.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ Meaning = Literal["face_probability", "box", "landmarks", "embedding", "gender_a
 
 
 class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file by its name, without its folder, and its SHA-256."""
+    """Name of a file, without its folder, and its SHA-256."""
 
     file: str
     sha256: str
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The picture: size in pixels (None for any), its channels, and (pixel - mean) * scale with pixels of 0..255."""
+    """The input: size in pixels (None for any), channels, and (pixel - mean) * scale with pixels of 0..255."""
 
     name: str
     height: int | None
@@ -38,7 +38,7 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One output; `stride` in pixels for the maps of a detector."""
+    """One output. `stride` is in pixels, for the maps of a detector."""
 
     name: str
     meaning: Meaning
@@ -46,7 +46,7 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that running the network needs to know."""
+    """Everything that is needed to run the network."""
 
     format: Literal["face-identity-model-1"]
     name: str
@@ -58,29 +58,29 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outputs: tuple[Output, ...]
     embedding_dimension: int | None = None
     landmark_scale: float | None = None
-    """What a detector's landmark numbers are multiplied with: 1, or 0.2 in retinaface_mnet025_v2."""
+    """Factor of a detector's landmark numbers: 1, or 0.2 in retinaface_mnet025_v2."""
 
     @property
     def source_digest(self) -> str:
-        """Of both source files: the same however often and with whatever version they are converted."""
+        """Digest of both source files: equal for every conversion, by whatever version."""
         return hashlib.sha256(f"{self.symbol.sha256} {self.parameters.sha256}".encode()).hexdigest()
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Writes the manifest into the folder of its network."""
+    """Write the manifest into the folder of its network."""
     encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST_FILE).write_bytes(encoded + b"\n")
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a converted network, whose file is the one described; InvalidModel where not."""
+    """The manifest of a converted network, checked against the network's file. Raises InvalidModel if they differ."""
     path = folder / MANIFEST_FILE
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as error:
         raise InvalidModel(f"{path} cannot be read: {error.strerror}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidModel(f"{path} is no manifest of a converted network: {error}") from None
+        raise InvalidModel(f"{path} is not the manifest of a converted network: {error}") from None
     described = folder / MODEL_FILE
     if manifest.model.file != MODEL_FILE or not described.is_file():
         raise InvalidModel(f"{path}: {MODEL_FILE} is missing")

@@ -1,4 +1,4 @@
-"""What a network of InsightFace's MXNet generation is for, told from its symbol: detector, recognizer or attributes."""
+"""Classifies networks of InsightFace's MXNet generation by their symbol: detector, recognition model or attributes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from service.models.mxnet.manifest import Meaning, ModelTask, Output
 from service.models.mxnet.symbol import Node, Source, Symbol
 
 STRIDES = (32, 16, 8)
-"""Of RetinaFace's three maps, in the order of its outputs."""
+"""Strides of RetinaFace's three maps, in the order of its outputs."""
 
 _CROP_PIXELS = 112  # InsightFace 0.1.5: FaceRecognition and FaceGenderage bind (1, 3, 112, 112)
-_EMBEDDING_NODE = "fc1"  # what they cut the network at; training heads come behind it
+_EMBEDDING_NODE = "fc1"  # the node at which InsightFace cuts the network; training heads follow behind it
 _GENDERAGE_NUMBERS = 202  # two for the gender and two for each of 100 years
 _MEANINGS: tuple[tuple[Meaning, str], ...] = (
     ("face_probability", "cls_prob"),
@@ -24,18 +24,18 @@ _CHANNELS: dict[Meaning, int] = {"face_probability": 2 * 2, "box": 2 * 4, "landm
 
 @dataclass(frozen=True)
 class Network:
-    """A network's task, where it is cut, what it gives, and its input's size (height, width), None for any."""
+    """A network's task, the node at which it is cut, its outputs and its input size (height, width), None for any."""
 
     task: ModelTask
     sources: tuple[Source, ...]
     outputs: tuple[Output, ...]
     size: tuple[int, int] | None
     numbers: int | None
-    """How many numbers the one output has, None for a detector."""
+    """Numbers of the only output, None for a detector."""
 
 
 def classify_network(symbol: Symbol) -> Network:
-    """The network's task and outputs; InvalidModel where it is none of the families."""
+    """The network's task and outputs. Raises InvalidModel if it belongs to none of the families."""
     names = [symbol.nodes[source.node].name for source in symbol.outputs]
     if any("cls_prob" in name for name in names):
         return _detector(symbol, names)
@@ -43,17 +43,17 @@ def classify_network(symbol: Symbol) -> Network:
         if node.name == _EMBEDDING_NODE and not node.is_variable:
             return _of_crops(symbol, Source(number, 0))
     raise InvalidModel(
-        f"{symbol.file_name} is no network that is known here: neither RetinaFace's outputs (cls_prob, bbox_pred, "
+        f"{symbol.file_name} is an unknown network: it has neither RetinaFace's outputs (cls_prob, bbox_pred, "
         f"landmark_pred) nor a node {_EMBEDDING_NODE}; its outputs are {', '.join(names)}"
     )
 
 
 def check_outputs(network: Network, channels: Sequence[int | None]) -> None:
-    """InvalidModel where a detector's maps have other than two anchors a cell, all that its decoder knows."""
+    """Raises InvalidModel if a detector's maps do not have two anchors per cell, which the decoder requires."""
     for output, found in zip(network.outputs, channels, strict=True):
         expected = _CHANNELS.get(output.meaning, found)
         if found != expected:
-            raise InvalidModel(f"the output {output.name} has {found} channels where {expected} are known")
+            raise InvalidModel(f"the output {output.name} has {found} channels, but {expected} are supported")
 
 
 def _detector(symbol: Symbol, names: list[str]) -> Network:
@@ -80,10 +80,10 @@ def _of_crops(symbol: Symbol, source: Source) -> Network:
 
 
 def _numbers(symbol: Symbol, source: Source) -> int:
-    """How many numbers the FullyConnected at or in front of a node gives."""
+    """Numbers of the FullyConnected at or before a node."""
     node: Node = symbol.nodes[source.node]
     while node.op != "FullyConnected":
         if not node.inputs or node.op not in ("BatchNorm", "Dropout", "_copy", "identity"):
-            raise InvalidModel(f"{symbol.file_name}: node {node.name} ({node.op}) gives no embedding")
+            raise InvalidModel(f"{symbol.file_name}: node {node.name} ({node.op}) does not return an embedding")
         node = symbol.nodes[node.inputs[0].node]
     return Attributes(node).integer("num_hidden")

@@ -1,4 +1,4 @@
-"""An ONNX graph while it is built: nodes in memory, weights as promises that are read when the file is written."""
+"""An ONNX graph while it is built: nodes in memory, weights as functions that load them when the file is written."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ TensorShape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class Tensor:
-    """What one node computes: its name in the graph and as much of its shape as is known."""
+    """The result of a node: its name in the graph, and its shape as far as it is known."""
 
     name: str
     shape: TensorShape
@@ -28,7 +28,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Weight:
-    """A constant of the graph; `load` reads and computes it anew at each call, so that one at a time is in memory."""
+    """A constant of the graph. `load` reads and computes it at each call, so that one weight at a time is in memory."""
 
     name: str
     shape: tuple[int, ...]
@@ -38,7 +38,7 @@ class Weight:
 
 @dataclass
 class Graph:
-    """Nodes in the order in which they run, and the weights they read."""
+    """Nodes in the order of execution, and their weights."""
 
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
@@ -47,30 +47,30 @@ class Graph:
 
     @property
     def output_channels(self) -> list[int | None]:
-        """Size of each output's second dimension, None where only the running network knows it."""
+        """Size of each output's second dimension, None if only the running network knows it."""
         sizes = [output.type.tensor_type.shape.dim[1].dim_value for output in self.outputs]
         return [size or None for size in sizes]
 
     def add(self, op: str, inputs: list[str], name: str, shape: TensorShape, **attributes: object) -> Tensor:
-        """Appends a node whose one output has its name."""
+        """Append a node, whose only output has its name."""
         self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return Tensor(name, shape)
 
     def floats(self, name: str, shape: tuple[int, ...], load: Callable[[], npt.NDArray[np.float32]]) -> str:
-        """Appends a weight of real numbers and gives its name; one of the same name is kept."""
+        """Append a weight of real numbers, and return its name. One of the same name is kept."""
         self.weights.setdefault(name, Weight(name, shape, onnx.TensorProto.FLOAT, load))
         return name
 
     def integers(self, name: str, values: list[int]) -> str:
-        """Appends a constant list of whole numbers and gives its name."""
+        """Append a constant list of integers, and return its name."""
         constant = np.array(values, dtype=np.int64)
         self.weights[name] = Weight(name, constant.shape, onnx.TensorProto.INT64, lambda: constant)
         return name
 
     def reals(self, name: str, values: list[float]) -> str:
-        """Appends a constant list of real numbers and gives its name."""
+        """Append a constant list of real numbers, and return its name."""
         return self.floats(name, (len(values),), lambda: np.array(values, dtype=np.float32))
 
     def scalar(self, name: str, value: float) -> str:
-        """Appends a constant number and gives its name."""
+        """Append a constant number, and return its name."""
         return self.floats(name, (), lambda: np.array(value, dtype=np.float32))

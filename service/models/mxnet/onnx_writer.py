@@ -1,7 +1,8 @@
-"""Writes an ONNX file weight by weight, so that memory is bounded by the largest weight and not by the file.
+"""Writes an ONNX file weight by weight, so that the largest weight bounds the memory, not the file.
 
-Hides protobuf's wire format: the graph is one length-delimited field, and a repeated field such as its weights
-may be appended piece by piece (https://protobuf.dev/programming-guides/encoding).
+The onnx package serializes a whole model in memory at once. This file writes protobuf's wire format by hand: the graph
+is one length-delimited field, and a repeated field such as its weights may be appended piece by piece
+(https://protobuf.dev/programming-guides/encoding).
 """
 
 import math
@@ -16,9 +17,9 @@ from service.errors import InvalidModel
 from service.models.mxnet.onnx_graph import Graph, Weight
 
 OPSET = 21
-"""The newest that every ONNX Runtime of our range takes (1.20); the operators used here read the same since."""
+"""The newest opset of every ONNX Runtime in our range (1.20). The operators used here have the same meaning since."""
 
-_IR_VERSION = 10  # what opset 21 came with
+_IR_VERSION = 10  # the IR version of opset 21
 _GRAPH_FIELD = onnx.ModelProto.GRAPH_FIELD_NUMBER
 _WEIGHT_FIELD = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
 _RAW_DATA_FIELD = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
@@ -28,7 +29,7 @@ _BYTES_OF = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.INT64: 8}
 
 
 def write_onnx(graph: Graph, name: str, path: Path) -> None:
-    """Writes the graph and checks the file with ONNX's own checker; InvalidModel where that refuses it."""
+    """Write the graph, and check the file with ONNX's own checker. Raises InvalidModel if the checker refuses it."""
     model = helper.make_model(
         helper.make_graph(graph.nodes, name, graph.inputs, graph.outputs),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -40,7 +41,7 @@ def write_onnx(graph: Graph, name: str, path: Path) -> None:
     heads = [_weight_head(weight) for weight in graph.weights.values()]
     length = len(inner) + sum(len(head) + _length_bytes(weight) for head, weight in _paired(heads, graph))
     if length > _LARGEST_BYTES:
-        raise InvalidModel(f"{name}: the weights have {length} bytes, more than one ONNX file holds")
+        raise InvalidModel(f"{name}: the weights have {length} bytes, more than an ONNX file can hold")
     with path.open("wb") as file:
         file.write(model.SerializeToString() + _field(_GRAPH_FIELD, length) + inner)
         for head, weight in _paired(heads, graph):
@@ -54,7 +55,7 @@ def _paired(heads: list[bytes], graph: Graph) -> list[tuple[bytes, Weight]]:
 
 
 def _weight_head(weight: Weight) -> bytes:
-    """Everything of a weight's field that comes before its values."""
+    """The part of a weight's field before its values."""
     described: bytes = onnx.TensorProto(name=weight.name, dims=weight.shape, data_type=weight.kind).SerializeToString()
     described += _field(_RAW_DATA_FIELD, _length_bytes(weight))
     return _field(_WEIGHT_FIELD, len(described) + _length_bytes(weight)) + described
@@ -63,7 +64,7 @@ def _weight_head(weight: Weight) -> bytes:
 def _write_values(weight: Weight, file: BinaryIO) -> None:
     values = weight.load()
     if values.shape != weight.shape:
-        raise InvalidModel(f"weight {weight.name} has the shape {values.shape} where {weight.shape} was announced")
+        raise InvalidModel(f"weight {weight.name} has the shape {values.shape}, but {weight.shape} was announced")
     kind = "<f4" if weight.kind == onnx.TensorProto.FLOAT else "<i8"
     file.write(np.ascontiguousarray(values, dtype=kind).data)
 
@@ -77,7 +78,7 @@ def _field(number: int, length: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, lowest first; the eighth says that more follow."""
+    """Seven bits per byte, lowest first. The eighth bit says that more bytes follow."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -90,4 +91,4 @@ def _check(path: Path, name: str) -> None:
     try:
         onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise InvalidModel(f"{name}: the network does not hold together: {str(error).strip()}") from None
+        raise InvalidModel(f"{name}: the converted network is not valid: {str(error).strip()}") from None

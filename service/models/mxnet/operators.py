@@ -1,6 +1,7 @@
-"""The operators without weights of a layer, each as ONNX nodes that compute the same at inference.
+"""Operators without weights, each as ONNX nodes that compute the same at inference.
 
-Defaults are those of MXNet 1.9's own operators; whatever would compute something else is refused by node and name.
+The defaults are those of MXNet 1.9. An attribute that would change the result is refused; the error names it and the
+node.
 """
 
 import math
@@ -17,7 +18,7 @@ Operator = Callable[[Call], Tensor]
 
 
 def activation(call: Call) -> Tensor:
-    """Activation: one function at every place."""
+    """Activation: a function of each element."""
     call.expect(1)
     kinds = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softrelu": "Softplus", "softsign": "Softsign"}
     kind = call.attributes.text("act_type", "", tuple(kinds))
@@ -25,10 +26,10 @@ def activation(call: Call) -> Tensor:
 
 
 def leaky_relu(call: Call) -> Tensor:
-    """LeakyReLU: one slope for all numbers below zero, or (prelu) a learnt one a channel."""
+    """LeakyReLU: one slope for all negative numbers, or (prelu) a learned slope per channel."""
     kind = call.attributes.text("act_type", "leaky", ("leaky", "prelu", "elu"))
     slope = call.attributes.real("slope", _LEAKY_SLOPE)
-    call.attributes.ignore("lower_bound", "upper_bound")  # of rrelu
+    call.attributes.ignore("lower_bound", "upper_bound")  # attributes of rrelu
     if kind == "prelu":
         return _prelu(call)
     call.expect(1)
@@ -40,14 +41,14 @@ def _prelu(call: Call) -> Tensor:
     gamma, rank = call.parameter(1), call.data.rank
     size = math.prod(call.parameters.shape(gamma))
     if size not in (1, call.data.shape[1] or size):
-        raise call.attributes.refusal(f"{gamma} has {size} numbers for {call.data.shape[1]} channels")
-    shape = (size,) + (1,) * (rank - 2)  # ONNX lines shapes up from the right
+        raise call.attributes.refusal(f"{gamma} has {size} numbers, but there are {call.data.shape[1]} channels")
+    shape = (size,) + (1,) * (rank - 2)  # ONNX aligns shapes at the right
     slopes = call.graph.floats(f"{call.name}.slopes", shape, lambda: call.parameters.read(gamma).reshape(shape))
     return call.add("PRelu", [call.data.name, slopes], call.data.shape)
 
 
 def elementwise(op: str) -> Operator:
-    """Two inputs, place by place."""
+    """Two inputs, element by element."""
 
     def write(call: Call) -> Tensor:
         call.expect(2)
@@ -72,13 +73,13 @@ def with_scalar(op: str) -> Operator:
 
 
 def same(call: Call) -> Tensor:
-    """_copy and its like: no node at all."""
+    """_copy and similar operators: no node at all."""
     call.expect(1)
     return call.data
 
 
 def dropout(call: Call) -> Tensor:
-    """Dropout: nothing at inference."""
+    """Dropout: does nothing at inference."""
     call.expect(1)
     call.attributes.text("mode", "training", ("training",))
     call.attributes.ignore("p", "axes", "cudnn_off")
@@ -86,7 +87,7 @@ def dropout(call: Call) -> Tensor:
 
 
 def flatten(call: Call) -> Tensor:
-    """Flatten: everything behind the batch in one dimension."""
+    """Flatten: all dimensions but the batch become one."""
     call.expect(1)
     return call.add("Flatten", [call.data.name], (call.data.shape[0], None), axis=1)
 
@@ -124,14 +125,14 @@ def concat(call: Call) -> Tensor:
     call.attributes.ignore("num_args")
     parts, shape = [call.tensor(place) for place in range(len(call.inputs))], list(call.data.shape)
     if not 0 <= axis < len(shape) or any(part.rank != len(shape) for part in parts):
-        raise call.attributes.refusal(f"dim={axis} does not fit its inputs")
+        raise call.attributes.refusal(f"dim={axis} is outside its inputs")
     sizes = [part.shape[axis] for part in parts]
     shape[axis] = sum(size or 0 for size in sizes) if None not in sizes else None
     return call.add("Concat", [part.name for part in parts], tuple(shape), axis=axis)
 
 
 def up_sampling(call: Call) -> Tensor:
-    """UpSampling: every place becomes scale x scale places."""
+    """UpSampling: every element becomes scale x scale elements."""
     call.expect(1, rank=4)
     call.attributes.text("sample_type", "", ("nearest",))
     call.attributes.ignore("workspace", "num_args", "multi_input_mode", "num_filter")
@@ -148,7 +149,7 @@ def up_sampling(call: Call) -> Tensor:
 
 
 def crop(call: Call) -> Tensor:
-    """Crop: the part of the first map that is as high and wide as the second."""
+    """Crop: the part of the first map with the height and width of the second."""
     call.expect(2, rank=4)
     attributes, name = call.attributes, call.name
     attributes.ignore("num_args")
@@ -164,12 +165,13 @@ def crop(call: Call) -> Tensor:
 
 
 def reshape(call: Call) -> Tensor:
-    """Reshape with sizes, 0 (as it was) and -1 (whatever is left)."""
+    """Reshape with sizes, 0 (unchanged) and -1 (the rest)."""
     call.expect(1)
     sizes = call.attributes.integers("shape")
     if call.attributes.flag("reverse", False):
         raise call.attributes.refusal("reverse is not supported")
-    call.attributes.ignore("target_shape", "keep_highest")  # replaced by `shape` before 0.12; files still carry (0,0)
+    # older name of `shape`, before 0.12; files still carry (0,0)
+    call.attributes.ignore("target_shape", "keep_highest")
     before = call.data.shape
     if (
         not sizes
@@ -182,7 +184,7 @@ def reshape(call: Call) -> Tensor:
 
 
 def softmax_activation(call: Call) -> Tensor:
-    """SoftmaxActivation over the channels, or over everything behind the batch."""
+    """SoftmaxActivation over the channels, or over all dimensions but the batch."""
     call.expect(1)
     mode = call.attributes.text("mode", "instance", ("instance", "channel"))
     if mode == "instance" and call.data.rank != 2:

@@ -1,7 +1,7 @@
-"""Reads MXNet's `.params` files: dense arrays by name, one at a time, never the whole file in memory.
+"""Reads MXNet's `.params` files: dense arrays by name, one at a time, never the whole file.
 
-Every length is checked against the file before anything is read, and what is wrong is named with its place.
-Format: MXNet's `NDArray::Save` and `NDArray::Load` in `src/ndarray/ndarray.cc`, versions 0.12 to 1.9.
+Every length is checked against the size of the file before anything is read, and errors name the place. Format: MXNet's
+`NDArray::Save` and `NDArray::Load` in `src/ndarray/ndarray.cc`, versions 0.12 to 1.9.
 """
 
 import io
@@ -25,7 +25,8 @@ _MAXIMUM_NAME_BYTES = 4096
 _SMALLEST_ARRAY_BYTES = 4
 _DENSE = 0
 
-# MXNet's type flags (mshadow/base.h); weights come as the first three, the rest are read so that they can be named.
+# MXNet's type flags (mshadow/base.h). Weights have one of the first three; the others are listed so that errors can
+# name them.
 _TYPES: dict[int, npt.DTypeLike] = {
     0: "<f4",
     1: "<f8",
@@ -44,7 +45,7 @@ _TYPES: dict[int, npt.DTypeLike] = {
 
 @dataclass(frozen=True)
 class StoredArray:
-    """Where one dense array lies in its file."""
+    """Position of a dense array in its file."""
 
     shape: tuple[int, ...]
     kind: np.dtype[np.generic]
@@ -52,7 +53,7 @@ class StoredArray:
 
     @property
     def length_bytes(self) -> int:
-        """Bytes of the values, without their header."""
+        """Bytes of the values, without the header."""
         return math.prod(self.shape) * self.kind.itemsize
 
 
@@ -68,15 +69,15 @@ class ParameterFile:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every array's name in the order of the file."""
+        """Names of all arrays, in the order of the file."""
         return tuple(self._arrays)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The array's shape; InvalidModel where the file has none of that name."""
+        """Shape of the array. Raises InvalidModel if the file has none of that name."""
         return self._stored(name).shape
 
     def read(self, name: str) -> npt.NDArray[np.float32]:
-        """The array as float32; InvalidModel where there is none, or where its numbers are not real ones."""
+        """The array as float32. Raises InvalidModel if there is none, or if its numbers are not real."""
         stored = self._stored(name)
         if stored.kind.kind != "f":
             raise InvalidModel(f"{self.path.name}: parameter {name} holds {stored.kind.name}, not real numbers")
@@ -94,7 +95,7 @@ class ParameterFile:
 
 
 def open_parameters(path: Path) -> ParameterFile:
-    """Reads the headers and names of a `.params` file; InvalidModel where it is damaged or truncated."""
+    """Read the headers and names of a `.params` file. Raises InvalidModel if it is damaged or truncated."""
     try:
         with path.open("rb") as file:
             return ParameterFile(path, _Headers(file, path).arrays_by_name())
@@ -103,7 +104,7 @@ def open_parameters(path: Path) -> ParameterFile:
 
 
 class _Headers:
-    """One pass over a file's headers; the values themselves are skipped."""
+    """One pass over the headers of a file. The values are skipped."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file = file
@@ -113,13 +114,13 @@ class _Headers:
 
     def arrays_by_name(self) -> dict[str, StoredArray]:
         if self._number("<Q", "the file's magic number") != _LIST_MAGIC:
-            raise self._damaged("this is no MXNet parameter file (its first number is not 0x112)", at=0)
+            raise self._damaged("not an MXNet parameter file (its first number is not 0x112)", at=0)
         self._number("<Q", "the reserved number")
         count = self._count(_SMALLEST_ARRAY_BYTES, "the number of arrays")
         arrays = [self._array(place) for place in range(count)]
         names = self._names(count)
         if self._file.tell() != self._size:
-            raise self._damaged("bytes follow after the last name")
+            raise self._damaged("there are bytes after the last name")
         return self._paired(names, arrays)
 
     def _paired(self, names: list[str], arrays: list[StoredArray | None]) -> dict[str, StoredArray]:
@@ -127,7 +128,7 @@ class _Headers:
         for name, array in zip(names, arrays, strict=True):
             bare = name.removeprefix("arg:").removeprefix("aux:")
             if bare in found:
-                raise self._damaged(f"the name {bare} stands twice")
+                raise self._damaged(f"the name {bare} occurs twice")
             if array is not None:
                 found[bare] = array
         return found
@@ -142,14 +143,14 @@ class _Headers:
         start = self._file.tell()
         length = self._number("<Q", f"the length of name {place}")
         if length > _MAXIMUM_NAME_BYTES:
-            raise self._damaged(f"name {place} would be {length} bytes long", at=start)
+            raise self._damaged(f"name {place} has a length of {length} bytes", at=start)
         try:
             return self._bytes(length, f"name {place}").decode()
         except UnicodeDecodeError:
             raise self._damaged(f"name {place} is not UTF-8", at=start) from None
 
     def _array(self, place: int) -> StoredArray | None:
-        """One array's header; its values are skipped. None for an array without a shape."""
+        """Header of one array; its values are skipped. None for an array without a shape."""
         what, start = f"array {place}", self._file.tell()
         shape = self._shape(what, start)
         if shape is None:
@@ -160,7 +161,7 @@ class _Headers:
             raise self._damaged(f"{what} has the unknown type {flag}", at=start)
         stored = StoredArray(shape, np.dtype(_TYPES[flag]), self._file.tell())
         if stored.length_bytes > self._size - stored.offset_bytes:
-            raise self._damaged(f"{what} of shape {shape} goes past the end of the file", at=start)
+            raise self._damaged(f"{what} of shape {shape} reaches beyond the end of the file", at=start)
         self._file.seek(stored.length_bytes, io.SEEK_CUR)
         return stored
 
@@ -169,21 +170,21 @@ class _Headers:
         if first not in (_V1_MAGIC, _V2_MAGIC, _V3_MAGIC):
             return self._dimensions(first, "<I", what, start) if first else None
         if first != _V1_MAGIC and self._number("<i", f"the storage type of {what}") != _DENSE:
-            raise self._damaged(f"{what} is sparse; only dense arrays are read", at=start)
+            raise self._damaged(f"{what} is sparse; only dense arrays are supported", at=start)
         count = self._number("<i", f"the dimensions of {what}")
         absent = -1 if first == _V3_MAGIC else 0
         return None if count == absent else self._dimensions(count, "<q", what, start)
 
     def _dimensions(self, count: int, form: str, what: str, start: int) -> tuple[int, ...]:
         if not 0 <= count <= _MAXIMUM_DIMENSIONS:
-            raise self._damaged(f"{what} would have {count} dimensions", at=start)
+            raise self._damaged(f"{what} has {count} dimensions", at=start)
         shape = tuple(self._number(form, f"the shape of {what}") for _ in range(count))
         if any(size < 0 for size in shape):
             raise self._damaged(f"{what} has a negative dimension", at=start)
         return shape
 
     def _count(self, smallest_bytes: int, what: str) -> int:
-        """A number of things that follow, each at least so long: no damaged count makes a long loop."""
+        """A count of items, each of at least that many bytes. A damaged count cannot make a long loop."""
         start = self._file.tell()
         count = self._number("<Q", what)
         if count * smallest_bytes > self._size - self._file.tell():
@@ -197,7 +198,7 @@ class _Headers:
         start = self._file.tell()
         read = self._file.read(length)
         if len(read) < length:
-            raise self._damaged(f"the file ends inside {what}", at=start)
+            raise self._damaged(f"the file ends in {what}", at=start)
         return read
 
     def _damaged(self, what: str, at: int | None = None) -> InvalidModel:

@@ -1,7 +1,7 @@
-"""Reads MXNet's `symbol.json`: the network's nodes in order, whatever version of 0.12 to 1.9 wrote the file.
+"""Reads MXNet's `symbol.json`: the nodes of a network in order, written by any version from 0.12 to 1.9.
 
-Hides the spellings of attributes ("attrs", "attr", "param") and of references, and the auxiliary inputs that
-old files leave out. What is wrong is named with its place.
+Handles the spellings of attributes ("attrs", "attr", "param") and of references, and the auxiliary inputs that old
+files leave out. Errors name the place.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _Reference = Annotated[list[int], msgspec.Meta(min_length=2, max_length=3)]  # [
 
 @dataclass(frozen=True)
 class Source:
-    """One output of a node, which another node reads."""
+    """One output of a node that another node reads."""
 
     node: int
     output: int
@@ -45,7 +45,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A network: nodes in an order in which every node comes after its inputs, and its outputs."""
+    """A network: nodes in topological order, and its outputs."""
 
     file_name: str
     nodes: tuple[Node, ...]
@@ -61,7 +61,9 @@ class _WrittenNode(msgspec.Struct):
     param: _Attributes | None = None
 
     def attributes(self) -> dict[str, str]:
-        """All spellings in one: 0.8 had `param` beside `attr`, 0.9 to 0.12 `attr`, later ones `attrs`."""
+        """All spellings together: 0.8 had `param` beside `attr`, 0.9 to 0.12 had `attr`, later versions have
+        `attrs`.
+        """
         written = {**(self.attr or {}), **(self.param or {}), **(self.attrs or {})}
         return {name: value if isinstance(value, str) else str(value) for name, value in written.items()}
 
@@ -72,10 +74,11 @@ class _WrittenSymbol(msgspec.Struct):
 
 
 def read_symbol(path: Path) -> Symbol:
-    """The network that a `symbol.json` describes; InvalidModel where it is damaged."""
+    """The network in a `symbol.json`. Raises InvalidModel if the file is damaged."""
     written = _decode(path)
     nodes: list[Node] = []
-    numbers: list[int] = []  # where each written node lies among `nodes`, which also has the parameters left out there
+    # index in `nodes` of each written node; `nodes` also holds the parameters that the file leaves out
+    numbers: list[int] = []
     for place, node in enumerate(written.nodes):
         inputs = [_source(path, reference, numbers, f"node {place} ({node.name})") for reference in node.inputs]
         inputs += _inputs_left_out(node, len(inputs), nodes)
@@ -89,12 +92,12 @@ def read_symbol(path: Path) -> Symbol:
 def _decode(path: Path) -> _WrittenSymbol:
     try:
         if path.stat().st_size > _MAXIMUM_BYTES:
-            raise InvalidModel(f"{path.name} is larger than any symbol: {path.stat().st_size} bytes")
+            raise InvalidModel(f"{path.name} is larger than any symbol file: {path.stat().st_size} bytes")
         return msgspec.json.decode(path.read_bytes(), type=_WrittenSymbol)
     except OSError as error:
         raise InvalidModel(f"{path.name} cannot be read: {error.strerror}") from None
-    except (msgspec.MsgspecError, ValueError) as error:  # the latter where the text is not UTF-8
-        raise InvalidModel(f"{path.name} is no MXNet symbol: {error}") from None
+    except (msgspec.MsgspecError, ValueError) as error:  # the second class if the text is not UTF-8
+        raise InvalidModel(f"{path.name} is not an MXNet symbol file: {error}") from None
 
 
 def _source(path: Path, reference: list[int], numbers: list[int], what: str) -> Source:
@@ -105,7 +108,7 @@ def _source(path: Path, reference: list[int], numbers: list[int], what: str) -> 
 
 
 def _inputs_left_out(node: _WrittenNode, given: int, nodes: list[Node]) -> list[Source]:
-    """The parameters that a BatchNorm of an old file reads without naming them; they are added to `nodes`."""
+    """Parameters that a BatchNorm of an old file reads without naming them. They are added to `nodes`."""
     if node.op != "BatchNorm" or not 1 <= given < 1 + len(_BATCH_NORM_INPUTS):
         return []
     added = []
@@ -119,5 +122,5 @@ def _refuse_same_names(path: Path, nodes: list[Node]) -> None:
     seen = set()
     for node in nodes:
         if node.name in seen:
-            raise InvalidModel(f"{path.name}: two nodes are named {node.name}")
+            raise InvalidModel(f"{path.name}: two nodes have the name {node.name}")
         seen.add(node.name)

@@ -1,4 +1,4 @@
-"""From a symbol and its parameters to an ONNX graph: which nodes are wanted, in what order, and by what operator."""
+"""Translates a symbol and its parameters to an ONNX graph: selects the nodes, their order and their operators."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from service.models.mxnet.parameters import ParameterFile
 from service.models.mxnet.symbol import Source, Symbol
 
 INPUT = "data"
-"""What every network of these families calls its picture."""
+"""Name of the image input in every network of these families."""
 
 _BATCH = "batch"
 
@@ -24,9 +24,9 @@ _BATCH = "batch"
 def translate(
     symbol: Symbol, parameters: ParameterFile, outputs: Sequence[Source], size: tuple[int, int] | None
 ) -> Graph:
-    """The graph that computes `outputs` from pictures of `size` (height, width), or of any size.
+    """The graph that computes `outputs` from images of `size` (height, width), or of any size.
 
-    Raises InvalidModel naming the node with an unknown operator or attribute, or the parameter that is missing.
+    Raises InvalidModel, which names the node with an unknown operator or attribute, or the missing parameter.
     """
     return _Translation(symbol, parameters, tuple(outputs)).run(size)
 
@@ -62,7 +62,7 @@ class _Translation:
                 self.computed[number] = Tensor(INPUT, (None, 3, *(size or (None, None))))
 
     def _add_output(self, source: Source) -> None:
-        """The output under its node's name, which stays the name where the node itself vanished."""
+        """The output under the name of its node. The name stays if the node itself was folded."""
         name, tensor = self.symbol.nodes[source.node].name, self._input(source)
         if not isinstance(tensor, Tensor):
             raise InvalidModel(f"{self.symbol.file_name}: the output {name} is a parameter")
@@ -72,7 +72,7 @@ class _Translation:
         self.graph.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
     def _node(self, number: int, norm_number: int | None) -> Tensor:
-        """Writes a node, and the BatchNorm that vanishes into it, whose name the result then has."""
+        """Write a node, with the BatchNorm that folds into it. The result has the name of the BatchNorm."""
         norm = None if norm_number is None else self._call(norm_number)
         call = self._call(number, None if norm is None else norm.name)
         result = self._translated(call, norm)
@@ -85,7 +85,7 @@ class _Translation:
             return LAYERS[op](call, norm)
         if op in OPERATORS:
             return OPERATORS[op](call)
-        raise InvalidModel(f"node {call.node.name}: the operator {op} is not known")
+        raise InvalidModel(f"node {call.node.name}: the operator {op} is not supported")
 
     def _call(self, number: int, name: str | None = None) -> Call:
         node = self.symbol.nodes[number]
@@ -98,12 +98,12 @@ class _Translation:
             raise InvalidModel(f"node {node.name} ({node.op}): only its first output is supported")
         if node.is_variable and node.name != INPUT:
             return Parameter(node.name)
-        # A BatchNorm that vanishes is read before the layer in front of it is computed.
+        # A folded BatchNorm is read before the layer in front of it is computed.
         return self.computed.get(source.node, Tensor(node.name, ()))
 
 
 def _wanted(symbol: Symbol, outputs: Sequence[Source]) -> list[int]:
-    """Numbers of the nodes that the outputs depend on, in their order; heads for training are not among them."""
+    """Numbers of the nodes that the outputs depend on, in order. Training heads are not among them."""
     waiting, found = [source.node for source in outputs], set[int]()
     while waiting:
         number = waiting.pop()

@@ -112,5 +112,5 @@ def test_a_very_large_picture_is_searched_smaller(published: RetinafaceDetector)
 def test_a_recognizer_is_no_detector(tmp_path: Path) -> None:
     network, outputs = families.mobilefacenet(8, 16)
     folder = convert_folder(network.save(tmp_path / "model", outputs), tmp_path / "out").converted[0].folder
-    with pytest.raises(InvalidModel, match="model is for recognition and finds no faces"):
+    with pytest.raises(InvalidModel, match="model is a network for recognition, not a detector"):
         open_detector(folder)

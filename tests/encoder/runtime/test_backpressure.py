@@ -40,7 +40,7 @@ def done(admission: BackPressure, ticket: QueueEntry, seconds: float = 0.1) -> N
 
 
 def strained(admission: BackPressure) -> list[QueueEntry]:
-    """As many as are taken, and one refused."""
+    """As many as fit, and one refused."""
     tickets = entered(admission, 2 * PICTURES_A_THREAD)
     with pytest.raises(Overloaded):
         admission.enter(bulk=False)
@@ -69,7 +69,7 @@ def test_a_strained_server_lets_only_as_many_wait_as_are_worked_on(admission: Ba
     for ticket in strained(admission):
         clock.now += 0.001
         done(admission, ticket)
-    entered(admission, 4)  # two are taken up at once, two wait
+    entered(admission, 4)  # two start at once, two wait
     with pytest.raises(Overloaded):
         admission.enter(bulk=False)
 

@@ -67,7 +67,7 @@ def test_gender_and_age_are_no_embedding(tmp_path: Path) -> None:
 
 
 def test_what_lies_behind_the_embedding_is_left_out(tmp_path: Path) -> None:
-    """A network as it leaves training: its head for the loss, with an operator that is not known here, is cut off."""
+    """A network as it leaves training: its head for the loss, with an operator that is unknown here, is cut off."""
     made, outputs = families.mobilefacenet(8, 16)
     label = made.variable("softmax_label")
     head = made.op("SoftmaxOutput", "softmax", [made.fully_connected("fc7", outputs[0], (16, 50)), label])
@@ -152,32 +152,32 @@ def _norm_attribute(value: str) -> Breakage:
 
 
 BREAKAGES: list[tuple[Breakage, str]] = [
-    (_edit('"op": "elemwise_add"', '"op": "Correlation"'), r"node _plus0: the operator Correlation is not known"),
+    (_edit('"op": "elemwise_add"', '"op": "Correlation"'), r"node _plus0: the operator Correlation is not supported"),
     (_edit('"kernel":', '"wormhole": "3", "kernel":'), r"node conv_1_conv2d \(Convolution\): the attribute wormhole=3"),
     (_edit('"kernel": "(3, 3)"', '"kernel": "(3, 3, 3)"'), r"conv_1_conv2d \(Convolution\): kernel has 3 numbers"),
-    (_edit('"kernel": "(3, 3)"', '"kernel": "(3, x)"'), r"conv_1_conv2d \(Convolution\): kernel=x is no whole number"),
+    (_edit('"kernel": "(3, 3)"', '"kernel": "(3, x)"'), r"conv_1_conv2d \(Convolution\): kernel=x is not an integer"),
     (_edit('"num_filter": "8", ', ""), r"conv_1_conv2d \(Convolution\): the attribute num_filter is missing"),
     (_edit('"no_bias": "True"', '"no_bias": "maybe"'), r"no_bias=maybe is neither True nor False"),
-    (_edit('"no_bias": "True"', '"no_bias": "False"'), r"conv_1_conv2d \(Convolution\): it has 2 inputs where 3"),
+    (_edit('"no_bias": "True"', '"no_bias": "False"'), r"conv_1_conv2d \(Convolution\): it has 2 inputs, but 3"),
     (_edit('"no_bias": "True"', '"no_bias": "True", "layout": "NHWC"'), r"layout=NHWC is not supported"),
     (_edit('"num_group": "8"', '"num_group": "3"'), r"dw_conv2d \(Convolution\): num_group=3 does not divide"),
     (_norm_attribute('"fix_gamma": "False", "axis": "3"'), r"conv_1_batchnorm \(BatchNorm\): only axis=1"),
     (_norm_attribute('"fix_gamma": "False", "output_mean_var": "True"'), r"output_mean_var is not supported"),
     (_norm_attribute('"fix_gamma": "False", "spin": "1"'), r"conv_1_batchnorm \(BatchNorm\): the attribute spin=1"),
-    (_edit('"eps": "2e-05"', '"eps": "tiny"'), r"conv_1_batchnorm \(BatchNorm\): eps=tiny is no number"),
+    (_edit('"eps": "2e-05"', '"eps": "tiny"'), r"conv_1_batchnorm \(BatchNorm\): eps=tiny is not a number"),
     (
         _edit('"act_type": "prelu"', '"act_type": "rrelu"'),
         r"conv_1_relu \(LeakyReLU\): act_type=rrelu is not supported",
     ),
-    (_edit('"name": "fc1"', '"name": "fc2"'), r"no network that is known here"),
+    (_edit('"name": "fc1"', '"name": "fc2"'), r"is an unknown network"),
     (_drop("proj_conv2d_weight"), r"there is no parameter proj_conv2d_weight"),
     (
         _reshape("pre_fc1_bias", np.ones(3)),
         r"pre_fc1 \(FullyConnected\): the parameter pre_fc1_bias has the shape \(3,\)",
     ),
-    (_reshape("conv_1_relu_gamma", np.ones(5)), r"conv_1_relu_gamma has 5 numbers for 8 channels"),
+    (_reshape("conv_1_relu_gamma", np.ones(5)), r"conv_1_relu_gamma has 5 numbers, but there are 8 channels"),
     (_reshape("fc1_moving_var", -np.ones(16)), r"fc1_moving_var holds a variance that is not positive"),
-    (_reshape("pre_fc1_weight", np.ones((16, 9))), r"the network does not hold together"),
+    (_reshape("pre_fc1_weight", np.ones((16, 9))), r"the converted network is not valid"),
     (_cut, r"model-0000\.params, byte [0-9]+: "),
 ]
 
@@ -203,7 +203,7 @@ def test_a_detector_with_other_anchors_is_refused(tmp_path: Path, anchors: int) 
         channels = int(node["attrs"]["num_filter"])
         made.parameters[f"{name}_weight"] = np.zeros((channels, 8, 1, 1), dtype=np.float32)
         made.parameters[f"{name}_bias"] = np.zeros(channels, dtype=np.float32)
-    with pytest.raises(InvalidModel, match=r"face_rpn_bbox_pred_stride32 has [0-9]+ channels where 8 are known"):
+    with pytest.raises(InvalidModel, match=r"face_rpn_bbox_pred_stride32 has [0-9]+ channels, but 8 are supported"):
         convert_folder(_save(tmp_path / "model", (made, outputs)), tmp_path / "out")
 
 
@@ -217,7 +217,7 @@ def test_a_detector_without_landmarks_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidModel, match="holds no MXNet model"):
         convert_folder(tmp_path)
-    with pytest.raises(InvalidModel, match="is no folder"):
+    with pytest.raises(InvalidModel, match="is not a folder"):
         convert_folder(tmp_path / "nowhere")
 
 

@@ -87,11 +87,11 @@ def _changed(whole: bytes, at: int, number: int, form: str = "<Q") -> bytes:
 @pytest.mark.parametrize(
     ("at", "number", "form", "what"),
     [
-        (0, 0x113, "<Q", "no MXNet parameter file"),
+        (0, 0x113, "<Q", "not an MXNet parameter file"),
         (16, 2**40, "<Q", "the number of arrays is 1099511627776, more than the file can hold"),
         (28, 1, "<i", "array 0 is sparse"),
-        (32, 4000, "<i", "array 0 would have 4000 dimensions"),
-        (36, 2**60, "<q", "goes past the end of the file"),
+        (32, 4000, "<i", "array 0 has 4000 dimensions"),
+        (36, 2**60, "<q", "reaches beyond the end of the file"),
         (36, -1, "<q", "negative dimension"),
         (68, 77, "<i", "array 0 has the unknown type 77"),
     ],
@@ -113,8 +113,8 @@ def test_names_and_arrays_have_to_be_as_many(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "what"),
     [
-        ({"arg:twice": np.ones(1, np.float32), "aux:twice": np.ones(1, np.float32)}, "the name twice stands twice"),
-        ({"x" * 5000: np.ones(1, np.float32)}, "name 0 would be 5000 bytes long"),
+        ({"arg:twice": np.ones(1, np.float32), "aux:twice": np.ones(1, np.float32)}, "the name twice occurs twice"),
+        ({"x" * 5000: np.ones(1, np.float32)}, "name 0 has a length of 5000 bytes"),
     ],
 )
 def test_names_that_cannot_be_are_refused(path: Path, arrays: dict[str, np.ndarray], what: str) -> None:
@@ -126,7 +126,7 @@ def test_names_that_cannot_be_are_refused(path: Path, arrays: dict[str, np.ndarr
 def test_bytes_behind_the_last_name_are_refused(path: Path) -> None:
     write_parameters(path, ARRAYS)
     path.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(InvalidModel, match="bytes follow after the last name"):
+    with pytest.raises(InvalidModel, match="there are bytes after the last name"):
         open_parameters(path)
 
 

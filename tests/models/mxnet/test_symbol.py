@@ -76,12 +76,12 @@ def _break_node(written: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("damage", "what"),
     [
-        (_without("nodes"), "no MXNet symbol: .*nodes"),
-        (_without("heads"), "no MXNet symbol: .*heads"),
+        (_without("nodes"), "not an MXNet symbol file: .*nodes"),
+        (_without("heads"), "not an MXNet symbol file: .*heads"),
         (_set_input, r"node 1 \(_minusscalar0\) refers to node 7, which does not come before it"),
         (_set_head, "an output refers to node 100000"),
-        (_name_twice, "two nodes are named _minusscalar0"),
-        (_break_node, r"no MXNet symbol: .*nodes\[3\]\.name"),
+        (_name_twice, "two nodes have the name _minusscalar0"),
+        (_break_node, r"not an MXNet symbol file: .*nodes\[3\]\.name"),
     ],
 )
 def test_damage_is_named(tmp_path: Path, damage: Callable[[dict[str, Any]], None], what: str) -> None:
@@ -98,7 +98,7 @@ def test_damage_is_named(tmp_path: Path, damage: Callable[[dict[str, Any]], None
 def test_what_is_no_symbol_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model-symbol.json"
     path.write_bytes(content)
-    with pytest.raises(InvalidModel, match="is no MXNet symbol"):
+    with pytest.raises(InvalidModel, match="is not an MXNet symbol"):
         read_symbol(path)
 
 
