@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.identifiers import to_text
@@ -30,20 +30,19 @@ class Reference:
 
 
 async def stream_references(
-    session: AsyncSession, gallery: Gallery, *, by_person: bool = False, by_name: bool = False
+    session: AsyncSession, gallery: Gallery, *, by_name: bool = False
 ) -> AsyncIterator[Reference]:
-    """All references in the order of enrollment.
+    """Stream all references in the order of enrollment.
 
-    `by_person` groups them by person, `by_name` by name; groups come in the order of their first reference.
+    `by_name` groups them by name; the groups are in the order of their first reference.
     """
-    group = tables.face_detail.c.person_id if by_person else tables.person.c.name if by_name else None
-    rows = await session.stream(_statement(gallery, group), execution_options={"yield_per": ROWS_AT_ONCE})
+    rows = await session.stream(_statement(gallery, by_name=by_name), execution_options={"yield_per": ROWS_AT_ONCE})
     async for row in rows:
         values = from_bytes(row.original, gallery.space.dimension)
         yield Reference(row.name, row.external_id, row.metadata, values, row.source, to_text(row.face_id))
 
 
-def _statement(gallery: Gallery, group: ColumnElement[Any] | None) -> Any:
+def _statement(gallery: Gallery, *, by_name: bool) -> Any:
     people, details = tables.person.c, tables.face_detail.c
     columns = (people.name, people.external_id, people.metadata, details.original, details.source, details.face_id)
     joined = tables.face_detail.join(
@@ -57,7 +56,7 @@ def _statement(gallery: Gallery, group: ColumnElement[Any] | None) -> Any:
         .select_from(joined)
         .where(details.tenant_id == gallery.tenant_id, details.gallery_id == gallery.id)
     )
-    if group is not None:
-        first = func.min(details.face_id).over(partition_by=group)
+    if by_name:
+        first = func.min(details.face_id).over(partition_by=people.name)
         return statement.order_by(first, details.face_id)
     return statement.order_by(details.face_id)

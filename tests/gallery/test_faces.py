@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.errors import InvalidEmbedding, InvalidRequest, NotFound
@@ -125,3 +126,25 @@ async def test_the_best_reference_of_one_person_is_named(
     assert found is not None
     assert (found.person_id, found.face_id) == (person.id, faces[2].id)
     assert found.similarity == pytest.approx(1.0, abs=1e-3)
+
+
+async def test_the_nearest_reference_of_one_person_is_named_wherever_it_stands(
+    session: AsyncSession, gallery: Gallery, person: Person
+) -> None:
+    references = new_faces(3)
+    faces = await add_faces(session, gallery, person, references)
+    for face, reference in zip(faces, references, strict=True):
+        nearest = await best_reference(session, gallery, person, np.asarray(reference.values))
+        assert nearest is not None
+        assert nearest.face_id == face.id
+
+
+async def test_a_deleted_face_gives_back_the_bytes_that_it_took(
+    session: AsyncSession, gallery: Gallery, person: Person
+) -> None:
+    size = text("SELECT sum(faces), sum(bytes) FROM gallery_size")
+    before = tuple((await session.execute(size)).one())
+    (face,) = await add_faces(session, gallery, person, new_faces(1))
+    assert tuple((await session.execute(size)).one()) > before
+    await delete_face(session, gallery, person, face.id)
+    assert tuple((await session.execute(size)).one()) == before

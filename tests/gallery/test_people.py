@@ -4,8 +4,11 @@ import math
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.connection import Database
+from service.database.session import tenant_session
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.gallery.galleries import Gallery, create_gallery, delete_gallery
 from service.gallery.people import (
@@ -14,6 +17,7 @@ from service.gallery.people import (
     find_person,
     find_person_named,
     list_people,
+    lock_people,
     update_person,
 )
 from tests.support.galleries import space_of
@@ -176,3 +180,45 @@ async def test_nobody_is_added_to_a_gallery_that_was_deleted(session: AsyncSessi
     await delete_gallery(session, gallery)
     with pytest.raises(NotFound, match="deleted"):
         await create_person(session, gallery, "Ada")
+
+
+@pytest.mark.parametrize("external_id", ["", "x" * 501, "a\0", "\udc00"])
+async def test_an_external_id_that_cannot_be_used_is_refused(
+    session: AsyncSession, gallery: Gallery, external_id: str
+) -> None:
+    with pytest.raises(InvalidRequest, match="external_id"):
+        await create_person(session, gallery, "Ada", external_id)
+    ada = await create_person(session, gallery, "Ada")
+    with pytest.raises(InvalidRequest, match="external_id"):
+        await update_person(session, gallery, ada, external_id=external_id)
+
+
+async def test_a_person_is_changed_deleted_and_locked_only_through_its_own_gallery(
+    session: AsyncSession, gallery: Gallery
+) -> None:
+    other = await create_gallery(session, "guests", space_of())
+    ada = await create_person(session, gallery, "Ada")
+    with pytest.raises(NotFound):
+        await update_person(session, other, ada, name="Grace")
+    with pytest.raises(NotFound):
+        await delete_person(session, other, ada.id)
+    assert await lock_people(session, other, [ada.number]) == set()
+    assert await lock_people(session, gallery, [ada.number]) == {ada.number}
+    assert await find_person(session, gallery, ada.id) == ada
+
+
+async def test_a_locked_person_refuses_a_second_writer_but_not_the_key_of_a_new_face(
+    database: Database, tenant_id: int
+) -> None:
+    async with (
+        tenant_session(database.engine, tenant_id) as first,
+        tenant_session(database.engine, tenant_id) as second,
+    ):
+        gallery = await create_gallery(first, "staff", space_of())
+        ada = await create_person(first, gallery, "Ada")
+        await first.commit()
+        await lock_people(first, gallery, [ada.number])
+        for strength, lockable in (("NO KEY UPDATE", []), ("KEY SHARE", [ada.number])):
+            rows = await second.scalars(text(f"SELECT id FROM person FOR {strength} SKIP LOCKED"))
+            assert rows.all() == lockable
+        await second.rollback()

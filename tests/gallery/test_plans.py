@@ -246,10 +246,19 @@ async def test_people_of_earlier_batches_are_looked_up_by_the_whole_key(
 
 
 async def test_a_finished_load_lets_searches_read_the_index_alone(loaded: Loaded) -> None:
+    """VACUUM passes over a page that another process has pinned, for example the checkpointer, so it may run again."""
+    names = ("people", "faces", "people, bounded")
+    async with tenant_session(loaded.engine, loaded.tenant_id) as session:
+        # Other tests may have vacuumed already: a new row needs a look at its page until the next vacuum.
+        await add_references(session, await find_gallery(session, "crowd"), [ReferenceRow("late", None, np.ones(512))])
+        await session.commit()
     assert await heap_fetches(loaded, "people") > 0
-    await finish_load(loaded.engine)
-    for name in ("people", "faces", "people, bounded"):
-        assert await heap_fetches(loaded, name) == 0
+    for _ in range(5):
+        await finish_load(loaded.engine)
+        fetches = [await heap_fetches(loaded, name) for name in names]
+        if not any(fetches):
+            break
+    assert fetches == [0, 0, 0]
 
 
 async def heap_fetches(loaded: Loaded, name: str) -> int:

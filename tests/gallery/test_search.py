@@ -15,6 +15,7 @@ from service.gallery.faces import NewFace, add_faces
 from service.gallery.galleries import create_gallery, find_gallery
 from service.gallery.people import create_person, delete_person, list_people
 from service.gallery.search import search, search_by, search_galleries
+from service.gallery.search.candidates import candidates_of
 from service.gallery.search.distances import CodeGeometry, prefilter_distance
 from service.gallery.search.plans import choose, shape_of
 from tests.gallery.conftest import Case
@@ -151,18 +152,19 @@ async def test_a_filter_that_is_no_json_object_is_refused(crowded: AsyncSession,
         await search(crowded, crowds["small"].gallery, [crowds["small"].crowd.embeddings[0]], metadata={"a": {1}})
 
 
+@pytest.mark.parametrize("mean_of", [2, 3])
 @pytest.mark.parametrize("name", ["small", "middle", "large", "128 dimensions", "euclidean"])
 async def test_a_person_can_be_scored_by_the_mean_of_several_references(
-    crowded: AsyncSession, crowds: dict[str, Case], name: str
+    crowded: AsyncSession, crowds: dict[str, Case], name: str, mean_of: int
 ) -> None:
     case = crowds[name]
     metric = case.gallery.space.metric
     for probe in probes_near(case, 0.8, 5):
-        (candidates,) = await search(crowded, case.gallery, [probe], mean_of=3)
+        (candidates,) = await search(crowded, case.gallery, [probe], mean_of=mean_of)
         similarities: dict[str, list[float]] = {}
         for person, similarity in zip(case.crowd.names, case.crowd.similarities(probe, metric), strict=True):
             similarities.setdefault(person, []).append(similarity)
-        means = {person: float(np.mean(sorted(found)[-3:])) for person, found in similarities.items()}
+        means = {person: float(np.mean(sorted(found)[-mean_of:])) for person, found in similarities.items()}
         best = max(means, key=lambda person: means[person])
         assert candidates[0].name == best
         assert candidates[0].similarity == pytest.approx(max(0.0, means[best]), **EXACTLY)
@@ -261,3 +263,25 @@ async def test_another_tenant_finds_nobody(crowds: dict[str, Case], session: Asy
     for case in crowds.values():
         assert await search(session, case.gallery, [case.crowd.embeddings[0]]) == [[]]
     assert (await list_people(session, crowds["small"].gallery)).items == []
+
+
+@pytest.mark.parametrize("factor", [3e-23, 1e-12, 1e12, 1e17])
+async def test_the_length_of_a_probe_changes_no_similarity(
+    crowded: AsyncSession, crowds: dict[str, Case], factor: float
+) -> None:
+    """In float32 the square of so short or so long a probe loses digits, or overflows."""
+    case = crowds["small"]
+    probe = near(case.crowd.embeddings[7], 0.7)
+    expected, found = [
+        (await search(crowded, case.gallery, [values]))[0] for values in (probe, probe * np.float32(factor))
+    ]
+    assert [candidate.person_id for candidate in found] == [candidate.person_id for candidate in expected]
+    assert [candidate.similarity for candidate in found] == pytest.approx(
+        [candidate.similarity for candidate in expected], abs=1e-4
+    )
+
+
+def test_a_reference_on_the_opposite_side_has_no_similarity() -> None:
+    ((opposite, like),) = candidates_of([(1, 1, "Ada", None, 1, 0.9), (1, 2, "Grace", None, 2, -0.9)], 1, "cosine")
+    assert opposite.similarity == 0.0
+    assert like.similarity == pytest.approx(0.9)
