@@ -19,8 +19,9 @@ from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.contract import PROCESSOR_BATCHES, BatchShape, Box, DetectedFace, Image
 from service.encoder.networks.dlib_resnet import CHIP_SIDE, dlib_onnx_model
 from service.encoder.networks.quality import measure_quality
+from service.encoder.networks.session import Session
 from service.encoder.runtime.processors import usable_processors
-from service.encoder.runtime.sessions import PROCESSOR, Device, Session, open_session
+from service.encoder.runtime.sessions import PROCESSOR, Device, open_session
 from service.errors import InvalidModel
 
 THRESHOLD = 0.45

@@ -81,12 +81,15 @@ def _extras(settings: Settings, pack: Path, device: "Device") -> "Extras":
     from service.encoder.insightface import Extras
     from service.encoder.networks.age_gender import AttributesNetwork, find_attributes
     from service.encoder.networks.liveness import LivenessNetwork, find_liveness
+    from service.encoder.runtime.sessions import open_session
 
     liveness, attributes = None, None
     if settings.liveness != "off":
-        liveness = LivenessNetwork(find_liveness(settings.data_dir), device, settings.liveness_threshold)
+        session = open_session(find_liveness(settings.data_dir), device)
+        liveness = LivenessNetwork(session, settings.liveness_threshold)
     if settings.attributes != "off":
-        attributes = AttributesNetwork(find_attributes(pack), device)
+        file = find_attributes(pack)
+        attributes = AttributesNetwork(open_session(file, device), file)
     return Extras(liveness, attributes)
 
 

@@ -20,7 +20,7 @@ from service.encoder.networks import liveness as liveness_module
 from service.encoder.networks.age_gender import AttributesNetwork
 from service.encoder.networks.liveness import LivenessNetwork, find_liveness
 from service.encoder.opening import open_encoders
-from service.encoder.runtime.sessions import PROCESSOR
+from service.encoder.runtime.sessions import PROCESSOR, open_session
 from service.errors import InvalidModel, InvalidSettings
 from service.models.packs import file_digest, read_pack
 from service.settings import Settings
@@ -71,7 +71,7 @@ def test_liveness_scores_are_those_of_insightface(liveness_file: Path, insightfa
 
     image = photograph("groups", "two_people.jpg")
     theirs = TheirLiveness(str(liveness_file), providers=["CPUExecutionProvider"])
-    ours = LivenessNetwork(liveness_file, PROCESSOR, 0.8)
+    ours = LivenessNetwork(open_session(liveness_file, PROCESSOR), 0.8)
     for face in insightface_encoder.detect(image):
         expected = theirs.predict(np.ascontiguousarray(image[:, :, ::-1]), np.array(face.landmarks))
         found = ours.judge(image, face)
@@ -83,7 +83,7 @@ def test_a_face_at_the_border_is_not_judged(liveness_file: Path) -> None:
     image = photograph("groups", "two_people.jpg")
     landmarks = ((-20.0, 5.0), (20.0, 5.0), (0.0, 25.0), (-15.0, 40.0), (15.0, 40.0))
     face = DetectedFace(Box(0, 0, 30, 50), 0.9, landmarks, 0.5)
-    found = LivenessNetwork(liveness_file, PROCESSOR, 0.8).judge(image, face)
+    found = LivenessNetwork(open_session(liveness_file, PROCESSOR), 0.8).judge(image, face)
     assert (found.is_live, found.score) == (None, None)
     assert "outside the picture" in found.reason
 
@@ -94,7 +94,7 @@ def test_age_and_gender_are_those_of_insightface(genderage_file: Path, insightfa
 
     image = photograph("groups", "two_people.jpg")
     theirs = Attribute(str(genderage_file))
-    ours = AttributesNetwork(genderage_file, PROCESSOR)
+    ours = AttributesNetwork(open_session(genderage_file, PROCESSOR), genderage_file)
     for face in insightface_encoder.detect(image):
         box = np.array([face.box.left, face.box.top, face.box.right, face.box.bottom])
         gender, age = theirs.get(np.ascontiguousarray(image[:, :, ::-1]), Face(bbox=box))
@@ -107,7 +107,10 @@ async def test_nothing_is_judged_or_guessed_unless_it_is_asked_for(
     liveness_file: Path, genderage_file: Path, insightface_encoder: Encoder
 ) -> None:
     image = photograph("groups", "two_people.jpg")
-    extras = Extras(LivenessNetwork(liveness_file, PROCESSOR, 0.8), AttributesNetwork(genderage_file, PROCESSOR))
+    extras = Extras(
+        LivenessNetwork(open_session(liveness_file, PROCESSOR), 0.8),
+        AttributesNetwork(open_session(genderage_file, PROCESSOR), genderage_file),
+    )
     asked = InsightfaceEncoder("asked", read_pack(pack_folder()), extras=extras)
     for encoder, expected in ((insightface_encoder, False), (asked, True)):
         encoders = Encoders([encoder], LIMITS, 200, threads=1)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from service.encoder.contract import Attributes, DetectedFace, Image
-from service.encoder.runtime.sessions import Device, open_session
+from service.encoder.networks.session import Session
 from service.errors import InvalidModel, InvalidSettings
 from service.models.packs import load_onnx
 
@@ -34,11 +34,12 @@ def _input_sides(path: Path) -> list[int]:
 class AttributesNetwork:
     """The genderage network. Several threads may call `guess` at a time."""
 
-    def __init__(self, file: Path, device: Device) -> None:
+    def __init__(self, session: Session, file: Path) -> None:
+        """`file` is the model of the session. Its first nodes tell how pixels are scaled."""
         names = [node.name for node in load_onnx(file, weights=False).graph.node[:8]]
         scales_itself = "bn_data" in names[:3] or (_any(names, "Sub", "_minus") and _any(names, "Mul", "_mul"))
         self._mean, self._std = (0.0, 1.0) if scales_itself else (127.5, 128.0)
-        self._session = open_session(file, device)
+        self._session = session
         self._input = self._session.get_inputs()[0].name
 
     def guess(self, image: Image, face: DetectedFace) -> Attributes:

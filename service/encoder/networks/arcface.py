@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from service.embedding import Embedding
 from service.encoder.contract import Image
-from service.encoder.runtime.sessions import Session
+from service.encoder.networks.session import Session
 from service.errors import InvalidModel
 
 _WIDE_THRESHOLD = 0.4

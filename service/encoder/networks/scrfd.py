@@ -11,7 +11,7 @@ import numpy as np
 
 from service.encoder.contract import Image
 from service.encoder.networks.detections import Detections, Floats, merged
-from service.encoder.runtime.sessions import Session
+from service.encoder.networks.session import Session
 from service.errors import InvalidModel
 
 INPUT_SIDES = (128, 640)

@@ -5,11 +5,12 @@ silence.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy.typing as npt
 import onnxruntime
 
+from service.encoder.networks.session import Session
 from service.encoder.runtime.providers import Provider, chosen_provider, provider_options
 from service.encoder.runtime.run_counter import RunCounter
 from service.errors import InvalidModel, InvalidSettings
@@ -18,22 +19,6 @@ _LARGEST_DOUBLED_BYTES = 64 * 2**20
 """A network up to this size is opened twice on a CPU, for one thread and for all threads. That costs its size in memory
 again.
 """
-
-
-class Session(Protocol):
-    """The used part of onnxruntime.InferenceSession. Several threads may call `run` at a time."""
-
-    def run(self, outputs: Sequence[str] | None, inputs: dict[str, npt.NDArray[Any]]) -> list[Any]:
-        """The requested outputs (None: all), in order."""
-        ...
-
-    def get_inputs(self) -> list[Any]:
-        """Names, types and shapes of the inputs."""
-        ...
-
-    def get_outputs(self) -> list[Any]:
-        """Names, types and shapes of the outputs."""
-        ...
 
 
 @dataclass(frozen=True)
