@@ -209,6 +209,42 @@ class NearerToAnotherPerson(Conflict):
     slug = "nearer-to-another-person"
 
 
+class NoPerson(InvalidRequest):
+    """The image belongs to no person."""
+
+    slug = "no-person"
+
+
+class FaceTooSmall(InvalidRequest):
+    """The face is too small."""
+
+    slug = "face-too-small"
+
+
+class FaceBlurred(InvalidRequest):
+    """The face is blurred."""
+
+    slug = "face-blurred"
+
+
+class FaceBadlyLit(InvalidRequest):
+    """The face is too dark, too bright, or unevenly lit."""
+
+    slug = "face-badly-lit"
+
+
+class FaceTurnedAway(InvalidRequest):
+    """The face is turned away from the camera."""
+
+    slug = "face-turned-away"
+
+
+class FaceUncertain(InvalidRequest):
+    """The detector is not certain that this is a face."""
+
+    slug = "face-uncertain"
+
+
 class NotLive(InvalidRequest):
     """The image does not show a living face."""
 

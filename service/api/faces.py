@@ -1,6 +1,5 @@
 """Faces of a person: references made from images, or from embeddings that the caller made."""
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -14,11 +13,9 @@ from service.errors import (
     DatabaseUnavailable,
     EmbeddingSpaceMismatch,
     EncoderUnavailable,
-    InvalidRequest,
     NoFaceFound,
     Overloaded,
     PayloadTooLarge,
-    ServiceError,
     UnreadableImage,
     UnsupportedImageFormat,
     UnsupportedMediaType,
@@ -35,8 +32,8 @@ from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 from service.http.state import CurrentServerState, request_encoders
 from service.http.uploads import receive_images, takes_pictures
-from service.identity.enroll import DUPLICATE_PICTURE, Enrollment, Rejection, enroll_embedding, enroll_pictures
-from service.identity.review import NEARER_TO_ANOTHER, Review
+from service.identity.enroll import Enrollment, enroll_embedding, enroll_pictures
+from service.identity.review import Review
 
 router = keyed_router("/v1/galleries/{gallery}/people/{person}/faces", "faces")
 
@@ -208,20 +205,7 @@ async def move(
 def _answer(enrollment: Enrollment) -> EnrollmentShape:
     rejected = [RejectionShape(image=one.image, reason=one.reason, detail=one.detail) for one in enrollment.rejected]
     if rejected and not enrollment.faces:
-        raise _nothing_enrolled(enrollment.rejected[0], rejected)
+        # the problem of the first image, with the reasons of all
+        first = enrollment.rejected[0]
+        raise first.kind(f"{first.image}: {first.detail}", rejected=[one.model_dump() for one in rejected])
     return EnrollmentShape(faces=[FaceShape.of(face) for face in enrollment.faces], rejected=rejected)
-
-
-def _nothing_enrolled(first: Rejection, rejected: list[RejectionShape]) -> ServiceError:
-    """The first picture's problem, with what became of all of them."""
-    other = Conflict if first.reason in (DUPLICATE_PICTURE, NEARER_TO_ANOTHER) else InvalidRequest
-    kind = next((kind for kind in _kinds(ServiceError) if kind.slug == first.reason), other)
-    error = kind(f"{first.image}: {first.detail}", rejected=[one.model_dump() for one in rejected])
-    error.slug = first.reason
-    return error
-
-
-def _kinds(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
-    yield kind
-    for narrower in kind.__subclasses__():
-        yield from _kinds(narrower)

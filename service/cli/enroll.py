@@ -14,10 +14,10 @@ from service.cli.files import PictureFile, people_in, read_file
 from service.cli.options import DEFAULT_GALLERY, DEFAULT_TENANT, GalleryName, TenantName
 from service.cli.output import Json, progress, remark, write_json, write_table
 from service.encoder.encoders import Encoders
-from service.errors import InvalidRequest
+from service.errors import DuplicatePicture, InvalidRequest, NoPerson
 from service.gallery.galleries import Gallery
 from service.gallery.people import Person, create_person, delete_person, find_person_named
-from service.identity.enroll import DUPLICATE_PICTURE, Enrollment, EnrollmentImage, Rejection, enroll_pictures
+from service.identity.enroll import Enrollment, EnrollmentImage, Rejection, enroll_pictures
 from service.identity.review import Review
 
 IMAGES_PER_TRANSACTION = 16
@@ -36,7 +36,7 @@ class Outcome:
     @property
     def known(self) -> int:
         """Number of images that already were references of the person; enrolling them again is not a failure."""
-        return sum(rejection.reason == DUPLICATE_PICTURE for rejection in self.rejected)
+        return sum(rejection.kind is DuplicatePicture for rejection in self.rejected)
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ async def enroll(
     findings = people_in(paths, name)
     if not findings.people:
         raise InvalidRequest(f"there is no image in {', '.join(paths)}")
-    rejected = [
-        Rejection(stray.shown, "no-person", "the file lies beside folders of people") for stray in findings.strays
-    ]
+    rejected = [Rejection(stray.shown, NoPerson, "the file lies beside folders of people") for stray in findings.strays]
     async with open_context(tenant) as context:
         place = await gallery_to_fill(context, gallery, encoder)
         with encoders_for(context.settings, place.space) as encoders, progress() as bar:
@@ -143,7 +141,7 @@ async def _remove(run: EnrollRun, person: Person) -> None:
 
 def _print_outcomes(gallery: str, outcomes: list[Outcome], strays: list[Rejection], as_json: bool) -> None:
     rejected = [*(rejection for outcome in outcomes for rejection in outcome.rejected), *strays]
-    unusable = [rejection for rejection in rejected if rejection.reason != DUPLICATE_PICTURE]
+    unusable = [rejection for rejection in rejected if rejection.kind is not DuplicatePicture]
     faces = sum(outcome.faces for outcome in outcomes)
     if as_json:
         write_json(

@@ -18,16 +18,24 @@ from service.database.session import release_connection
 from service.embedding import Embedding, EmbeddingSpace, check_embedding
 from service.encoder.contract import DetectedFace, EncodedFace
 from service.encoder.encoders import Encoders
-from service.errors import ImageTooLarge, InvalidRequest, NoFaceFound, UnreadableImage, UnsupportedImageFormat
+from service.errors import (
+    DuplicatePicture,
+    ImageTooLarge,
+    InvalidRequest,
+    NearerToAnotherPerson,
+    NoFaceFound,
+    ServiceError,
+    SeveralFaces,
+    UnreadableImage,
+    UnsupportedImageFormat,
+)
 from service.gallery.faces import Face, NewFace, add_faces, list_faces
 from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.people import Person, find_person, lock_people
 from service.gallery.search import best_reference, search
-from service.identity.review import NEARER_TO_ANOTHER, NO_REVIEW, Review
+from service.identity.review import NO_REVIEW, Review
 from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 
-SEVERAL_FACES = "several-faces"
-DUPLICATE_PICTURE = "duplicate-picture"
 DOMINANCE = 2.0
 """Enroll the largest face only if its area is at least this many times that of the second largest."""
 MAXIMUM_SOURCE_LENGTH = 500
@@ -46,11 +54,16 @@ class EnrollmentImage:
 
 @dataclass(frozen=True)
 class Rejection:
-    """An image that was not enrolled. `reason` is a slug for programs, `detail` a sentence for people."""
+    """An image that was not enrolled: the reason is a class of the error catalogue, `detail` a sentence for people."""
 
     image: str
-    reason: str
+    kind: type[ServiceError]
     detail: str
+
+    @property
+    def reason(self) -> str:
+        """The slug, for programs."""
+        return self.kind.slug
 
 
 @dataclass(frozen=True)
@@ -149,11 +162,11 @@ async def _encode(reading: _Reading, picture: EnrollmentImage) -> EncodedFace | 
         if not faces:
             raise NoFaceFound("no face was found in the image")
     except (NoFaceFound, UnreadableImage, UnsupportedImageFormat, ImageTooLarge) as error:
-        return Rejection(picture.name, error.slug, error.detail or error.title)
+        return Rejection(picture.name, type(error), error.detail or error.title)
     if reading.several == "reject" and not largest_is_meant([face.face for face in faces]):
-        return Rejection(picture.name, SEVERAL_FACES, "the image shows several faces of similar size")
+        return Rejection(picture.name, SeveralFaces, "the image shows several faces of similar size")
     if objection := reading.review.of_reference(faces[0].face):
-        return Rejection(picture.name, objection.reason, objection.detail)
+        return Rejection(picture.name, objection.kind, objection.detail)
     return faces[0]
 
 
@@ -208,7 +221,7 @@ async def _is_nearer_to_another(session: AsyncSession, gallery: Gallery, person:
 
 def _nearer_to_another(picture: EnrollmentImage) -> Rejection:
     """The rejection names nobody: the caller may not be allowed to know of other people."""
-    return Rejection(picture.name, NEARER_TO_ANOTHER, "the face is more similar to another person of the gallery")
+    return Rejection(picture.name, NearerToAnotherPerson, "the face is more similar to another person of the gallery")
 
 
 async def _enrolled_pictures(session: AsyncSession, gallery: Gallery, person: Person) -> set[str]:
@@ -224,7 +237,7 @@ async def _enrolled_pictures(session: AsyncSession, gallery: Gallery, person: Pe
 
 
 def _duplicate(picture: EnrollmentImage) -> Rejection:
-    return Rejection(picture.name, DUPLICATE_PICTURE, "the same image is already a reference of this person")
+    return Rejection(picture.name, DuplicatePicture, "the same image is already a reference of this person")
 
 
 def _new_face(item: _Encoded) -> NewFace:

@@ -1,26 +1,77 @@
-"""Review: which faces the operator allows to enroll and to recognize, by quality gates and by liveness."""
+"""Review: which faces the operator allows to enroll and to recognize, by quality gates and by liveness.
+
+A gate is off, standard (refuses faces that mislead recognition) or strict (accepts good portraits only). The measures
+and their bounds were set on a few dozen photographs. They are not ISO/IEC 29794-5.
+"""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from service.encoder.contract import DetectedFace
-from service.errors import InvalidRequest, NotLive
-from service.identity.quality_gate import Gate, shortcomings
+from service.encoder.contract import DetectedFace, QualityParts
+from service.errors import (
+    FaceBadlyLit,
+    FaceBlurred,
+    FaceTooSmall,
+    FaceTurnedAway,
+    FaceUncertain,
+    InvalidRequest,
+    NotLive,
+    ServiceError,
+)
 from service.settings import Settings
 
-NEARER_TO_ANOTHER = "nearer-to-another-person"
-"""Reason of a strict review for refusing a reference that is more similar to another person of the gallery."""
+Gate = Literal["off", "standard", "strict"]
+
+_KINDS: dict[str, type[InvalidRequest]] = {
+    "size": FaceTooSmall,
+    "sharpness": FaceBlurred,
+    "brightness": FaceBadlyLit,
+    "pose": FaceTurnedAway,
+    "detection": FaceUncertain,
+}
+"""The error for each field of QualityParts."""
+
+_MINIMUM: dict[Gate, QualityParts] = {
+    # 35 pixels; below these bounds the cosine of MobileFaceNet to the same person's portrait fell under 0.8
+    "standard": QualityParts(size=0.2, sharpness=0.2, brightness=0.3, pose=0.3, detection=0.5),
+    # 74 pixels
+    "strict": QualityParts(size=0.6, sharpness=0.5, brightness=0.6, pose=0.6, detection=0.7),
+}
+
+
+@dataclass(frozen=True)
+class Shortcoming:
+    """A shortcoming of a face: its error, the measured value and the minimum of the gate, both from 0 to 1."""
+
+    kind: type[InvalidRequest]
+    measured: float
+    minimum: float
+
+    @property
+    def detail(self) -> str:
+        """A sentence for people."""
+        return f"{self.kind.slug} ({self.measured:.2f}, the minimum is {self.minimum:.2f})"
 
 
 @dataclass(frozen=True)
 class Objection:
-    """The reason for refusing a face: a slug for programs, a sentence for people."""
+    """The reason for refusing a face: a class of the error catalogue, and a sentence for people."""
 
-    reason: str
+    kind: type[ServiceError]
     detail: str
 
+    @property
+    def reason(self) -> str:
+        """The slug, for programs."""
+        return self.kind.slug
+
     def as_error(self) -> InvalidRequest:
-        """The objection as the error of a request about this face alone."""
-        return NotLive(self.detail) if self.reason == NotLive.slug else InvalidRequest(self.detail, reason=self.reason)
+        """The error of a request about this face alone.
+
+        A face of low quality makes an `invalid-request` whose member `reason` has the slug: clients of /v1 read it
+        there.
+        """
+        return NotLive(self.detail) if self.kind is NotLive else InvalidRequest(self.detail, reason=self.reason)
 
 
 @dataclass(frozen=True)
@@ -47,9 +98,21 @@ class Review:
     def _objection(self, face: DetectedFace, gate: Gate) -> Objection | None:
         """A face whose liveness could not be judged counts as not living."""
         if self.enforces_liveness and (face.liveness is None or face.liveness.is_live is not True):
-            return Objection(NotLive.slug, "the image does not certainly show a living face")
+            return Objection(NotLive, "the image does not certainly show a living face")
         lacking = shortcomings(face, gate)
-        return Objection(lacking[0].reason, "; ".join(one.detail for one in lacking)) if lacking else None
+        return Objection(lacking[0].kind, "; ".join(each.detail for each in lacking)) if lacking else None
 
 
 NO_REVIEW = Review()
+
+
+def shortcomings(face: DetectedFace, gate: Gate) -> tuple[Shortcoming, ...]:
+    """Everything that disqualifies the face, worst first. Empty if the face passes or was not measured."""
+    minimum = _MINIMUM.get(gate)
+    if minimum is None or face.quality_parts is None:
+        return ()
+    measures = [
+        Shortcoming(kind, getattr(face.quality_parts, part), getattr(minimum, part)) for part, kind in _KINDS.items()
+    ]
+    lacking = [measure for measure in measures if measure.measured < measure.minimum]
+    return tuple(sorted(lacking, key=lambda measure: measure.measured - measure.minimum))

@@ -6,7 +6,7 @@ import pytest
 
 from service.encoder.contract import Box, DetectedFace, Encoder, Image, QualityParts
 from service.encoder.images.decode import decode_image
-from service.identity.quality_gate import Gate, shortcomings
+from service.identity.review import Gate, shortcomings
 from tests.support.encoders import LIMITS, people_photographs, photograph
 
 
@@ -22,7 +22,7 @@ def spoiled(change: str) -> Image:
 
 
 def reasons(face: DetectedFace, gate: Gate) -> list[str]:
-    return [shortcoming.reason for shortcoming in shortcomings(face, gate)]
+    return [shortcoming.kind.slug for shortcoming in shortcomings(face, gate)]
 
 
 def test_every_photograph_of_the_people_passes_the_standard_gate(real_encoder: Encoder) -> None:
@@ -46,8 +46,8 @@ def test_a_spoiled_photograph_is_kept_out_by_name(real_encoder: Encoder, change:
     assert reason in reasons(face, "standard")
     assert reason in reasons(face, "strict")
     assert reasons(face, "off") == []
-    (told,) = [one for one in shortcomings(face, "standard") if one.reason == reason]
-    assert told.measured < told.least
+    (told,) = [one for one in shortcomings(face, "standard") if one.kind.slug == reason]
+    assert told.measured < told.minimum
     assert reason in told.detail
 
 

@@ -14,7 +14,7 @@ from service.gallery.galleries import Gallery
 from service.gallery.people import Person, create_person
 from service.identity.enroll import EnrollmentImage, enroll_pictures
 from service.identity.recognize import recognize_picture
-from service.identity.review import NEARER_TO_ANOTHER, Review
+from service.identity.review import Review
 from service.identity.verify import compare_pictures, verify_picture
 from service.settings import Settings
 
@@ -73,7 +73,7 @@ async def test_strictly_a_picture_of_somebody_else_is_no_reference(
     await session.commit()
     again = EnrollmentImage("b.jpg", draw_people(["Ada"], variation=1))
     refused = await enroll_pictures(session, encoders, "staff", grace.id, [again], review=STRICT)
-    assert ([one.reason for one in refused.rejected], refused.faces) == ([NEARER_TO_ANOTHER], [])
+    assert ([one.reason for one in refused.rejected], refused.faces) == (["nearer-to-another-person"], [])
     assert "Ada" not in refused.rejected[0].detail
     await session.commit()  # the rejected enrollment locked its person
     taken = await enroll_pictures(session, encoders, "staff", ada.id, [again], review=STRICT)
@@ -94,7 +94,7 @@ async def test_strictly_a_mixed_up_picture_among_right_ones_is_found_out(
     ]
     enrollment = await enroll_pictures(session, encoders, "staff", grace.id, pictures, review=STRICT)
     assert len(enrollment.faces) == 2
-    assert [(one.image, one.reason) for one in enrollment.rejected] == [("2.jpg", NEARER_TO_ANOTHER)]
+    assert [(one.image, one.reason) for one in enrollment.rejected] == [("2.jpg", "nearer-to-another-person")]
 
 
 async def test_a_picture_of_a_picture_is_not_enrolled_recognized_or_verified(
