@@ -5,7 +5,9 @@ against 3 us here, where msgspec then reads all numbers of a row at once. It cos
 structure between the values; msgspec checks each value.
 """
 
+import itertools
 import re
+from collections.abc import Iterator
 from typing import BinaryIO
 
 READ_BYTES = 256 * 1024
@@ -68,10 +70,30 @@ class JsonValues:
         self._position = end
         return piece
 
+    def entries(self) -> Iterator[int]:
+        """Step through the list that begins here: the number of each entry, from 1. The caller then reads its value."""
+        return self._steps("[", "]")
+
+    def items(self) -> Iterator[int]:
+        """Step through the object that begins here: the number of each key, from 1. The caller then reads the key, the
+        colon and the value.
+        """
+        return self._steps("{", "}")
+
     def end(self) -> None:
         """Check that only blanks follow."""
         if self.peek():
             raise JsonValueError("unexpected content after the end of the dataset")
+
+    def _steps(self, opening: str, closing: str) -> Iterator[int]:
+        self.take(opening)
+        if self.peek() == closing:
+            self.take(closing)
+            return
+        for number in itertools.count(1):
+            yield number
+            if self.take("," + closing) == closing:
+                return
 
     def _read(self) -> bool:
         chunk = self._file.read(READ_BYTES)

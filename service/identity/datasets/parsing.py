@@ -37,17 +37,11 @@ def read_rows(file: BinaryIO, shape: DatasetFormat, space: EmbeddingSpace) -> It
 
 
 def _read_dataset(file: BinaryIO, space: EmbeddingSpace) -> Iterator[ReferenceRow]:
-    pieces, number = JsonValues(file), 0
+    values, number = JsonValues(file), 0
     with _At(lambda: f"row {number}"):
-        pieces.take("[")
-        is_open = pieces.peek() != "]"
-        while is_open:
-            number += 1
-            yield _dataset_row(pieces.value(), space)
-            is_open = pieces.take(",]") == ","
-        if number == 0:
-            pieces.take("]")
-        pieces.end()
+        for number in values.entries():  # noqa: B007 - the errors name it
+            yield _dataset_row(values.value(), space)
+        values.end()
 
 
 def _dataset_row(piece: bytes, space: EmbeddingSpace) -> ReferenceRow:
@@ -68,29 +62,18 @@ def _dataset_row(piece: bytes, space: EmbeddingSpace) -> ReferenceRow:
 
 def _read_encoder(file: BinaryIO, space: EmbeddingSpace) -> Iterator[ReferenceRow]:
     """A label that occurs twice is one person, and both lists are read."""
-    pieces, place = JsonValues(file), "the first label"
+    values, place = JsonValues(file), "the first label"
     with _At(lambda: place):
-        pieces.take("{")
-        is_open = pieces.peek() != "}"
-        while is_open:
-            label = check_name(_decode(_label, pieces.value()), "label")
-            place = f"label {label[:LABEL_IN_ERRORS]!r}"
-            pieces.take(":")
-            pieces.take("[")
-            number = 0
-            while pieces.peek() != "]" or number:
-                number += 1
-                place = f"label {label[:LABEL_IN_ERRORS]!r}, entry {number}"
-                yield _encoder_row(label, pieces.value(), space)
-                if pieces.take(",]") == "]":
-                    break
-            else:
-                pieces.take("]")
-            is_open = pieces.take(",}") == ","
-            place = f"after label {label[:LABEL_IN_ERRORS]!r}"
-        if place == "the first label":
-            pieces.take("}")
-        pieces.end()
+        for _ in values.items():
+            label = check_name(_decode(_label, values.value()), "label")
+            shown = f"label {label[:LABEL_IN_ERRORS]!r}"
+            place = shown
+            values.take(":")
+            for number in values.entries():
+                place = f"{shown}, entry {number}"
+                yield _encoder_row(label, values.value(), space)
+            place = f"after {shown}"
+        values.end()
 
 
 def _encoder_row(label: str, piece: bytes, space: EmbeddingSpace) -> ReferenceRow:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.embedding import MAXIMUM_DIMENSION
@@ -13,12 +13,14 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(st.lists(finite, min_size=1))
 @example([5e-324, -0.0, 1.7976931348623157e308, 2.2250738585072014e-308, 0.1, 1 / 3])
 def test_every_float_is_read_exactly(values: list[float]) -> None:
     assert parse_decimals(",".join(map(repr, values))).tobytes() == np.array(values).tobytes()
 
 
+@settings(deadline=None)
 @given(decimals)
 @example("0.1000000000000000055511151231257827021181583404541015625")
 @example("9007199254740993")
