@@ -85,7 +85,7 @@ def test_a_face_at_the_border_is_not_judged(liveness_file: Path) -> None:
     face = DetectedFace(Box(0, 0, 30, 50), 0.9, landmarks, 0.5)
     found = LivenessNetwork(open_session(liveness_file, PROCESSOR), 0.8).judge(image, face)
     assert (found.is_live, found.score) == (None, None)
-    assert "outside the picture" in found.reason
+    assert "outside the image" in found.reason
 
 
 def test_age_and_gender_are_those_of_insightface(genderage_file: Path, insightface_encoder: Encoder) -> None:
