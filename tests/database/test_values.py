@@ -78,7 +78,11 @@ async def test_nan_is_a_number_in_both_states(session: AsyncSession) -> None:
     assert all(math.isnan(row[0][0]) for row in rows)
 
 
-@pytest.mark.parametrize("value", [object(), Decimal(1), {1}, np.zeros(2), [[1]], [b"a"], bytearray(b"a")], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [object(), Decimal(1), {1}, np.zeros(2), [[1]], [b"a"], bytearray(b"a")],
+    ids=lambda value: type(value).__name__,
+)
 async def test_an_unknown_type_is_refused_by_name_in_both_states(session: AsyncSession, value: object) -> None:
     for begins in (False, True):
         if begins:
