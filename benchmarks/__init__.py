@@ -1,1 +1,1 @@
-"""Measuring programs: each says on what machine and data its figures were taken."""
+"""Programs that measure. Each one records the machine and the data of its figures."""

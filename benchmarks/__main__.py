@@ -1,6 +1,6 @@
-"""`python -m benchmarks [NAME ...]` runs measuring programs; without names, those that take minutes, not hours.
+"""`python -m benchmarks [NAME ...]` runs benchmark programs; without names, the programs that take minutes, not hours.
 
-Each is a program of its own too: `python -m benchmarks.search --help`.
+Each can also be run alone: `python -m benchmarks.search --help`.
 """
 
 import subprocess
@@ -10,7 +10,7 @@ QUICK = ["hamming", "paths", "search", "encoder", "encoder.overload"]
 
 
 def main() -> int:
-    """The first status that is not 0, else 0."""
+    """Return the first exit status that is not 0, else 0."""
     for name in sys.argv[1:] or QUICK:
         status = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
         if status != 0:

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.galleries`: one of 10,000 galleries of 100 faces, beside an otherwise empty database.
+"""`python -m benchmarks.galleries` searches one of 10,000 galleries of 100 faces, and one alone in its database.
 
-The same gallery is asked first alone and then among all the others; planning is measured as the server reports it.
+The same gallery is searched first alone and then among all the others. The planning time is the server's own figure.
 """
 
 import argparse
@@ -81,7 +81,7 @@ async def _load(database: Database, tenant: int, space: EmbeddingSpace, numbers:
 
 
 async def _time(database: Database, tenant: int) -> dict[str, float]:
-    """Looking the gallery up and searching it, in one transaction; the median of the best round."""
+    """Return the median of the best round for a lookup of the gallery and a search, in one transaction."""
     probes = make_probes(make_crowd("isotropic", FACES // REFERENCES, REFERENCES, 512), SEARCHES // 4).embeddings
     medians = []
     for _ in range(ROUNDS):
@@ -97,7 +97,7 @@ async def _time(database: Database, tenant: int) -> dict[str, float]:
 
 
 async def _planning(database: Database, tenant: int) -> float:
-    """Of the statement for the largest galleries, not prepared; the median of several."""
+    """Return the median planning time of the statement for the largest galleries, not prepared."""
     async with tenant_session(database.engine, tenant) as session:
         gallery: Gallery = await find_gallery(session, "gallery 0")
         driver = await driver_of(session)

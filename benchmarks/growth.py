@@ -1,7 +1,7 @@
-"""`python -m benchmarks.growth`: what could come after the code index of people, tried on one gallery of millions.
+"""`python -m benchmarks.growth` tries successors of the code index of people on one gallery of millions.
 
-Candidates only: is the mate's template among what the step gives, and how long does it take? One process against two,
-a partition of its own, and HNSW over the codes in a relation of its own.
+It tests only the candidate step: whether the mate's template is among the candidates, and how long the step takes. It
+compares one process with two, a separate partition, and HNSW over the codes in a separate relation.
 """
 
 import argparse
@@ -37,7 +37,7 @@ GRAPH = "SELECT person FROM graph ORDER BY code <~> %(code)s LIMIT %(rerank_limi
 
 @dataclass(frozen=True)
 class Asked:
-    """Probes with their codes, and how many candidates a step may give."""
+    """Probes with their codes, and the greatest number of candidates of a step."""
 
     probes: Probes
     codes: Codes
@@ -45,7 +45,7 @@ class Asked:
 
 
 def main() -> None:
-    """Fill, try, print."""
+    """Fill, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     parser.add_argument("--templates", type=int, default=1_000_000)
     parser.add_argument("--no-graph", action="store_true", help="leave HNSW out: its build takes long")

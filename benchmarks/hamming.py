@@ -1,7 +1,8 @@
-"""`python -m benchmarks.hamming`: how far codes of mates and strangers are apart, beside what `search.depth` derives.
+"""`python -m benchmarks.hamming` measures the Hamming distances of codes, of mates and of strangers, and compares them
+with the distance that `gallery.search.distances` derives.
 
-Mates are at exactly the stated cosine to a reference and otherwise in a random direction, which is the hardest they can
-be; templates are at the least closeness to the reference that they ever have.
+Mates are at exactly the stated cosine to a reference and otherwise in a random direction, which is the hardest case.
+Templates are at the lowest cosine to the reference that they can have.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 def measure(kind: CodeGeometry, codes: Callable[[Matrix], Codes]) -> dict[str, Any]:
-    """Distances of a million pairs of each sort, and who lies beyond the derived distance."""
+    """Measure a million pairs of each kind: their distances, and the share beyond the derived distance."""
     bound = max_distance(kind, THRESHOLD)
     found: dict[str, list[npt.NDArray[np.int64]]] = {"threshold": [], "faint": [], "strangers": []}
     for references, random in _chunks(kind.dimension):
@@ -66,7 +67,7 @@ def measure(kind: CodeGeometry, codes: Callable[[Matrix], Codes]) -> dict[str, A
 
 
 def at_cosine(rows: Matrix, cosine: float, random: np.random.Generator) -> Matrix:
-    """Vectors at exactly that cosine to the rows, otherwise in random directions."""
+    """Return vectors at exactly that cosine to the rows, otherwise in random directions."""
     noise = _normal(rows.shape, random)
     noise -= np.sum(noise * rows, axis=1, keepdims=True) * rows
     return (np.float32(cosine) * rows + np.float32(np.sqrt(1 - cosine**2)) * _unit(noise)).astype(np.float32)

@@ -1,7 +1,7 @@
-"""An uploaded dataset of 10,000 faces: the hundredth request with it, against the legacy recognizer's way.
+"""Compares the hundredth request with an uploaded dataset of 10,000 faces with the legacy recognizer.
 
-`python -m benchmarks.legacy` prints the table and writes benchmarks/results/legacy.json. The legacy way is written
-anew in tests/support/legacy_recognizer.py: as the program did it (the matrix copied for every row), and kindly
+`python -m benchmarks.legacy` prints the table and writes benchmarks/results/legacy.json. The way of the legacy
+recognizer is rewritten in tests/support/legacy_recognizer.py: exactly (the matrix copied for every row), and kindly
 (without those copies). Embeddings are invented: 2,000 people in 512 dimensions, five references each.
 """
 
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--people", type=int, default=PEOPLE, help="with five references each")
     parser.add_argument("--requests", type=int, default=REQUESTS)
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def invent(people: int) -> tuple[list[str], Matrix, Matrix]:
-    """Labels and references in the dataset's order, and one probe for each of a hundred people."""
+    """Return labels and references in the dataset's order, and one probe for each of a hundred people."""
     random = np.random.default_rng(1)
     centers = random.standard_normal((people, DIMENSION))
     spread = 0.7 * random.standard_normal((people, REFERENCES, DIMENSION))
@@ -84,7 +84,7 @@ def invent(people: int) -> tuple[list[str], Matrix, Matrix]:
 
 
 def legacy_way(content: bytes, probes: Matrix) -> dict[str, float]:
-    """Seconds of parse and match, as every request of the legacy recognizer had them."""
+    """Return the seconds of parsing and matching, which every request of the legacy recognizer needs."""
     parse_seconds, (labels, matrix) = timed(lambda: legacy_recognizer.parse(content))
     kind_seconds = [timed(lambda: legacy_recognizer.parse_kindly(content))[0] for _ in range(3)]
     match_seconds = [timed(partial(legacy_recognizer.match, labels, matrix, probe))[0] for probe in probes[:5]]
@@ -99,7 +99,7 @@ def legacy_way(content: bytes, probes: Matrix) -> dict[str, float]:
 
 
 async def our_way(folder: Path, content: bytes, probes: Matrix, requests: int) -> dict[str, Any]:
-    """Seconds from a dataset that has arrived to the label, one transaction a request; the first one loads it."""
+    """Return the seconds from a received dataset to the label, one transaction for each request. The first loads it."""
     space = external_space(f"external:bench:{DIMENSION}")
     assert space is not None
     labels, matrix = legacy_recognizer.parse_kindly(content)
@@ -136,7 +136,7 @@ async def our_way(folder: Path, content: bytes, probes: Matrix, requests: int) -
 
 
 async def _arrived(content: bytes) -> tuple[float, UploadedDataset]:
-    """The dataset as a request receives it, and the seconds that its digest takes when everything is there."""
+    """Return the dataset as a request receives it, and the seconds that its digest takes after the last byte."""
     arriving = ArrivingDataset()
     for start in range(0, len(content), PIECE_BYTES):
         await arriving.add([content[start : start + PIECE_BYTES]])
@@ -147,7 +147,7 @@ async def _arrived(content: bytes) -> tuple[float, UploadedDataset]:
 
 
 def over_http(folder: Path, content: bytes, requests: int) -> dict[str, float]:
-    """Seconds of whole requests, the upload included: of this service, and of parse and match behind FastAPI."""
+    """Return the seconds of whole requests, with upload, of this service and of parsing and matching behind FastAPI."""
     picture = draw_people(["somebody"])
     body = _form({"file": picture, "dataset": content})
     environment = os.environ | {"DATA_DIR": str(folder / "served"), "ENCODER": "fake", "LEGACY_API": "open"}
@@ -166,7 +166,7 @@ def over_http(folder: Path, content: bytes, requests: int) -> dict[str, float]:
 
 @contextmanager
 def server(command: list[str], environment: dict[str, str]) -> Iterator[None]:
-    """A server on the benchmark's port for as long as it is needed."""
+    """Run a server on the benchmark's port."""
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 90
@@ -185,7 +185,7 @@ def server(command: list[str], environment: dict[str, str]) -> Iterator[None]:
 
 
 def _post(body: bytes) -> float:
-    """One request whose body is ready, so that the client costs as little as it can."""
+    """Send one request whose body is prepared, so that the client costs as little as possible."""
     connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=600)
     began = time.perf_counter()
     connection.request("POST", "/recognizer/image", body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})
@@ -207,7 +207,7 @@ def _form(files: dict[str, bytes]) -> bytes:
 
 
 def ratios(measured: dict[str, Any]) -> dict[str, float]:
-    """How many times faster the last request is than the legacy way."""
+    """Return how many times as fast the last request is as the legacy recognizer."""
     last = measured["ours: last request, seconds"] + measured["ours: hashing left after the last byte, seconds"]
     found = {
         "times faster than it was": measured["legacy as it was, seconds"] / last,

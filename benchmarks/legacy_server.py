@@ -1,4 +1,4 @@
-"""The legacy recognizer's parse and match behind FastAPI, in their kind form; its models are left out."""
+"""The legacy recognizer's parsing and matching behind FastAPI, in their kind form and without its models."""
 
 import sys
 
@@ -14,7 +14,7 @@ PROBE = np.random.default_rng(2).standard_normal(512)
 
 @app.post("/recognizer/image")
 async def recognize(file: UploadFile, dataset: UploadFile) -> dict[str, object]:
-    """The label of one invented face."""
+    """Return the label of one invented face."""
     await file.read()
     labels, matrix = legacy_recognizer.parse_kindly(await dataset.read())
     label = legacy_recognizer.match(labels, matrix, PROBE)

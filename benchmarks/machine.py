@@ -1,4 +1,4 @@
-"""What a figure was measured on, and where results are kept."""
+"""Describes the machine of a measurement, and stores results."""
 
 import datetime
 import json
@@ -11,7 +11,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory and system, in words for a table's heading."""
+    """Return processor, cores, memory and system as words for a table's heading."""
     model = "unknown"
     information = Path("/proc/cpuinfo")
     if information.exists():
@@ -38,7 +38,7 @@ def keep(name: str, content: dict[str, Any]) -> Path:
 
 
 def table(headings: list[str], rows: list[list[object]]) -> str:
-    """A Markdown table whose columns line up."""
+    """Return a Markdown table with aligned columns."""
     cells = [headings, *[[_cell(value) for value in row] for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
     lines = [

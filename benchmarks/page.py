@@ -1,4 +1,4 @@
-"""`python -m benchmarks.page` writes the tables of docs/benchmarks.md anew from the results; the words stay.
+"""`python -m benchmarks.page` writes the tables of docs/benchmarks.md from the results. It does not change the text.
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
 """
@@ -28,7 +28,7 @@ SEARCHES = (
 
 
 def main() -> None:
-    """Every table of the page."""
+    """Write every table of the page."""
     text = PAGE.read_text()
     for name, written in _TABLES.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)

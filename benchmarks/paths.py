@@ -1,4 +1,4 @@
-"""`python -m benchmarks.paths`: every way through galleries of many shapes, and the price by which one is chosen."""
+"""`python -m benchmarks.paths` measures every search plan on galleries of many shapes, and its estimated cost."""
 
 import argparse
 import asyncio
@@ -22,7 +22,7 @@ from service.gallery.search import search_by
 from service.gallery.search.plans import Plan, choose, cost, plans, shape_of
 
 SHAPES = [(100, 5), (300, 5), (1_000, 1), (1_000, 5), (3_000, 5), (10_000, 1), (10_000, 5), (10_000, 200), (50_000, 5)]
-"""Faces, and references a person."""
+"""Numbers of faces, and of references for each person."""
 LIMIT = 5
 SEARCHES = 100
 
@@ -81,7 +81,7 @@ async def _load(database: Database, tenant: int, faces: int, references: int) ->
 
 
 async def _time(database: Database, gallery: Gallery, plan: Plan) -> float:
-    """The median of the searches themselves, in one transaction."""
+    """Return the median time of the searches alone, in one transaction."""
     probes = make_probes(make_crowd("isotropic", 10, 1, 512, seed=3), SEARCHES // 4).embeddings
     async with tenant_session(database.engine, gallery.tenant_id) as session:
         for probe in probes[:10]:

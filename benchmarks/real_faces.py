@@ -1,7 +1,7 @@
-"""`python -m benchmarks.real_faces`: real people, by real networks, in a crowd of invented ones.
+"""`python -m benchmarks.real_faces` searches real people, encoded by real networks, in a crowd of invented people.
 
-Each person's last picture is the probe and the others are references. Real embeddings are not spread as evenly as
-invented ones, which is what this is for; there are few of them, so it shows that search finds them, not error rates.
+Each person's last image is the probe and the others are references. Real embeddings are not spread as evenly as
+invented embeddings, and this benchmark tests search on them. They are few, so it shows no error rates.
 """
 
 import argparse
@@ -67,7 +67,7 @@ async def _measure(folder: Path, encoder: str, people: Path) -> list[dict[str, A
 async def _load(
     database: Database, tenant: int, space: EmbeddingSpace, real: Sequence[EncodedPortraits], count: int
 ) -> Gallery:
-    """All pictures of a person but the last, or the only one; and so many invented people of one face."""
+    """Enroll all images of a person but the last (or the only image), and `count` invented people of one face."""
     known = [ReferenceRow(person.name, None, row) for person in real for _, row in _references(person)]
     others = _invented(real, count)
     async with tenant_session(database.engine, tenant) as session:
@@ -89,7 +89,7 @@ def _references(person: EncodedPortraits) -> Sequence[tuple[str, Matrix]]:
 
 
 def _invented(real: Sequence[EncodedPortraits], count: int) -> Matrix:
-    """Spread as the real ones are: the same mean and deviation of every number."""
+    """Return embeddings with the mean and deviation of the real embeddings in every dimension."""
     known = np.stack([row for person in real for _, row in person.embeddings])
     noise = np.random.default_rng(5).standard_normal((count, known.shape[1]), dtype=np.float32)
     crowd: Matrix = known.mean(axis=0) + noise * known.std(axis=0)

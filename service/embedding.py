@@ -66,7 +66,7 @@ def external_space(name: str) -> EmbeddingSpace | None:
 def check_embedding(values: Sequence[float] | npt.NDArray[np.floating], space: EmbeddingSpace) -> Embedding:
     """The values as float32, shape (dimension,). Raises InvalidEmbedding if they cannot be compared in `space`.
 
-    The detail says what is wrong and never holds the values.
+    The detail names the fault and never contains the values.
     """
     embedding = _as_vector(values)
     if embedding.shape != (space.dimension,):

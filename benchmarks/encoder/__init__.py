@@ -1,1 +1,1 @@
-"""How much of the model's own speed is left when pictures are recognized over HTTP."""
+"""Compares recognition of images over HTTP with the speed of the models alone."""

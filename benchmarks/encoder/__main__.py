@@ -1,7 +1,8 @@
-"""`python -m benchmarks.encoder`: recognize over HTTP against loops without a server, on the same pictures.
+"""`python -m benchmarks.encoder` compares recognition over HTTP with loops without a server, on the same images.
 
-Every way is measured in every round, so that what else the machine does falls on all; medians are reported, and of
-shares the median of the rounds' shares. `python -m benchmarks.encoder.overload` and `.soak` are programs of their own.
+Every way is measured in every round, so that other work of the machine affects all ways alike. The report has medians;
+for shares, the median of the shares of the rounds. `python -m benchmarks.encoder.overload` and `.soak` are separate
+programs.
 """
 
 import argparse
@@ -22,11 +23,11 @@ from benchmarks.machine import keep, table
 
 CLIENTS = (1, 4, 16)
 Way = Callable[[int], float]
-"""Images a second over all pictures, so many times."""
+"""Returns images a second over all images, for the given number of passes."""
 
 
 def main() -> None:
-    """Measure, print tables, keep the figures and draw them."""
+    """Measure, print tables, save the figures and draw them."""
     arguments = _arguments()
     with contextlib.ExitStack() as opened:
         service = opened.enter_context(served(arguments.pack, arguments.pictures / "people"))
@@ -54,14 +55,14 @@ def main() -> None:
 
 
 class _Asked:
-    """A server that is asked for recognitions; whoever answers anything but 200 is not measured."""
+    """A server that recognizes images. An answer other than 200 stops the measurement."""
 
     def __init__(self, url: str, requests: Sequence[bytes]) -> None:
         self._url, self._requests = url, requests
         self._all: list[Answers] = []
 
     def by(self, clients: int) -> Way:
-        """A way to measure it."""
+        """Return a function that measures this server."""
 
         def measured(passes: int) -> float:
             most = passes * len(self._requests)
@@ -73,7 +74,7 @@ class _Asked:
         return measured
 
     def client_cpu_seconds_a_picture(self) -> float:
-        """What the client itself spent."""
+        """Processor seconds that the client itself used for each image."""
         return sum(one.client_cpu_seconds for one in self._all) / sum(len(one.all) for one in self._all)
 
 
@@ -83,7 +84,7 @@ def _ways(
     def by_loop(loop: loops.Loop) -> Way:
         return lambda passes: loop.rate(pictures, passes)
 
-    # What is compared most stands side by side in a round.
+    # The ways that are compared most run directly one after the other in a round.
     ways = {f"HTTP, {clients} client{'s' if clients > 1 else ''}": asked.by(clients) for clients in CLIENTS}
     ways |= {loop.name: by_loop(loop) for loop in [*reversed(bare), *others]}
     return ways | {f"FaceAnalysis behind FastAPI, {clients} clients": other.by(clients) for clients in (4,)}
@@ -92,7 +93,7 @@ def _ways(
 def _rounds(ways: dict[str, Way], bare: Sequence[str], passes: int, rounds: int) -> dict[str, Any]:
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
-        way(1)  # nothing is new to it afterwards
+        way(1)  # warm-up
     for _ in range(rounds):
         for name, way in ways.items():
             rates[name].append(way(passes))

@@ -1,6 +1,6 @@
-"""A client that costs nearly nothing: requests are bytes made beforehand, sent over kept connections by threads.
+"""A client that costs nearly nothing: threads send prepared bytes over persistent connections.
 
-What it spends is measured all the same, because it takes the processors from the server that it measures.
+Its processor time is measured too, because it takes the processors from the server that it measures.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ _BOUNDARY = "photographs-follow"
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: when it was asked for and came (seconds of time.perf_counter), and its status."""
+    """One answer: when it was requested and received (seconds of time.perf_counter), and its status."""
 
     asked: float
     came: float
     status: int
     retry_after: str | None = None
-    """Only of refusals."""
+    """Only for refusals."""
 
     @property
     def seconds(self) -> float:
@@ -33,7 +33,7 @@ class Answer:
 
 @dataclass
 class Answers:
-    """Every answer of a load, and what the client itself spent."""
+    """All answers of a load, and the processor time of the client itself."""
 
     all: list[Answer] = field(default_factory=list)
     broken: int = 0
@@ -42,19 +42,19 @@ class Answers:
     seconds: float = 0.0
 
     def statuses(self) -> dict[int, int]:
-        """How often each status came."""
+        """The number of answers for each status."""
         seen: dict[int, int] = {}
         for answer in self.all:
             seen[answer.status] = seen.get(answer.status, 0) + 1
         return seen
 
     def rate(self) -> float:
-        """Answers with 200 a second."""
+        """Answers with status 200 a second."""
         return self.statuses().get(200, 0) / self.seconds
 
 
 def recognize_requests(url: str, key: str, gallery: str, pictures: Sequence[bytes]) -> list[bytes]:
-    """Whole requests, head and body, one a picture."""
+    """Whole requests, head and body, one for each image."""
     return picture_requests(url, key, f"/v1/galleries/{gallery}/recognize", pictures)
 
 
@@ -77,7 +77,7 @@ def _request(host: str, key: str, path: str, picture: bytes) -> bytes:
 
 
 class Connection:
-    """A kept connection; it is made anew where the server closed it."""
+    """A persistent connection. It is opened again if the server closed it."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -85,7 +85,7 @@ class Connection:
         self._socket: socket.socket | None = None
 
     def ask(self, request: bytes) -> Answer:
-        """Send a request and wait for the answer. OSError where none came."""
+        """Send a request and return the answer. Raises OSError if there is no answer."""
         asked = time.perf_counter()
         if self._socket is None:
             self._socket = socket.create_connection(self._address, timeout=120)
@@ -101,13 +101,14 @@ class Connection:
         return Answer(asked, time.perf_counter(), status, retry_after)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def _exchange(self, connection: socket.socket, request: bytes) -> tuple[int, bytes]:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused early: the answer may be there
+        # The server may have refused early, so the answer may be there already.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(request)
         received = bytearray()
         while (end := received.find(b"\r\n\r\n")) < 0:
@@ -134,7 +135,7 @@ def _header(head: bytes, name: bytes) -> str | None:
 
 
 def drive(url: str, requests: Sequence[bytes], clients: int, goes_on: Callable[[int], bool]) -> Answers:
-    """`clients` that each ask again as soon as they have their answer, while `goes_on(number of the request)`."""
+    """Run `clients` that each send the next request after each answer, while `goes_on(number of the request)`."""
     answers = Answers()
     lock, turns = threading.Lock(), count()
 

@@ -1,6 +1,6 @@
-"""The same pictures through the same networks without a server: bare, InsightFace's own way, one face at a time.
+"""Loops without a server over the same images and networks: bare, with FaceAnalysis, and one face at a time.
 
-Each way is a function of one picture; `passes` times all pictures is what is measured.
+Each way is a function of one image. The measurement is `passes` times over all images.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ Work = Callable[[bytes], object]
 
 @dataclass(frozen=True)
 class Loop:
-    """A way through the networks, and by how many threads it is called."""
+    """A way through the networks, and the number of threads that call it."""
 
     name: str
     work: Work
     threads: int = 1
 
     def rate(self, pictures: Sequence[bytes], passes: int) -> float:
-        """Images a second over all pictures, `passes` times."""
+        """Return images a second over all images, `passes` times."""
         turns, most = count(), passes * len(pictures)
 
         def until_over(_: int) -> None:
@@ -51,7 +51,7 @@ class Loop:
 
 
 def bare_loops(pack: Path) -> list[Loop]:
-    """Decode, detect, align and one batch of embeddings, picture after picture: threads in the networks or around."""
+    """Decode, detect, align and embed in one batch, image by image, with threads inside the networks or around them."""
     cores = processors()
     narrow, wide = open_encoder(pack), open_encoder(pack, cores)
     return [
@@ -62,7 +62,7 @@ def bare_loops(pack: Path) -> list[Loop]:
 
 
 def one_face_at_a_time(pack: Path) -> Loop:
-    """The same as the first, but each face by itself, as the legacy recognizer did."""
+    """Like the first bare loop, but each face is embedded by itself, as the legacy recognizer did."""
     encoder = open_encoder(pack)
 
     def one(data: bytes) -> None:
@@ -75,9 +75,10 @@ def one_face_at_a_time(pack: Path) -> Loop:
 
 @contextlib.contextmanager
 def face_analysis(pack: Path) -> Iterator[list[Loop]]:
-    """insightface.app.FaceAnalysis as it comes, and with the networks of this service named and one detection size.
+    """insightface.app.FaceAnalysis with its defaults, and with this service's networks named and one detection size.
 
-    Its sessions take a thread a core by default. The pack has no other networks, so `allowed_modules` changes nothing.
+    Its sessions use a thread for each core by default. The pack has no other networks, so `allowed_modules` changes
+    nothing.
     """
     with tempfile.TemporaryDirectory() as root:
         shutil.copytree(pack, Path(root) / "models" / "pack")
@@ -100,13 +101,13 @@ def _analysis(root: str, **prepared: object) -> Work:
 
 
 def open_encoder(pack: Path, threads: int = 1) -> InsightfaceEncoder:
-    """The service's encoder; its networks take `threads` while nothing else runs."""
+    """The service's encoder; its networks use `threads` while nothing else runs."""
     device = Device(threads=threads)
     return InsightfaceEncoder("insightface:pack", read_pack(pack), device, device)
 
 
 def processors() -> int:
-    """Processors of this machine."""
+    """The number of processors of this machine."""
     return os.cpu_count() or 1
 
 

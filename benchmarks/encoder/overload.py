@@ -1,7 +1,8 @@
-"""`python -m benchmarks.encoder.overload`: ten times the pictures a second that the server can answer, for a minute.
+"""`python -m benchmarks.encoder.overload` sends ten times the images a second that the server can answer, for a minute.
 
-First one client alone and as many as saturate it, then the overload at a fixed rate whatever comes back, then the
-same saturating clients again. Clients ignore Retry-After, as the worst do. Health is asked all the while.
+It measures one client alone, then as many clients as saturate the server, then the overload at a fixed rate
+whatever the answers are, then the saturating clients again. Clients ignore Retry-After, as the worst clients do.
+Health is requested during the overload.
 """
 
 import argparse
@@ -26,7 +27,7 @@ RECOVERY_SECONDS = 10.0
 
 
 def main() -> None:
-    """Measure, print a table, keep the figures."""
+    """Measure, print a table, save the figures."""
     arguments = _arguments()
     pictures = photographs(arguments.pictures)
     with served(arguments.pack, arguments.pictures / "people") as service:
@@ -38,7 +39,7 @@ def main() -> None:
 
 def _measure(service: Served, requests: Sequence[bytes], seconds: float) -> dict[str, Any]:
     url = service.server.url
-    drive(url, requests, SATURATING_CLIENTS, lambda turn: turn < 4 * len(requests))  # warm
+    drive(url, requests, SATURATING_CLIENTS, lambda turn: turn < 4 * len(requests))  # warm-up
     alone = drive(url, requests, 1, lambda turn: turn < 8 * len(requests))
     before = drive(url, requests, SATURATING_CLIENTS, lambda turn: turn < 12 * len(requests))
     with _Health(url) as health:
@@ -59,11 +60,11 @@ def _measure(service: Served, requests: Sequence[bytes], seconds: float) -> dict
 
 
 def at_rate(url: str, requests: Sequence[bytes], rate: float, seconds: float) -> Answers:
-    """`rate` requests a second, whatever is answered; late only where every connection still waits for an answer."""
+    """Send `rate` requests a second, whatever is answered. A request is late only if every connection is waiting."""
     began = time.perf_counter()
 
     def is_due(turn: int) -> bool:
-        """Waits for the request's moment; False once the time is over."""
+        """Wait until the request is due. Returns False when the time is over."""
         if turn / rate >= seconds:
             return False
         time.sleep(max(0.0, began + turn / rate - time.perf_counter()))
@@ -73,7 +74,7 @@ def at_rate(url: str, requests: Sequence[bytes], rate: float, seconds: float) ->
 
 
 def recovered_after(answers: Sequence[Answer], since: float, usual_rate: float) -> float | None:
-    """Seconds from `since` to the first second without a refusal that has nine tenths of the usual rate."""
+    """Return the seconds from `since` to the first second without a refusal that has nine tenths of the usual rate."""
     for second in range(int(RECOVERY_SECONDS)):
         here = [answer for answer in answers if second <= answer.came - since < second + 1]
         if len(here) >= 0.9 * usual_rate and all(answer.status == 200 for answer in here):
@@ -82,7 +83,7 @@ def recovered_after(answers: Sequence[Answer], since: float, usual_rate: float) 
 
 
 class _Health:
-    """Asks /healthz and /readyz every quarter of a second."""
+    """Requests /healthz and /readyz every quarter of a second."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -100,7 +101,7 @@ class _Health:
         self._thread.join()
 
     def described(self) -> dict[str, Any]:
-        """How often it was asked, what failed, and how long answers took."""
+        """The number of requests and failures, and how long answers took."""
         ordered = sorted(self._seconds)
         return {"asked": len(ordered), "failed": self._failures, "median": _at(ordered, 50), "slowest": ordered[-1]}
 
@@ -139,7 +140,7 @@ def _described(answers: Answers) -> dict[str, Any]:
 
 
 def _percentile(answers: Answers, percent: float) -> float:
-    """Of the answers with 200."""
+    """Of the answers with status 200."""
     return _at(sorted(answer.seconds for answer in answers.all if answer.status == 200), percent)
 
 

@@ -1,4 +1,4 @@
-"""The photographs that are measured with: people and small groups from a folder, and crowds of five faces and more."""
+"""The photographs of the measurement: people and small groups from a folder, and crowds of five faces and more."""
 
 from pathlib import Path
 
@@ -13,15 +13,15 @@ _TILE = 400
 
 
 def photographs(folder: Path) -> list[bytes]:
-    """Every JPEG of the folder, as the file is."""
+    """Return every JPEG of the folder, as the bytes of the file."""
     return [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))]
 
 
 def crowds(folder: Path) -> list[bytes]:
-    """JPEGs with five faces and more.
+    """Return JPEGs with five faces and more.
 
-    The group photograph of six that insightface ships, as it is, mirrored and at two thirds; and collages of six
-    portraits from `folder`, because there is no other group photograph at hand.
+    These are the group photograph of six that insightface ships (unchanged, mirrored, and at two thirds), and collages
+    of six portraits from `folder`, because there is no other group photograph at hand.
     """
     group = _group_photograph()
     pictures = [group, cv2.flip(group, 1), cv2.resize(group, None, fx=2 / 3, fy=2 / 3, interpolation=cv2.INTER_AREA)]
@@ -42,7 +42,7 @@ def _collage(portraits: list[Path]) -> np.ndarray:
 
 
 def _tile(picture: np.ndarray) -> np.ndarray:
-    """The upper middle square of a portrait."""
+    """Return the upper middle square of a portrait."""
     height, width = picture.shape[:2]
     side = min(height, width)
     left = (width - side) // 2

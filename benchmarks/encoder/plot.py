@@ -1,4 +1,4 @@
-"""Draws what `benchmarks.encoder` measured: images a second, and processor time by stage."""
+"""Draws the figures of `benchmarks.encoder`: images a second, and processor time by stage."""
 
 from typing import Any
 

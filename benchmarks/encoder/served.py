@@ -1,4 +1,4 @@
-"""A server with the pack and a gallery of the people that the pictures show, and what its processes spend."""
+"""A server with the pack and a gallery of the people in the photographs, and the processor time of its processes."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Served:
-    """A running server, a key of its tenant, and how long it took from start to ready."""
+    """A running server, a key of its tenant, and the seconds from start to ready."""
 
     server: ServerProcess
     key: str
@@ -37,21 +37,21 @@ class Served:
         return _processor_seconds(str(self.server.number))
 
     def database_seconds(self) -> float:
-        """Processor seconds of the embedded PostgreSQL, its processes that ended left out."""
+        """Processor seconds of the embedded PostgreSQL, without its processes that have ended."""
         pidfile = self.server.folder / "data/postgres/data/postmaster.pid"
         postmaster = pidfile.read_text().split()[0]
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         return sum(_processor_seconds(child) for child in children)
 
     def metrics(self) -> dict[str, float]:
-        """What /metrics says, by its lines' beginnings."""
+        """The values of /metrics, by metric name and labels."""
         lines = httpx.get(f"{self.server.url}/metrics", timeout=30).text.splitlines()
         return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
 
 @contextlib.contextmanager
 def served(pack: Path, people: Path, **settings: str) -> Iterator[Served]:
-    """The server with everybody of `people` (a folder a person) enrolled; it is stopped at the end."""
+    """Run the server with everybody of `people` (a folder for each person) enrolled, and stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="face-identity-bench-", ignore_cleanup_errors=True) as folder:
         encoder = f"insightface:{pack.resolve()}"
         server = ServerProcess(Path(folder), ENCODER=encoder, LOGGER_LEVEL="WARNING", **settings)

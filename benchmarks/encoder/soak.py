@@ -1,9 +1,9 @@
-"""`python -m benchmarks.encoder.soak`: whether the server's memory stays where it is over ten thousand pictures.
+"""`python -m benchmarks.encoder.soak` checks that the server's memory stays constant over ten thousand images.
 
-Resident memory of the server's process is taken every hundred answers. It goes up and down by tens of MB with the
-pictures in hand, so medians of a thousand answers are compared: the thousand after warm-up (`WARM_UP` answers: every
-picture has come by often) and the last. They may differ by 20 MB. `--lock FILE` is held while pictures are sent and
-let go between pieces, for machines on which others measure too.
+Resident memory of the server's process is read every hundred answers. It goes up and down by tens of MB with the
+images in work, so medians of a thousand answers are compared: the thousand after warm-up (`WARM_UP` answers, so that
+every image was sent often) and the last. They may differ by 20 MB. `--lock FILE` is held while images are sent and
+released between the parts, for machines on which other programs measure too.
 """
 
 import argparse
@@ -27,7 +27,7 @@ MAY_GROW_BYTES = 20_000_000
 
 
 def main() -> None:
-    """Send, print and keep the figures."""
+    """Send, print and save the figures."""
     arguments = _arguments()
     pictures = photographs(arguments.pictures) + crowds(arguments.pictures)
     with served(arguments.pack, arguments.pictures / "people") as service:

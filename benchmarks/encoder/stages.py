@@ -1,8 +1,8 @@
-"""Processor seconds that a recognized picture takes, by stage.
+"""Processor seconds of a recognized image, by stage.
 
-Decoding to recognizing: the service's own pipeline with one thread, by its own clock. HTTP and search: processor time
-of the server's event loop and of PostgreSQL while it answers; `/v1/detect` takes the same upload and the same key but
-asks nothing of a gallery, so what recognize takes beyond it is the search, the gallery's look-ups included.
+From decoding to recognition: the service's own pipeline with one thread, by its own clock. HTTP and search: processor
+time of the server's event loop and of PostgreSQL while it answers. `/v1/detect` has the same upload and the same key
+but reads no gallery, so the difference to recognize is the search, with the lookups of the gallery.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ CLIENTS = 4
 
 
 def stage_seconds(service: Served, pack: Path, pictures: Sequence[bytes]) -> dict[str, float]:
-    """Seconds a picture by stage, in the order in which they come."""
+    """Return the seconds for each image by stage, in the order of the stages."""
     http, all_around = (
         _around_models(service, pictures, path) for path in ("/v1/detect", f"/v1/galleries/{GALLERY}/recognize")
     )
@@ -42,7 +42,7 @@ def _networks(pack: Path, pictures: Sequence[bytes]) -> dict[str, float]:
 
 
 def _around_models(service: Served, pictures: Sequence[bytes], path: str) -> float:
-    """Processor seconds a request of everything but the threads with the models."""
+    """Processor seconds of a request, without the threads of the models."""
     requests = picture_requests(service.server.url, service.key, path, pictures)
     most = PASSES * len(requests)
     before = service.loop_seconds() + service.database_seconds()

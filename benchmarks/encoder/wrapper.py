@@ -1,6 +1,6 @@
-"""What one writes in an afternoon: FaceAnalysis behind FastAPI and a matrix of embeddings; nobody ships it.
+"""A minimal service that one could write: FaceAnalysis behind FastAPI and a matrix of embeddings. Nobody ships it.
 
-`python -m benchmarks.encoder.wrapper PACK_FOLDER_PARENT PORT`, for benchmarks.encoder to compare with.
+`python -m benchmarks.encoder.wrapper PACK_FOLDER_PARENT PORT` starts it, for benchmarks.encoder to compare with.
 """
 
 import sys
@@ -16,7 +16,7 @@ from benchmarks.encoder.served import GALLERY
 
 
 def make_app(root: str) -> FastAPI:
-    """The application; `root` has the pack as models/pack, as FaceAnalysis wants it."""
+    """Return the application. `root` has the pack as models/pack, as FaceAnalysis requires."""
     app = FastAPI()
     analysis = FaceAnalysis(
         name="pack", root=root, providers=["CPUExecutionProvider"], allowed_modules=["detection", "recognition"]

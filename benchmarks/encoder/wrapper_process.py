@@ -15,7 +15,7 @@ import httpx
 
 @contextlib.contextmanager
 def wrapper(pack: Path) -> Iterator[str]:
-    """Its address, once it answers."""
+    """Return its address when it answers."""
     with tempfile.TemporaryDirectory() as root:
         shutil.copytree(pack, Path(root) / "models" / "pack")
         with socket.socket() as free:

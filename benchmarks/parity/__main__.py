@@ -1,4 +1,4 @@
-"""`make parity`: compares converted networks with MXNet 1.9.1, prints the tables, and fails where a bound is broken."""
+"""`make parity` compares converted networks with MXNet 1.9.1, prints the tables, and fails if a bound is exceeded."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ Pictures = dict[str, np.ndarray]
 
 
 def main() -> int:
-    """0 where every bound holds."""
+    """Return 0 if every bound holds."""
     asked = _arguments()
     if not (ROOT / "legacy-models").is_dir():
         print(f"{ROOT}/legacy-models is not here (see FACE_IDENTITY_TEST_DATA)", file=sys.stderr)
@@ -69,7 +69,7 @@ def _compared(oracle: Oracle, subject: Subject, pictures: Pictures, aligned: np.
 
 
 def _work(subject: Subject, pictures: Pictures, aligned: np.ndarray, found: list[boxes.BoxAgreement]) -> list[Work]:
-    """Crops alone and eight at a time; photographs at their own sizes, or, for random weights, one small picture."""
+    """Crops alone and eight at a time; photographs at their own sizes, or for random weights one small image."""
     if subject.task != "detection":
         return [Work("1 crop", {"crops": aligned[:1]}, 1), Work("8 crops", {"crops": aligned}, len(aligned))]
     for agreement in found:

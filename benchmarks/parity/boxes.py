@@ -1,4 +1,4 @@
-"""Are the faces the same? The service's detector against MXNet's maps decoded by an independent script."""
+"""Compares faces: the service's detector against MXNet's maps, decoded by an independent script."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ SMALLEST_OVERLAP = 0.99
 
 @dataclass(frozen=True)
 class BoxAgreement:
-    """The worst over all faces of all pictures. `faces` counts MXNet's, `missing` those that only one side has."""
+    """The worst values over all images. `faces` counts MXNet's faces, `missing` the faces that only one side has."""
 
     subject: Subject
     pictures: int
@@ -27,12 +27,12 @@ class BoxAgreement:
 
     @property
     def holds(self) -> bool:
-        """The same faces, in nearly the same places."""
+        """Both sides have the same faces, in nearly the same places."""
         return not self.missing and self.faces > 0 and self.overlap >= SMALLEST_OVERLAP
 
 
 def compare_boxes(oracle: Oracle, subject: Subject, pictures: Arrays) -> BoxAgreement:
-    """All pictures at their own sizes."""
+    """Compare all images at their own sizes."""
     expected = oracle.run("detect", subject, pictures, landmark_scale=subject.landmark_scale)
     detector, rows, missing, faces = open_detector(subject.model), [], 0, 0
     for name, picture in pictures.items():
@@ -46,7 +46,7 @@ def compare_boxes(oracle: Oracle, subject: Subject, pictures: Arrays) -> BoxAgre
 
 
 def _pairs(theirs: Detections, ours: Detections) -> list[tuple[float, float, float]]:
-    """Overlap, difference of scores, and farthest landmark of each face with the one that overlaps it most."""
+    """Return overlap, score difference and largest landmark distance of each face and its most overlapping face."""
     rows = []
     for box, score, landmarks in zip(theirs.boxes, theirs.scores, theirs.landmarks, strict=True):
         overlaps = [decoding.shared(box, other) for other in ours.boxes]

@@ -1,4 +1,4 @@
-"""Are the numbers the same? Every output of every network, one picture and eight at a time."""
+"""Compares numbers: every output of every network, one image and eight at a time."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ SMALLEST_COSINE = 0.99999
 
 @dataclass(frozen=True)
 class Agreement:
-    """The worst over all outputs of a network."""
+    """The worst values over all outputs of a network."""
 
     subject: Subject
     inputs: str
@@ -25,12 +25,12 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Within both bounds."""
+        """Both values are within their bounds."""
         return self.difference <= LARGEST_DIFFERENCE and self.cosine >= SMALLEST_COSINE
 
 
 def compare(oracle: Oracle, subject: Subject, inputs: Arrays) -> list[Agreement]:
-    """One line for each input."""
+    """Return one row for each input."""
     expected = oracle.run("forward", subject, inputs)
     session = onnxruntime.InferenceSession(subject.model, providers=["CPUExecutionProvider"])
     agreements = []
@@ -49,7 +49,7 @@ def _difference(expected: np.ndarray, found: np.ndarray) -> float:
 
 
 def _cosine(expected: np.ndarray, found: np.ndarray) -> float:
-    """The smallest over the pictures of a batch."""
+    """Return the smallest cosine over the images of a batch."""
     one, other = (array.reshape(len(array), -1).astype(np.float64) for array in (expected, found))
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     return float((np.sum(one * other, axis=1) / lengths).min())

@@ -1,4 +1,4 @@
-"""Talks to MXNet's side, a process under its own Python: one JSON request a line, arrays in files."""
+"""Starts MXNet's side as a process under its own Python, and exchanges one JSON request a line and arrays in files."""
 
 import json
 import os
@@ -16,13 +16,14 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Oracle:
-    """MXNet under `python`; used as a context, at whose end the process ends."""
+    """MXNet under `python`. Use it as a context manager; the process ends with the context."""
 
     def __init__(self, python: Path, workplace: Path, threads: int, *, fused: bool = True) -> None:
         surroundings = {"MXNET_SUBGRAPH_VERBOSE": "0", "OMP_NUM_THREADS": str(threads)}
         if not fused:
-            surroundings["MXNET_SUBGRAPH_BACKEND"] = "NONE"  # fused, 1.9.1 cannot bind a layer that is read twice
-        self._log = workplace / "mxnet.log"  # it tells of every symbol that it upgrades
+            # If layers are fused, 1.9.1 cannot bind a layer that is read twice.
+            surroundings["MXNET_SUBGRAPH_BACKEND"] = "NONE"
+        self._log = workplace / "mxnet.log"  # MXNet logs every symbol that it upgrades.
         script = Path(__file__).with_name("mxnet_side") / "oracle.py"
         self._process = subprocess.Popen(
             [python, "-W", "ignore", script],
@@ -44,7 +45,7 @@ class Oracle:
         self._process.wait()
 
     def ask(self, command: str, **request: object) -> dict[str, Any]:
-        """The answer to a request; RuntimeError with MXNet's own traceback where it failed."""
+        """Return the answer to a request. Raises RuntimeError with MXNet's own traceback if it failed."""
         assert self._process.stdin is not None
         spelled = {name: str(value) if isinstance(value, Path) else value for name, value in request.items()}
         self._process.stdin.write(json.dumps({"command": command, **spelled}) + "\n")
@@ -52,14 +53,14 @@ class Oracle:
         return self._answer()
 
     def run(self, command: str, subject: Subject, inputs: Arrays, **request: object) -> dict[str, np.ndarray]:
-        """The arrays that a command makes of the inputs with the subject's network."""
+        """Return the arrays that a command computes from the inputs with the subject's network."""
         outputs = self._workplace / "outputs.npz"
         self.ask(command, **self.network(subject, inputs), outputs=outputs, **request)
         with np.load(outputs) as found:
             return dict(found)
 
     def network(self, subject: Subject, inputs: Arrays) -> dict[str, object]:
-        """The part of a request that names the network and its inputs."""
+        """Return the part of a request that names the network and its inputs."""
         stored = self._workplace / "inputs.npz"
         np.savez(stored, **inputs)
         cut = None if subject.task == "detection" else "fc1"

@@ -1,4 +1,4 @@
-"""The photographs of ../shared/faces as arrays: whole for detectors, aligned crops for the other networks."""
+"""The photographs of ../shared/faces as arrays: whole images for detectors, aligned crops for the other networks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,28 +18,28 @@ _LIMITS = ImageLimits(bytes=10**9, pixels=10**9)
 
 
 def photographs() -> dict[str, np.ndarray]:
-    """Every still picture by its path, RGB."""
+    """Return every still image by its path, RGB."""
     paths = [path for path in sorted((ROOT / "faces").rglob("*")) if path.suffix in (".jpg", ".png")]
     return {str(path.relative_to(ROOT / "faces")): decode_image(path.read_bytes(), _LIMITS) for path in paths}
 
 
 def open_detector(model: Path) -> RetinafaceDetector:
-    """The service's own detector over a converted network."""
+    """Return the service's own detector over a converted network."""
     return RetinafaceDetector(open_session(model, PROCESSOR), read_manifest(model.parent))
 
 
 def as_input(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures of one size, (height, width, 3), as a network takes them: (n, 3, height, width)."""
+    """Return images of one size, (height, width, 3), as a network's input: (n, 3, height, width)."""
     return np.stack(pictures).transpose(0, 3, 1, 2).astype(np.float32)
 
 
 def frames(pictures: dict[str, np.ndarray], height: int, width: int) -> np.ndarray:
-    """Eight photographs at one size, shape (8, 3, height, width)."""
+    """Return eight photographs at one size, shape (8, 3, height, width)."""
     return as_input([cv2.resize(picture, (width, height)) for picture in list(pictures.values())[:BATCH]])
 
 
 def crops(pictures: dict[str, np.ndarray], detector: RetinafaceDetector) -> np.ndarray:
-    """The largest face of eight photographs, aligned, shape (8, 3, 112, 112)."""
+    """Return the largest face of each of eight photographs, aligned, shape (8, 3, 112, 112)."""
     aligned = []
     for picture in list(pictures.values())[:BATCH]:
         faces = detector.detect(picture)

@@ -16,7 +16,7 @@ SAVED = {
 
 
 def record(oracle: Oracle, workplace: Path) -> None:
-    """Writes `recorded.npz`, `saved_v2.params` and `saved_v3.params` into the tests' data folder."""
+    """Write `recorded.npz`, `saved_v2.params` and `saved_v3.params` into the tests' data folder."""
     found: dict[str, np.ndarray] = {}
     for name, make in CASES.items():
         for key, values in _record_case(oracle, make(), workplace / name).items():
@@ -33,7 +33,7 @@ def record(oracle: Oracle, workplace: Path) -> None:
 
 
 def _record_case(oracle: Oracle, case: Case, folder: Path) -> dict[str, np.ndarray]:
-    """The case's parameters, and what MXNet makes of them when it reads the files that the tests make."""
+    """Return the case's parameters, and MXNet's outputs when it reads the files that the tests make."""
     case.made.save(folder, case.outputs, case.spelling, case.header)
     inputs, outputs = folder / "inputs.npz", folder / "outputs.npz"
     np.savez(inputs, input=case.input)

@@ -1,4 +1,4 @@
-"""Faces a second of one thread on both sides: the same network, the same pictures, in turn in one run."""
+"""Measures faces a second of one thread on both sides: the same network and images, alternating in one run."""
 
 import time
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ THREADS = 1
 """The service gives a run one thread and makes as many runs at a time as there are processors."""
 
 _TURNS = 3
-_ROUNDS = 3  # of each turn at least, after one that is not counted
+_ROUNDS = 3  # of each turn at least, after a warm-up run
 _LEAST_SECONDS = 1.0  # of each turn
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one round runs: all inputs of a network, and how many faces are in them."""
+    """The work of one round: all inputs of a network, and the number of faces in them."""
 
     label: str
     inputs: Arrays
@@ -28,7 +28,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Speed:
-    """Faces a second, each from the median of all rounds."""
+    """Faces a second of both sides, each from the median of all rounds."""
 
     subject: Subject
     work: str
@@ -44,7 +44,7 @@ class Speed:
 
 
 def measure(oracle: Oracle, subject: Subject, work: Work) -> Speed:
-    """Both sides take turns at the same work."""
+    """Measure both sides in turns on the same work."""
     request = oracle.network(subject, work.inputs)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS

@@ -1,4 +1,4 @@
-"""One network that is compared."""
+"""One network of the comparison."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from service.models.mxnet.manifest import ModelTask
 
 @dataclass(frozen=True)
 class Subject:
-    """One network: MXNet's two files, and the ONNX file that was made of them."""
+    """One network: MXNet's two files, and the ONNX file that was converted from them."""
 
     name: str
     task: ModelTask

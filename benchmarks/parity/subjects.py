@@ -1,4 +1,4 @@
-"""The networks that are compared: real ones of ../shared/legacy-models, and families whose weights are random."""
+"""The networks of the comparison: real networks of ../shared/legacy-models, and families with random weights."""
 
 import shutil
 from pathlib import Path
@@ -13,13 +13,13 @@ from tests.support.data import ROOT
 
 
 def real_subjects(workplace: Path) -> list[Subject]:
-    """RetinaFace mnet025 and genderage with the weights they were published with."""
+    """RetinaFace mnet025 and genderage with their published weights."""
     folders = [ROOT / "legacy-models" / name for name in ("retinaface_mnet025", "genderage")]
     return [_converted(folder, workplace, "real") for folder in folders]
 
 
 def initialized_subjects(workplace: Path, oracle: Oracle) -> list[Subject]:
-    """Published symbols whose parameters MXNet itself makes up and writes."""
+    """Published symbols with parameters that MXNet itself generates and writes."""
     found = []
     for seed, name in enumerate(("arcface_r34", "arcface_mobilefacenet_y1")):
         folder = workplace / "mxnet" / name
@@ -31,7 +31,7 @@ def initialized_subjects(workplace: Path, oracle: Oracle) -> list[Subject]:
 
 
 def made_subjects(workplace: Path) -> list[Subject]:
-    """Families that ../shared has no symbol of, made by the same block patterns."""
+    """Families without a symbol in ../shared, made from the same block patterns."""
     made: dict[str, tuple[Making, list[int]]] = {
         "arcface_r50": families.arcface(families.UNITS["r50"]),
         "arcface_r100": families.arcface(families.UNITS["r100"]),

@@ -1,4 +1,4 @@
-"""The measurements as Markdown tables, and their place in the documentation."""
+"""Writes the measurements as Markdown tables into the documentation."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "legacy-models.md"
 
 
 def numbers_table(agreements: Iterable[Agreement]) -> str:
-    """One row a network and input."""
+    """Return one row for each network and input."""
     rows = [
         (a.subject.name, a.subject.weights, a.inputs, f"{a.difference:.1e}", f"{a.cosine:.7f}", _verdict(a.holds))
         for a in agreements
@@ -20,7 +20,7 @@ def numbers_table(agreements: Iterable[Agreement]) -> str:
 
 
 def boxes_table(agreements: Iterable[BoxAgreement]) -> str:
-    """One row a detector."""
+    """Return one row for each detector."""
     rows = [
         (
             a.subject.name,
@@ -46,7 +46,7 @@ def boxes_table(agreements: Iterable[BoxAgreement]) -> str:
 
 
 def speed_table(speeds: Iterable[Speed]) -> str:
-    """One row a network and input."""
+    """Return one row for each network and input."""
     rows = [
         (
             s.subject.name,
@@ -61,7 +61,7 @@ def speed_table(speeds: Iterable[Speed]) -> str:
 
 
 def write_into_page(name: str, text: str) -> None:
-    """Replaces what stands between the page's marks of that name."""
+    """Replace the text between the page's marks of that name."""
     page = PAGE.read_text()
     begin, end = f"<!-- {name}: written by make parity -->\n", f"<!-- end of {name} -->"
     before, rest = page.split(begin)

@@ -1,1 +1,1 @@
-"""Search by this service and by what else one could take: same people, same probes, same machine, one run."""
+"""Compares search by this service with other engines: same people, same probes, same machine, one run."""

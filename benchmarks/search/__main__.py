@@ -1,4 +1,4 @@
-"""`python -m benchmarks.search`: every engine on the same crowds; tables on the terminal, JSON in results."""
+"""`python -m benchmarks.search` runs every engine on the same crowds. It prints tables and writes JSON results."""
 
 import argparse
 import tempfile
@@ -18,7 +18,7 @@ MILLION = 1_000_000
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the requested cases."""
     asked = _arguments()
     sizes = [*asked.sizes, MILLION] if asked.million else asked.sizes
     results: list[dict[str, Any]] = []
@@ -44,7 +44,7 @@ def _draw(results: list[dict[str, Any]], picture: Path) -> None:
 
 
 def run_case(case: Case, peers: list[str], folder: Path) -> list[dict[str, Any]]:
-    """Every engine on one crowd."""
+    """Run every engine on one crowd."""
     workload = folder / "workload"
     prepare(workload, case)
     rows = []
@@ -56,7 +56,7 @@ def run_case(case: Case, peers: list[str], folder: Path) -> list[dict[str, Any]]
 
 
 def describe(case: Case) -> str:
-    """The data in words."""
+    """Return a description of the data."""
     kinds = {
         "isotropic": "people in random directions",
         "low": f"people in {INTRINSIC_DIMENSION} of the dimensions",
@@ -67,7 +67,7 @@ def describe(case: Case) -> str:
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    """One line an engine."""
+    """Return a table with one row for each engine."""
     headings = [
         "engine",
         *(f"found at {cosine}" for cosine in COSINES),

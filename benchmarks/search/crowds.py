@@ -1,5 +1,5 @@
-"""Invented people, three ways: isotropic (hard for approximate indexes), of low intrinsic dimension (kind to them), and
-people of several clusters (age, beard, glasses). Probes at a stated cosine to one of a person's references.
+"""Invented people of three kinds: isotropic (hard for approximate indexes), of low intrinsic dimension (easy for them),
+and in several clusters (age, beard, glasses). Probes have a stated cosine to one of a person's references.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Noise = Callable[[int], Matrix]
 
 @dataclass(frozen=True)
 class Crowd:
-    """References at unit length, one a row, and whose each is; those of a person stand together."""
+    """References of unit length, one in each row, and their persons; the references of a person are consecutive."""
 
     kind: Kind
     embeddings: Matrix
@@ -31,13 +31,13 @@ class Crowd:
 
     @property
     def size(self) -> int:
-        """How many references there are."""
+        """The number of references."""
         return len(self.people)
 
 
 @dataclass(frozen=True)
 class Probes:
-    """Probes at unit length; `mates` says whose each is, -1 for a stranger, `cosines` how near to a reference."""
+    """Probes of unit length; `mates` has the person of each, -1 for a stranger, `cosines` the cosine to a reference."""
 
     embeddings: Matrix
     mates: npt.NDArray[np.int32]
@@ -45,7 +45,7 @@ class Probes:
 
 
 def make_crowd(kind: Kind, people: int, references: int, dimension: int, seed: int = 0) -> Crowd:
-    """People of so many references each; with clusters, the last third of the references is about another center."""
+    """Make people with `references` references each. With clusters, the last third has another center."""
     random = np.random.default_rng(seed)
     noise = _noise(kind, dimension, random)
     centers = noise(people)
@@ -59,7 +59,7 @@ def make_crowd(kind: Kind, people: int, references: int, dimension: int, seed: i
 
 
 def make_probes(crowd: Crowd, count: int, seed: int = 1) -> Probes:
-    """`count` probes at each of COSINES to a reference picked at random, and as many strangers, shuffled."""
+    """Make `count` probes at each of COSINES to a random reference, and as many strangers, shuffled."""
     random = np.random.default_rng(seed)
     noise = _noise(crowd.kind, crowd.embeddings.shape[1], random)
     embeddings, mates, cosines = [], [], []
@@ -76,7 +76,7 @@ def make_probes(crowd: Crowd, count: int, seed: int = 1) -> Probes:
 
 
 def _noise(kind: Kind, dimension: int, random: np.random.Generator) -> Noise:
-    """Directions spread evenly: over the whole space, or over a subspace that is the same for every seed."""
+    """Return evenly spread directions: over the whole space, or over a subspace that is the same for every seed."""
     if kind != "low":
         return lambda count: _unit(random.standard_normal((count, dimension), dtype=np.float32))
     basis = np.linalg.qr(np.random.default_rng(42).standard_normal((dimension, INTRINSIC_DIMENSION)))[0].T
@@ -86,7 +86,7 @@ def _noise(kind: Kind, dimension: int, random: np.random.Generator) -> Noise:
 
 
 def _mix(about: Matrix, cosine: float, noise: Matrix) -> Matrix:
-    """Vectors at exactly that cosine to the rows of `about`."""
+    """Return vectors at exactly that cosine to the rows of `about`."""
     across = noise - np.sum(noise * about, axis=1, keepdims=True) * about
     return (np.float32(cosine) * about + np.float32(np.sqrt(1 - cosine**2)) * _unit(across)).astype(np.float32)
 
@@ -98,7 +98,7 @@ def _unit(rows: Matrix) -> Matrix:
 
 
 def exact_best(crowd: Crowd, probes: Probes) -> tuple[npt.NDArray[np.int32], Matrix]:
-    """For each probe the person of the nearest reference and its cosine, by comparing everything."""
+    """Return for each probe the person of the nearest reference and its cosine, by comparing everything."""
     best = np.full(len(probes.mates), -2.0, dtype=np.float32)
     people = np.full(len(probes.mates), -1, dtype=np.int32)
     for start in range(0, crowd.size, 100_000):

@@ -1,15 +1,15 @@
-"""The picture of a run: what one search takes over how many faces, and which engines lose mates on the way."""
+"""Draws a run: the time of a search over the number of faces, and which engines lose mates."""
 
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 LEAST_FOUND = 0.999
-"""The share of the exact search's mates below which an engine's line is broken."""
+"""The share of the exact search's mates below which an engine's line is dashed."""
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """Median milliseconds over faces, both on logarithmic axes; one line an engine and case."""
+    """Draw median milliseconds over faces, both on logarithmic axes, with one line for each engine and case."""
     import matplotlib as mpl
 
     mpl.use("Agg")

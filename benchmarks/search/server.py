@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL of a benchmark, with what its processes take."""
+"""The embedded PostgreSQL of a benchmark, and the memory of its processes."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ from service.settings import Settings
 
 
 def settings_in(folder: Path) -> Settings:
-    """Defaults, with everything kept in the folder."""
+    """Return default settings with all data in the folder."""
     return Settings(_env_file=None, data_dir=folder, encoder="fake", database_url=None, database_pool_size=1)
 
 
 def open_migrated(folder: Path) -> Database:
-    """A server of the folder's own, started or joined."""
+    """Open the folder's own server: start it or join it."""
     database = open_database(settings_in(folder))
     migrate(database.logins)
     return database
 
 
 def memory_of(folder: Path) -> int:
-    """Bytes that the server's processes hold, shared memory counted once (proportional set sizes)."""
+    """Return the bytes that the server's processes hold, with shared memory counted once (proportional set sizes)."""
     postmaster = int((folder / "postgres" / "data" / "postmaster.pid").read_text().splitlines()[0])
     processes = [postmaster, *_children(postmaster)]
     return sum(_proportional_bytes(process) for process in processes)
@@ -34,6 +34,6 @@ def _children(process: int) -> list[int]:
 def _proportional_bytes(process: int) -> int:
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:  # it ended a moment ago
+    except OSError:  # The process has just ended.
         return 0
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))

@@ -1,4 +1,4 @@
-"""One engine, one crowd, in a process of its own: what it finds, how fast, how large."""
+"""One engine and one crowd in a separate process: found mates, speed and size."""
 
 import json
 import multiprocessing
@@ -18,14 +18,14 @@ from benchmarks.search.workload import Workload, open_workload
 
 THRESHOLD = 0.4
 BUDGET_SECONDS = 60.0
-"""For the searches of one engine: a slow one is asked fewer probes, and the result says how many."""
+"""For the searches of one engine: a slow engine gets fewer probes, and the result contains their number."""
 RATE_SECONDS = 5.0
 CLIENTS = 8
 LEAST_PROBES = 8
 
 
 def run_trial(name: str, workload: Path, folder: Path) -> dict[str, Any]:
-    """The figures of one engine; {"error": ...} where it could not be run."""
+    """Return the figures of one engine, or {"error": ...} if it could not run."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_child, args=(theirs, name, str(workload), str(folder)))
@@ -51,7 +51,7 @@ def _child(connection: multiprocessing.connection.Connection, name: str, workloa
 
 
 def measure(name: str, workload: Workload, folder: Path) -> dict[str, Any]:
-    """Build, ask, insert, restart."""
+    """Build, search, insert, restart."""
     engine = peer(name)
     if workload.crowd.size > engine.most_faces:
         return {"error": f"left out above {engine.most_faces:,} faces"}
@@ -99,7 +99,7 @@ def _ask(engine: Peer, workload: Workload) -> dict[str, Any]:
 
 
 def _found(workload: Workload, people: npt.NDArray[np.int64]) -> dict[str, list[int]]:
-    """By cosine: how many mates were found, of how many that the exact search names first."""
+    """Return by cosine how many mates were found, and how many the exact search returns first."""
     asked = len(people)
     mates = workload.probes.mates[:asked]
     named = mates == workload.people[:asked]
@@ -111,7 +111,7 @@ def _found(workload: Workload, people: npt.NDArray[np.int64]) -> dict[str, list[
 
 
 def _accepted(workload: Workload, similarities: npt.NDArray[np.float64]) -> list[int]:
-    """Strangers at the threshold or above: by this engine, by the exact search, and how many were asked."""
+    """Return the number of strangers at the threshold or above: by this engine, by the exact search; and of all."""
     strangers = workload.probes.mates[: len(similarities)] < 0
     exact = workload.similarities[: len(similarities)] >= THRESHOLD
     return [
@@ -122,7 +122,7 @@ def _accepted(workload: Workload, similarities: npt.NDArray[np.float64]) -> list
 
 
 def _insert(engine: Peer, workload: Workload) -> float:
-    """From the call that enrolls a new person to the answer that names that person."""
+    """Measure from the call that enrolls a new person to the answer that returns this person."""
     person = int(workload.crowd.people[-1]) + 1
     direction = np.random.default_rng(77).standard_normal(workload.dimension)
     embedding = (direction / np.linalg.norm(direction)).astype(np.float32)
@@ -142,6 +142,6 @@ def _restart(engine: Peer, workload: Workload) -> float:
 
 
 def _own_memory() -> int:
-    """Resident bytes of this process."""
+    """Return the resident bytes of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096

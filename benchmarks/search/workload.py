@@ -1,4 +1,4 @@
-"""A crowd, its probes and the exact answers, in files: every engine reads them in a process of its own."""
+"""A crowd, its probes and the exact answers in files: every engine reads them in a process of its own."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +11,24 @@ from benchmarks.search.crowds import Crowd, Kind, Matrix, Probes, exact_best, ma
 
 @dataclass(frozen=True)
 class Workload:
-    """What is enrolled, what is asked, and what the right answers are."""
+    """The enrolled references, the probes, and the right answers."""
 
     folder: Path
     crowd: Crowd
     probes: Probes
     people: npt.NDArray[np.int32]
-    """The person an exact search names first, for each probe."""
+    """The person that an exact search returns first, for each probe."""
     similarities: Matrix
 
     @property
     def dimension(self) -> int:
-        """Numbers an embedding has."""
+        """The dimension of the embeddings."""
         return int(self.crowd.embeddings.shape[1])
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a crowd is made of, and how many probes there are at each cosine."""
+    """The parameters of a crowd, and the number of probes at each cosine."""
 
     kind: Kind
     faces: int
@@ -38,7 +38,7 @@ class Case:
 
 
 def prepare(folder: Path, case: Case) -> None:
-    """Make a workload and keep it in the folder."""
+    """Make a workload and save it in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     crowd = make_crowd(case.kind, case.faces // case.references, case.references, case.dimension)
     asked = make_probes(crowd, case.probes_a_cosine)
@@ -57,7 +57,7 @@ def prepare(folder: Path, case: Case) -> None:
 
 
 def open_workload(folder: Path) -> Workload:
-    """The workload in a folder; the references are mapped, not read."""
+    """Open the workload in a folder; the references are memory-mapped."""
     embeddings = np.load(folder / "embeddings.npy", mmap_mode="r")
     rest = np.load(folder / "rest.npz")
     return Workload(

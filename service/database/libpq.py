@@ -273,7 +273,7 @@ async def _until_ready(socket: int, waits_for: Wait) -> Ready:
 
 
 def _results_until_sync(pgconn: Any) -> Any:
-    """A generator of psycopg: sends what is buffered, and collects the results up to the sync message."""
+    """A generator of psycopg: sends the buffered messages, and collects the results up to the sync message."""
     yield from generators.send(pgconn)
     results: list[Any] = []
     while True:

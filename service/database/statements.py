@@ -94,7 +94,7 @@ def _exchange_on_a_live_connection(engine: Engine, statements: list[Statement]) 
     """Run the exchange, again on the next connection if a connection of the pool proves lost.
 
     After a restart of PostgreSQL every pooled connection is lost, and each is replaced here without an error. Only a
-    connection that has answered before is replaced: one that fails at its first use shows an unavailable database.
+    connection that has answered before is replaced: a failure at the first use shows that the database is unavailable.
     """
     protocol = await_only(libpq.protocol_of(engine))
     while True:

@@ -2,8 +2,8 @@
 gallery.
 
 One counter row per gallery would make all writers of the gallery wait for each other, for as long as an import runs. So
-a gallery has several counter rows: a writer takes one that no other transaction has locked, or adds a row. Reading sums
-up those few rows.
+a gallery has several counter rows: a writer takes a row that no other transaction has locked, or adds a row. Reading
+sums up those few rows.
 """
 
 from dataclasses import asdict, dataclass

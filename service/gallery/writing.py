@@ -66,7 +66,7 @@ def prepare_face(
     source: Any = None,
     detection: dict[str, Any] | None = None,
 ) -> PreparedFace:
-    """Check a reference. Raises InvalidEmbedding or InvalidRequest, which say what is wrong."""
+    """Check a reference. Raises InvalidEmbedding or InvalidRequest, which name the fault."""
     embedding = comparable(check_embedding(values, space), space)
     return PreparedFace(embedding, to_bytes(values), _json(source, "source"), _json(detection, "detection"))
 

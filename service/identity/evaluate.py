@@ -30,7 +30,7 @@ from service.identity.portraits import EncodedPortraits, Failure, encode_portrai
 
 SCRATCH_TENANT = re.compile(r"evaluation-scratch-[0-9a-f]{32}")
 LEFTOVER_AGE = timedelta(days=1)
-"""A later evaluation removes the empty scratch tenant of one that was killed."""
+"""After this age an empty scratch tenant is left from a killed evaluation, and a later evaluation removes it."""
 
 _GALLERY = "evaluation"
 

@@ -60,7 +60,7 @@ def pack_places(name: str, data_dir: Path) -> tuple[Path, ...]:
 
 
 def read_pack(folder: Path) -> Pack:
-    """The pack in `folder`. Raises InvalidModel, which says what is missing or wrong."""
+    """The pack in `folder`. Raises InvalidModel, which names the missing or wrong part."""
     manifest = _manifest(folder)
     return _loose_pack(folder) if manifest is None else _manifest_pack(folder, manifest)
 

@@ -1,1 +1,1 @@
-"""What runs under MXNet's own Python; only `decoding` is also imported by the comparison."""
+"""Code that runs under MXNet's own Python; only `decoding` is also imported by the comparison."""

@@ -1,7 +1,7 @@
-"""RetinaFace's maps to faces a second time: one anchor after another in plain loops, sharing nothing with the service.
+"""Decodes RetinaFace's maps to faces without the service's code: one anchor after another in plain loops.
 
-Written from the anchors' definition in insightface 0.1.5 (a square of 16 pixels, scaled about its middle) so that a
-mistake in the service's decoder shows. Needs only NumPy.
+It follows the anchors' definition in insightface 0.1.5 (a square of 16 pixels, scaled about its center), so that a
+mistake in the service's decoder shows. It needs only NumPy.
 """
 
 import math
@@ -15,14 +15,14 @@ SCALES = {32: (32, 16), 16: (8, 4), 8: (2, 1)}
 
 
 def anchor(scale: int, row: int, column: int, stride: int) -> Sides:
-    """Left, top, right and bottom of the square (0, 0, 15, 15) enlarged about its middle and moved to a cell."""
+    """Return left, top, right and bottom of the square (0, 0, 15, 15), scaled about its center and moved to a cell."""
     side = 16 * scale
     left, right = 7.5 - 0.5 * (side - 1), 7.5 + 0.5 * (side - 1)
     return left + column * stride, left + row * stride, right + column * stride, right + row * stride
 
 
 def decode(maps: Any, landmark_scale: float, threshold: float = 0.5, overlap: float = 0.4) -> tuple[Any, Any, Any]:
-    """Boxes (n, 4), scores (n,) and landmarks (n, 5, 2) of one picture from the nine maps in MXNet's order."""
+    """Return boxes (n, 4), scores (n,) and landmarks (n, 5, 2) of one image from the nine maps in MXNet's order."""
     faces = []
     for place, stride in enumerate((32, 16, 8)):
         scores, deltas, points = (maps[3 * place + part][0] for part in range(3))
@@ -64,7 +64,7 @@ def placed(box: Sides, numbers: Any, landmark_scale: float) -> Any:
 
 
 def shared(one: Any, other: Any) -> float:
-    """Intersection over union with insightface's pixels: both borders belong to the box."""
+    """Return the intersection over union with insightface's pixels: both borders belong to the box."""
     width = min(one[2], other[2]) - max(one[0], other[0]) + 1
     height = min(one[3], other[3]) - max(one[1], other[1]) + 1
     if width <= 0 or height <= 0:

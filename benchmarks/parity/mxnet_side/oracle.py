@@ -1,6 +1,6 @@
-"""MXNet's side of the comparison: runs under Python 3.11 with mxnet 1.9.1 and numpy 1.23.5, imports nothing of ours.
+"""MXNet's side of the comparison. Runs under Python 3.11 with mxnet 1.9.1 and numpy 1.23.5, without the service's code.
 
-Reads one JSON request a line and answers one JSON line; arrays travel in .npz files.
+Reads one JSON request a line and answers with one JSON line. Arrays are in .npz files.
 """
 
 import json
@@ -13,7 +13,7 @@ import traceback
 import decoding
 import numpy as np
 
-if not hasattr(np, "bool"):  # MXNet 1.9.1 asks for a name that NumPy dropped in 1.24; with it 1.26 works too
+if not hasattr(np, "bool"):  # MXNet 1.9.1 uses a name that NumPy dropped in 1.24. With the name, NumPy 1.26 works too.
     np.bool = bool
 import mxnet as mx
 
@@ -23,7 +23,7 @@ AUXILIARY = ("moving_mean", "moving_var", "running_mean", "running_var")
 
 
 def load(request):
-    """The network bound to its parameters, cut at the node `output` where one is given (as insightface cuts at fc1)."""
+    """Return the network bound to its parameters, cut at the node `output` if given (as insightface cuts at fc1)."""
     network = mx.sym.load(request["symbol"])
     if request.get("output"):
         network = network.get_internals()[request["output"] + "_output"]
@@ -35,14 +35,14 @@ def load(request):
 
 
 def run(loaded, pictures):
-    """All outputs for pictures of shape (n, 3, height, width)."""
+    """Return all outputs for images of shape (n, 3, height, width)."""
     network, arguments, auxiliary = loaded
     bound = network.bind(mx.cpu(), {**arguments, "data": mx.nd.array(pictures)}, aux_states=auxiliary, grad_req="null")
     return [output.asnumpy() for output in bound.forward(is_train=False)]
 
 
 def initialize(request):
-    """Random parameters for a symbol that came without any, scaled so that numbers neither vanish nor explode."""
+    """Make random parameters for a symbol without parameters, scaled so that numbers neither vanish nor explode."""
     network = mx.sym.load(request["symbol"])
     shapes, _, auxiliary_shapes = network.infer_shape(data=(1, 3, 112, 112))
     random, saved = np.random.default_rng(request["seed"]), {}
@@ -65,7 +65,7 @@ def random_values(random, name, shape):
 
 
 def forward(request):
-    """Outputs of one network for arrays by name, into one file: `NAME/NUMBER`."""
+    """Write the outputs of one network for arrays by name into one file: `NAME/NUMBER`."""
     loaded, found = load(request), {}
     for name, pictures in np.load(request["inputs"]).items():
         for number, output in enumerate(run(loaded, pictures)):
@@ -75,7 +75,7 @@ def forward(request):
 
 
 def detect(request):
-    """Boxes, scores and landmarks of each picture (height, width, 3), RGB: `NAME/boxes` and so on."""
+    """Write boxes, scores and landmarks of each image (height, width, 3), RGB: `NAME/boxes` and so on."""
     loaded, found = load(request), {}
     for name, picture in np.load(request["inputs"]).items():
         maps = run(loaded, picture.transpose(2, 0, 1)[None].astype(np.float32))
@@ -86,9 +86,9 @@ def detect(request):
 
 
 def measure(request):
-    """Seconds of each of at least `rounds` runs over all inputs, after one that is not counted; it stays bound.
+    """Return the seconds of each of at least `rounds` runs over all inputs, after a warm-up run.
 
-    With layers fused, as is MXNet's default, or plain where 1.9.1 fails at the second run of a fused network.
+    Layers are fused, which is MXNet's default, or not fused if 1.9.1 fails at the second run of the fused network.
     """
     try:
         return {"seconds": seconds(request), "fused": True}
@@ -117,7 +117,7 @@ def seconds(request):
 
 
 def save(request):
-    """Arrays as MXNet itself writes them, plain or with NumPy's shapes; and a symbol as MXNet writes it again."""
+    """Write arrays as MXNet writes them, plain and with NumPy's shapes, and a symbol as MXNet writes it again."""
     arrays = dict(np.load(request["inputs"]))
     with mx.util.np_shape(request["numpy_shapes"]):
         mx.nd.save(request["parameters"], {name: mx.nd.array(v, dtype=v.dtype) for name, v in arrays.items()})

@@ -1,4 +1,4 @@
-"""The engines that are compared, by the name of their column; each is imported only where it is run."""
+"""The engines of the comparison, by the name of their column. Each is imported only when it runs."""
 
 from importlib import import_module
 
@@ -23,7 +23,7 @@ PEERS = {
 
 
 def peer(name: str) -> Peer:
-    """A fresh engine; ImportError where its package is not installed (extra `bench`)."""
+    """Return a new engine. Raises ImportError if its package is not installed (extra `bench`)."""
     module, kind = PEERS[name].split(":")
     made: Peer = getattr(import_module(f"benchmarks.search.peers.{module}"), kind)()
     return made

@@ -1,4 +1,4 @@
-"""What is asked of every engine."""
+"""The interface of every engine."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ CANDIDATES = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """The nearest person's number and similarity, and how long that took."""
+    """The nearest person's number and similarity, and the seconds of the search."""
 
     person: int
     similarity: float
@@ -28,15 +28,15 @@ class Peer:
     note = ""
 
     def build(self, workload: Workload, folder: Path) -> None:
-        """Enroll everybody and make what makes searches fast; keep it in the folder as far as the engine does."""
+        """Enroll everybody and build the indexes. Store them in the folder if the engine can."""
         raise NotImplementedError
 
     def search(self, probe: Matrix) -> tuple[int, float]:
-        """The nearest person's number and similarity."""
+        """Return the nearest person's number and similarity."""
         raise NotImplementedError
 
     def ask(self, probes: Matrix) -> list[Answer]:
-        """One search after the other, each with the seconds it took."""
+        """Search one probe after the other, each with its seconds."""
         answers = []
         for probe in probes:
             began = time.perf_counter()
@@ -49,22 +49,22 @@ class Peer:
         raise NotImplementedError
 
     def reopen(self) -> None:
-        """Stop and start again from what is kept."""
+        """Stop and start again from the stored data."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
 
     def bytes_on_disk(self) -> dict[str, int]:
-        """What is kept, by part; the total under `total`."""
+        """Return the stored bytes by part, with the sum under `total`."""
         raise NotImplementedError
 
     def bytes_in_memory(self) -> int | None:
-        """Of processes beside this one; None for an engine inside this process."""
+        """Return the memory of other processes; None for an engine inside this process."""
         return None
 
     def rate(self, probes: Matrix, clients: int, seconds: float) -> float:
-        """Searches a second of so many clients at once: threads, for an engine inside this process."""
+        """Return searches a second of `clients` concurrent clients: threads, for an engine inside this process."""
         counts = [0] * clients
         end = time.perf_counter() + seconds
 
@@ -84,10 +84,10 @@ class Peer:
         return sum(counts) / (time.perf_counter() - started)
 
     def rate_of_programs(self, probes: Matrix, programs: int, seconds: float) -> float | None:  # noqa: ARG002
-        """The same of so many programs with one client each; None for an engine that only one program can hold."""
+        """The same for `clients` programs with one client each; None if only one program can open the engine."""
         return None
 
 
 def folder_bytes(folder: Path) -> int:
-    """The size of all files in a folder."""
+    """Return the size of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""The legacy way: every request brings dataset.json; it is parsed, and NumPy compares the probe with all of it."""
+"""The legacy recognizer: every request brings dataset.json, and NumPy compares the probe with all of it."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ VOTE_ABOVE = 0.3
 
 
 class LegacyRecognizer(Peer):
-    """Parsing, then the label with the most references above 0.3."""
+    """Parses the file, then returns the label with the most references above 0.3."""
 
     most_faces = 10_000
     note = "parse dataset.json and compare, each time"

@@ -15,7 +15,7 @@ EF_SEARCH = 100
 
 
 class _Library(Peer):
-    """People by the place of their face in the index; the index itself in one file."""
+    """Maps the position of a face in the index to its person; the index is one file."""
 
     def build(self, workload: Workload, folder: Path) -> None:
         self._folder = folder

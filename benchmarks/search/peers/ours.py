@@ -77,7 +77,7 @@ class OverSql(Peer):
         return self._loop.run_until_complete(search_once(self._session, self._gallery, probe))
 
     def ask(self, probes: Matrix) -> list[Answer]:
-        """As a program does that lives in an event loop, as the server does."""
+        """Search from a program that lives in an event loop, like the server."""
 
         async def one_after_the_other() -> list[Answer]:
             answers = []
@@ -118,7 +118,7 @@ class OverSql(Peer):
         return memory_of(self._folder) - self._empty
 
     def rate(self, probes: Matrix, clients: int, seconds: float) -> float:
-        """Sessions of one program that lives in an event loop, as the server's are."""
+        """Run the sessions of one program that lives in an event loop, like the server's sessions."""
         return self._loop.run_until_complete(self._rate(probes, clients, seconds))
 
     async def _rate(self, probes: Matrix, clients: int, seconds: float) -> float:
@@ -144,14 +144,14 @@ class OverSql(Peer):
 
 
 async def search_once(session: AsyncSession, gallery: Gallery, probe: Matrix) -> tuple[int, float]:
-    """One search in a transaction of its own; the best person's number and similarity."""
+    """Search once in a transaction of its own. Returns the best person's number and similarity."""
     (candidates,) = await search(session, gallery, [probe], CANDIDATES)
     await session.commit()
     return int(candidates[0].name), candidates[0].similarity
 
 
 def bytes_of_tables(database: Database) -> dict[str, int]:
-    """Tables and indexes by name; `originals` is the store of embeddings as they came, which no search reads."""
+    """Return the bytes of tables and indexes by name; `originals`, the exact embeddings, is read by no search."""
     with psycopg.connect(libpq_url(database.logins.administrator)) as connection:
         found: dict[str, int] = {}
         for name in TABLES:
@@ -168,7 +168,7 @@ def bytes_of_tables(database: Database) -> dict[str, int]:
 
 
 def rate_of_processes(client: Callable[..., int], arguments: tuple[Any, ...], clients: int, seconds: float) -> float:
-    """Searches a second of clients in processes of their own, which begin together."""
+    """Return searches a second of clients in separate processes that begin together."""
     context = multiprocessing.get_context("spawn")
     turns = [Turn(number, clients, seconds) for number in range(clients)]
     with context.Pool(clients, initializer=_share, initargs=(context.Barrier(clients),)) as pool:
@@ -179,20 +179,20 @@ def rate_of_processes(client: Callable[..., int], arguments: tuple[Any, ...], cl
 
 @dataclass(frozen=True)
 class Turn:
-    """Which of how many clients this is, and for how long it asks once all are ready."""
+    """The number of this client, the number of all clients, and the duration of the measurement once all are ready."""
 
     number: int
     clients: int
     seconds: float
 
     def start(self) -> float:
-        """Waits for the others; when to stop."""
+        """Wait for the other clients. Returns the time at which to stop."""
         assert _barrier is not None
         _barrier.wait()
         return time.perf_counter() + self.seconds
 
     def place(self, count: int) -> int:
-        """Which probe is this client's after so many."""
+        """Return the index of this client's probe after `count` searches."""
         return self.number + count * self.clients
 
 
@@ -240,7 +240,7 @@ async def make_tenant(database: Database) -> int:
 
 
 class OverHttp(OverSql):
-    """`POST /v1/galleries/crowd/recognize` with an embedding, over a kept connection; the server in its own process."""
+    """`POST /v1/galleries/crowd/recognize` with an embedding over a persistent connection to a separate process."""
 
     note = "POST /v1/galleries/../recognize with an embedding"
     processes = 1
@@ -284,11 +284,11 @@ class OverHttp(OverSql):
         return rate_of_processes(_http_client, (self._port, self._key, probes), clients, seconds)
 
     def rate_of_programs(self, probes: Matrix, programs: int, seconds: float) -> float | None:  # noqa: ARG002
-        return None  # clients over HTTP are programs of their own anyhow
+        return None  # Clients over HTTP are separate programs in any case.
 
 
 class OverHttpOfTwo(OverHttp):
-    """The same with two processes that answer, as for a server that mostly searches (SERVER_WORKERS=2)."""
+    """The same with two server processes, for a server that mostly searches (SERVER_WORKERS=2)."""
 
     note = "the same, SERVER_WORKERS=2"
     processes = 2

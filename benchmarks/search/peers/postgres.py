@@ -1,4 +1,4 @@
-"""pgvector as its first page shows it: a `vector` column and a filter on the gallery; or one HNSW shared by all."""
+"""pgvector as in its first example: a `vector` column and a filter on the gallery; or one HNSW for all galleries."""
 
 import asyncio
 import threading
@@ -16,12 +16,12 @@ from benchmarks.search.workload import Workload
 from service.database.connection import Database, libpq_url, open_database
 
 OTHERS = 10
-"""Galleries beside the one that is searched; together as large as it, up to MOST_OTHERS faces."""
+"""Galleries beside the searched gallery. Together they are as large as it, up to MOST_OTHERS faces."""
 MOST_OTHERS = 100_000
 
 
 class NaivePgvector(Peer):
-    """Exact: every vector of the gallery, fetched from beside its row."""
+    """Exact: reads every vector of the gallery with its row."""
 
     most_faces = 100_000
     note = "vector(n) WHERE gallery_id, exact; as superuser, no row-level security"
@@ -100,7 +100,7 @@ class NaivePgvector(Peer):
 
 
 class SharedHnsw(NaivePgvector):
-    """One HNSW index over all galleries, filtered afterwards, read on until enough are found."""
+    """One HNSW index over all galleries, filtered afterwards, with an iterative scan until enough rows are found."""
 
     note = "HNSW m 16, ef_construction 64, ef_search 100, iterative scan, shared by 11 galleries"
     index = "CREATE INDEX ON faces USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64)"

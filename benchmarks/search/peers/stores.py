@@ -11,12 +11,12 @@ from benchmarks.search.workload import Workload
 
 
 def batches(size: int, most: int) -> Iterator[slice]:
-    """Slices that cover `size` rows."""
+    """Return slices that cover `size` rows."""
     return (slice(start, min(start + most, size)) for start in range(0, size, most))
 
 
 class _Store(Peer):
-    """A store in a folder; faces are numbered as they are added."""
+    """A store in a folder; faces are numbered in the order in which they are added."""
 
     batch = 1000
 
@@ -42,11 +42,11 @@ class _Store(Peer):
         raise NotImplementedError
 
     def _finish(self) -> None:
-        """What the store recommends after a load."""
+        """Do what the store recommends after a load."""
 
 
 class QdrantEdge(_Store):
-    """Qdrant's engine inside the process (not its server), its defaults, optimized after the load."""
+    """Qdrant's engine inside the process (not its server), with its defaults, optimized after the load."""
 
     most_faces = 100_000
     note = "qdrant-edge-py, in process; defaults, optimize() after the load"
@@ -111,7 +111,7 @@ class LanceDb(_Store):
 
 
 class Chroma(_Store):
-    """Its own HNSW, defaults."""
+    """Its own HNSW, with defaults."""
 
     batch = 5000
     most_faces = 100_000
@@ -152,7 +152,7 @@ class SqliteVec(_Store):
         )
 
     def _open(self) -> Any:
-        import pysqlite3  # the sqlite3 of many Python builds loads no extensions
+        import pysqlite3  # The sqlite3 of many Python builds cannot load extensions.
         import sqlite_vec
 
         database = pysqlite3.connect(self._folder / "faces.db", check_same_thread=False)

@@ -76,7 +76,7 @@ class _ArrivingField:
 
 
 async def read_form(request: Request, limits: Mapping[str, int], total_bytes: int) -> Form:
-    """Read the parts that `limits` names, each with at most so many bytes. A dataset is hashed while it arrives."""
+    """Read the parts that `limits` names, each up to its number of bytes. A dataset is hashed while it arrives."""
     if not is_multipart(request):
         raise UnsupportedMediaType("send a form (multipart/form-data)")
     form = Form()

@@ -1,4 +1,4 @@
-"""Decodes uploaded image files to upright RGB pixels, and refuses what is too large, damaged or unsupported.
+"""Decodes uploaded image files to upright RGB pixels, and refuses too large, damaged or unsupported files.
 
 The size is read from the header, so a large image is refused before it is decoded. The EXIF orientation is applied.
 """

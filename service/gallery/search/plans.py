@@ -46,7 +46,7 @@ class SearchPath(Enum):
 class Plan:
     """A search plan for one gallery.
 
-    `max_distance` excludes what is farther from the probe: bits, or for the exact scan a distance in the space's
+    `max_distance` is the greatest distance from the probe: bits, or for the exact scan a distance in the space's
     metric. None excludes nothing. `rerank_limit` bounds the number of rows that go on to the exact comparison, and
     `expected` estimates it. `face_prefilter`: of the people within `max_distance`, only faces whose own code is within
     this many bits are compared exactly; None compares all. `max_distance_single_reference` replaces `max_distance`

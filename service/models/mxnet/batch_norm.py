@@ -47,7 +47,7 @@ class BatchNorm:
 
 
 def read_batch_norm(call: Call, channels: int | None) -> BatchNorm:
-    """The BatchNorm of a node over that number of channels. Raises InvalidModel, which names what is not supported."""
+    """The BatchNorm of a node over that number of channels. Raises InvalidModel, which names the unsupported part."""
     call.expect(5)
     attributes = call.attributes
     # Momentum, use_global_stats and the calibration ranges matter in training and in quantized networks only.
