@@ -1,4 +1,4 @@
-"""One migrated PostgreSQL for the run (embedded, or a fresh database on DATABASE_URL) and tenants of each test."""
+"""One migrated PostgreSQL for the run (embedded, or a fresh database on DATABASE_URL), and tenants for each test."""
 
 import os
 import tempfile
@@ -21,16 +21,17 @@ pytest_plugins = ["tests.support.server"]
 
 @pytest.fixture(scope="session")
 def settings() -> Iterator[Settings]:
-    """Settings of a service of this test run's own, with the fake encoder.
+    """Settings of a service for this test run, with the fake encoder.
 
-    Not in pytest's own folder: that is closed to other users whenever another run begins, and PostgreSQL is one.
+    The data folder is not in pytest's own folder: pytest closes that to other users whenever another run begins, and
+    PostgreSQL runs as another user.
     """
     with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
         yield Settings(_env_file=None, data_dir=Path(folder), database_url=fresh_database(), encoder="fake")
 
 
 def fresh_database() -> str | None:
-    """A new database on the server that DATABASE_URL names; None for the embedded one."""
+    """A new database on the server of DATABASE_URL; None for the embedded server."""
     server = os.environ.get("DATABASE_URL")
     if not server:
         return None
@@ -42,14 +43,14 @@ def fresh_database() -> str | None:
 
 @pytest.fixture(scope="session")
 async def database(settings: Settings) -> AsyncIterator[Database]:
-    """The opened, migrated database; its engine speaks as the service role."""
+    """The opened, migrated database; its engine logs in as the service role."""
     async with open_database(settings) as opened:
         migrate(opened.logins)
         yield opened
 
 
 async def new_tenant(database: Database, name: str = "") -> int:
-    """A tenant nobody else uses."""
+    """Make a tenant that nobody else uses."""
     engine = create_async_engine(database.logins.administrator)
     try:
         async with engine.begin() as connection:
@@ -72,7 +73,7 @@ async def other_tenant_id(database: Database) -> int:
 
 @pytest.fixture
 async def session(database: Database, tenant_id: int) -> AsyncIterator[AsyncSession]:
-    """A session of the fresh tenant; what is not committed is rolled back."""
+    """A session of the fresh tenant; uncommitted work is rolled back."""
     async with tenant_session(database.engine, tenant_id) as opened:
         yield opened
 

@@ -1,4 +1,4 @@
-"""The form of keys: what a leak scanner finds and what is refused without asking the database."""
+"""The format of keys: what a leak scanner finds, and which keys are refused without a database query."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The platform operator: tenants and quotas, keys of its own, and no way into a tenant's data."""
+"""The platform operator: tenants, quotas and keys of its own, and no access to tenants' data."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""What a tenant may keep: galleries, faces a gallery, bytes. Held at the commit, also for writers at the same time."""
+"""Quotas of a tenant: galleries, faces in each gallery, bytes. They hold at the commit and for concurrent writers."""
 
 import asyncio
 import io

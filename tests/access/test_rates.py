@@ -1,4 +1,4 @@
-"""Rates of tenants and keys: granted up to the limit, refused beyond, refilled evenly, the same for every process."""
+"""Rate limits of tenants and keys: granted up to the limit, refilled evenly, shared by all processes."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ async def key_of_tenant(database: Database, name: str, quotas: Quotas, rates: Ra
 
 
 async def granted(database: Database, key: str, attempts: int, cost_class: CostClass = "request") -> int:
-    """How many of some attempts, all at once, are granted."""
+    """Return how many of a number of concurrent attempts are granted."""
 
     async def attempt() -> bool:
         try:
@@ -67,7 +67,7 @@ async def test_a_refusal_says_when_to_come_back(database: Database) -> None:
 
 async def test_an_allowance_refills_evenly(database: Database) -> None:
     key = await key_of_tenant(database, "ten-a-second", Quotas(requests_per_minute=600))
-    assert 600 <= await granted(database, key, 700) <= 625  # some come back while the others are asked
+    assert 600 <= await granted(database, key, 700) <= 625  # some are refilled while the others are checked
     await asyncio.sleep(0.5)
     assert 4 <= await granted(database, key, 60) <= 15
 
@@ -115,7 +115,7 @@ async def test_a_request_dearer_than_a_minutes_allowance_takes_all_of_it(databas
 
 
 async def test_the_rate_holds_over_several_processes(database: Database) -> None:
-    """Two pools that share nothing but the database stand for two processes."""
+    """Two pools that share only the database represent two processes."""
     key = await key_of_tenant(database, "two-processes", Quotas(requests_per_minute=25))
     second = create_async_engine(database.logins.service, pool_size=4)
 

@@ -1,6 +1,6 @@
-"""The OpenAPI document is what clients are made from: it changes only when somebody means it to.
+"""The OpenAPI document, from which clients are generated, changes only on purpose.
 
-After a change that is meant: `python -m tests.architecture.test_openapi > tests/architecture/openapi.json`.
+After an intended change: `python -m tests.architecture.test_openapi > tests/architecture/openapi.json`.
 """
 
 import json
@@ -17,7 +17,7 @@ USUAL_PROBLEMS = {"401", "403", "404", "422", "429", "503"}
 
 
 def document() -> dict[str, Any]:
-    """The document of an application with settings of no machine."""
+    """The document of an application whose settings do not depend on the machine."""
     return create_app(Settings(_env_file=None, encoder="fake")).openapi()
 
 
@@ -74,7 +74,7 @@ def _has_example(media: dict[str, Any], schemas: dict[str, Any]) -> bool:
     schema = media.get("schema", {})
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
-    items = schema.get("properties", {}).get("items", {})  # a page shows what its items show
+    items = schema.get("properties", {}).get("items", {})  # a page contains what its items contain
     of_items = schemas[items["items"]["$ref"].rpartition("/")[2]] if "items" in items else {}
     is_form = schema.get("required") == ["image"]
     return is_form or "example" in media or "examples" in media or "examples" in schema or "examples" in of_items

@@ -163,7 +163,7 @@ def is_ambiguous(pattern: re.Pattern[Any], *, searches: bool) -> bool:
     automaton = Automaton(pattern, searches=searches)
     automaton.resolve_guards()
     states = [state for state, edges in enumerate(automaton.edges) if edges]
-    if searches:  # a search ends at the first state that accepts, so nothing is tried again from there
+    if searches:  # a search ends at the first accepting state, so nothing is tried again from there
         states = [state for state in states if automaton.end not in automaton.closure(state)]
     return any(_reaches(automaton, (p, p, q), (p, q, q)) for p in states for q in states if p != q)
 

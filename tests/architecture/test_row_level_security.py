@@ -1,6 +1,6 @@
-"""The catalog of a migrated database: nobody has to remember that tenants are kept apart, the tables hold it.
+"""The catalog of a migrated database: its tables separate tenants, without help from the programmer.
 
-Each rule is a query that finds what breaks it, and each is shown to find a table, view or role made to break it.
+Each rule is a query that finds violations. For each rule a test makes a table, view or role that violates it.
 """
 
 from collections.abc import AsyncIterator
@@ -59,7 +59,7 @@ TABLES_WITHOUT_TENANT = """
 
 @pytest.fixture
 async def administrator(database: Database) -> AsyncIterator[AsyncConnection]:
-    """A transaction of the administrator, in which a rule can be broken; it is rolled back."""
+    """A transaction of the administrator, in which a test can violate a rule; it is rolled back."""
     engine = create_async_engine(database.logins.administrator)
     async with engine.connect() as connection:
         yield connection
@@ -67,13 +67,13 @@ async def administrator(database: Database) -> AsyncIterator[AsyncConnection]:
 
 
 async def found_by(connection: AsyncConnection, rule: str) -> set[str]:
-    """What breaks a rule."""
+    """Return the violations of a rule."""
     values = {"service": SERVICE_ROLE, "policy": await stored_policy(connection)}
     return set((await connection.execute(text(rule), values)).scalars())
 
 
 async def stored_policy(connection: AsyncConnection) -> str:
-    """The policy as the catalog writes it."""
+    """Return the policy as the catalog writes it."""
     await connection.execute(text("CREATE TEMPORARY TABLE IF NOT EXISTS spelled (tenant_id integer)"))
     await connection.execute(text("DROP POLICY IF EXISTS spelled ON pg_temp.spelled"))
     await connection.execute(text(f"CREATE POLICY spelled ON pg_temp.spelled USING ({TENANT_POLICY})"))
@@ -82,7 +82,7 @@ async def stored_policy(connection: AsyncConnection) -> str:
 
 
 async def in_scratch_schema(connection: AsyncConnection, *statements: str) -> None:
-    """Make something in a schema of its own, in which the rules are then asked."""
+    """Make something in a schema of its own, in which the rules are then checked."""
     await connection.execute(text("CREATE SCHEMA scratch"))
     await connection.execute(text("SET LOCAL search_path = scratch, public"))
     for statement in statements:
@@ -145,7 +145,7 @@ async def test_a_new_table_that_is_protected_passes(administrator: AsyncConnecti
 
 
 async def test_no_policy_is_wider_than_one_tenant_but_those_of_the_operator(administrator: AsyncConnection) -> None:
-    """Permissive policies add up: one loose policy beside the right one would open the table."""
+    """Permissive policies add up: one loose policy beside the right policy would open the table."""
     loose = {"tenant: operator", "operator_key: operator", "operator_key: presented"}
     assert await found_by(administrator, LOOSE_POLICIES) == loose
     await in_scratch_schema(
@@ -157,7 +157,7 @@ async def test_no_policy_is_wider_than_one_tenant_but_those_of_the_operator(admi
 
 
 async def test_every_key_of_tenant_data_begins_with_the_tenant(administrator: AsyncConnection) -> None:
-    """Only a tenant's name is unique among all tenants: it is what the operator calls them by."""
+    """Only a tenant's name is unique among all tenants: the operator uses it to name tenants."""
     assert await found_by(administrator, KEYS_WITHOUT_TENANT) == {"tenant_name_key"}
     await in_scratch_schema(
         administrator,
@@ -181,7 +181,7 @@ async def test_nothing_runs_with_other_rights_than_the_callers(administrator: As
 
 
 async def test_tables_without_a_tenant_are_known_by_name(administrator: AsyncConnection) -> None:
-    """Whoever adds one has to say here why it holds nothing of a tenant's (docs/security.md says it of these)."""
+    """If you add a table, say here why it contains nothing of a tenant (docs/security.md says it of these)."""
     ours = {name for name in await found_by(administrator, TABLES_WITHOUT_TENANT) if "procrastinate" not in name}
     assert ours == {"alembic_version", "operator_key"}
 

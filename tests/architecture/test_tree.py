@@ -22,7 +22,7 @@ def tracked_files() -> list[Path]:
 
 
 def tracked_lines() -> list[tuple[str, str]]:
-    """Every line of every tracked text file, with its place."""
+    """Return every line of every tracked text file, with its file and number."""
     lines = []
     for path in tracked_files():
         content = path.read_bytes()
@@ -65,12 +65,12 @@ def test_constraints_are_exact_versions_with_hashes(name: str) -> None:
 def test_the_two_opencv_builds_are_never_installed_together() -> None:
     locks = "".join((REPOSITORY / name).read_text() for name in ("constraints.txt", "constraints-dev.txt"))
     assert "opencv-python-headless==" in locks
-    # One package of the lock asks for the other build on a platform that does not exist.
+    # One package of the lock requires the other build on a platform that does not exist.
     assert re.findall(r"^opencv-python==(?!.*sys_platform == 'never')", locks, flags=re.MULTILINE) == []
 
 
 def test_the_locks_agree_and_the_image_installs_no_development_package() -> None:
-    """The service's lock is a part of the development lock: what is tested is what the image installs."""
+    """The service's lock is a part of the development lock, so the tests use the packages of the image."""
     service, development = (
         set(re.findall(r"(?m)^([A-Za-z0-9._-]+)==([\w.!+]+)", (REPOSITORY / name).read_text()))
         for name in ("constraints.txt", "constraints-dev.txt")

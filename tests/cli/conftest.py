@@ -1,4 +1,4 @@
-"""The command line in this process, on the run's database, with a tenant of each test's own."""
+"""The command line in this process, on the run's database, with a separate tenant for each test."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ class Done:
 
     @property
     def json(self) -> Any:
-        """What it printed, which has to be one JSON document in one line."""
+        """Return the output, which must be one JSON document in one line."""
         assert self.code in {0, 1, 3, 4}, self.err
         (line,) = self.out.splitlines()
         return json.loads(line)
@@ -43,7 +43,7 @@ def bare_command(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> Command:
-    """Runs `face-identity` with the arguments given, in an empty folder."""
+    """Run `face-identity` with the given arguments, in an empty folder."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("DATA_DIR", str(settings.data_dir))
@@ -72,5 +72,5 @@ async def tenant(database: Database) -> str:
 
 @pytest.fixture
 def command(bare_command: Command, tenant: str) -> Command:
-    """Runs a command for the fresh tenant."""
+    """Run a command for the fresh tenant."""
     return lambda *arguments: bare_command(*arguments, "--tenant", tenant)

@@ -34,7 +34,7 @@ def test_help_lists_every_command_of_the_contract() -> None:
 
 
 def test_help_imports_few_modules_and_no_heavy_library() -> None:
-    """The number of modules stands for the time to start: 199 today, 601 with numpy, SQLAlchemy and FastAPI."""
+    """The number of modules stands for the start time: 199 today, 601 with numpy, SQLAlchemy and FastAPI."""
     program = "import sys; sys.argv = ['face-identity', '--help']\nfrom service.cli import main\ntry: main()\nfinally: "
     program += "sys.stderr.write(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""`import` and `export`: whole files, or nothing of them."""
+"""`import` and `export`: whole files, or nothing."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ DATASET = '[["Ada","0.1,0.2,0.3,-0.25"],\n["Ada","0.125,0.25,0.3,0.5"],\n["Bob",
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """A file as the legacy recognizer's caller writes it."""
+    """A file in the shape of the legacy recognizer's caller."""
     path = tmp_path / "dataset.json"
     path.write_text(DATASET)
     return path

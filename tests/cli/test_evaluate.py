@@ -1,4 +1,4 @@
-"""`evaluate`: the keys that scripts rely on, and nothing left behind."""
+"""`evaluate`: the keys that scripts rely on, and no data left in the database."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ KEYS = ["people", "probes", "rank1_rate", "fnir", "fpir", "threshold", "failed_t
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three people with two pictures each; one has a picture more, without a face."""
+    """Three people with two images each; one person has a third image, without a face."""
     for name in ("ada", "bob", "cleo"):
         (tmp_path / "people" / name).mkdir(parents=True)
         for number in (1, 2):

@@ -21,7 +21,7 @@ SCRIPTS = REPOSITORY / "videoAnalytics"
 
 @pytest.fixture
 def legacy(bare_command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs `face-identity legacy` on a machine without a screen."""
+    """Run `face-identity legacy` on a machine without a screen."""
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     return lambda *arguments: bare_command("legacy", *arguments)
@@ -29,7 +29,7 @@ def legacy(bare_command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """The README's folder of folders, beside pictures to be looked at."""
+    """The README's folder with one folder for each person, and images to recognize."""
     for name, count in {"person1": 2, "person2": 1}.items():
         (tmp_path / "data" / name).mkdir(parents=True)
         for number in range(1, count + 1):
@@ -41,14 +41,14 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def dataset(legacy: Command, data: Path, tmp_path: Path) -> Path:
-    """What `encoder.py -p <path-data> -o <output>` writes."""
+    """The file that `encoder.py -p <path-data> -o <output>` writes."""
     assert legacy("encoder", "-p", data, "-o", "dataset.json").code == 0
     return tmp_path / "dataset.json"
 
 
 @pytest.fixture
 def camera(tmp_path: Path) -> Path:
-    """A video that stands for the camera: three pictures of person1."""
+    """A video in place of the camera: three images of person1."""
     path = tmp_path / "camera.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (256, 256))
     for variation in (1, 2, 3):
@@ -58,7 +58,7 @@ def camera(tmp_path: Path) -> Path:
 
 
 def labels(done: Done) -> list[list[Any]]:
-    """The labels of every line printed."""
+    """Return the labels of every printed line."""
     assert done.code == 0, done.err
     return [[face["label"] for face in json.loads(line)["faces"]] for line in done.out.splitlines()]
 

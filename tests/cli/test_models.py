@@ -1,4 +1,4 @@
-"""`models`: packs listed, installed from a file and verified; what was converted, what was not and why."""
+"""`models`: packs are listed, installed from a file and verified; converted models and failures are reported."""
 
 import io
 import shutil
@@ -13,7 +13,7 @@ from tests.support.data import data_path
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    """A folder of one whole model and of one whose parameters are missing."""
+    """A folder with one complete model and one model without parameters."""
     for name in ("genderage", "arcface_r34"):
         shutil.copytree(data_path("legacy-models", name), tmp_path / "models" / name)
     return tmp_path / "models"
@@ -41,7 +41,7 @@ NETWORKS = ("scrfd_2.5g_bnkps.onnx", "mobilefacenet.onnx")
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """A pack as InsightFace publishes them, of two small networks."""
+    """A pack of two small networks, as InsightFace publishes packs."""
     path = tmp_path / "mine.zip"
     with zipfile.ZipFile(path, "w") as zipped:
         for name in NETWORKS:
@@ -51,7 +51,7 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_folder(bare_command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A DATA_DIR of the test's own; `bare_command` set the run's."""
+    """A DATA_DIR for this test; `bare_command` set the run's."""
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     return tmp_path / "data"
 

@@ -1,4 +1,4 @@
-"""`face-identity operator keys`, quotas and rotation: what an unattended install needs."""
+"""`face-identity operator keys`, quotas and rotation: everything that an unattended install needs."""
 
 import asyncio
 import uuid
@@ -16,7 +16,7 @@ Admit = Callable[[AsyncEngine, str], Awaitable[object]]
 
 
 def ask(database: Database, admit_: Admit, key: str) -> None:
-    """Present a key, in an event loop of its own as the commands have."""
+    """Present a key, in an event loop of its own like the commands."""
 
     async def present() -> None:
         engine = create_async_engine(database.logins.service)

@@ -69,7 +69,7 @@ def test_a_terminated_import_leaves_no_data_and_no_running_server(tmp_path: Path
 
 
 def has_open(process_id: int, file_name: str) -> bool:
-    """Whether a process has opened a file, as Linux tells in /proc."""
+    """Return whether a process has opened a file, according to /proc of Linux."""
     descriptors = Path(f"/proc/{process_id}/fd")
     try:
         return any(os.readlink(descriptor).endswith(file_name) for descriptor in descriptors.iterdir())

@@ -165,7 +165,7 @@ def test_an_image_is_read_from_standard_input(pictures: Path) -> None:
     done = subprocess.run(
         [PROGRAM, "detect", "-"], check=False, capture_output=True, input=draw_people(["ada", "bob"]), env=environment
     )
-    assert len(done.stdout.splitlines()) == 4  # two of them are the heading
+    assert len(done.stdout.splitlines()) == 4  # two of the lines are the heading
 
 
 def test_several_galleries_are_searched_together(command: Command, pictures: Path) -> None:

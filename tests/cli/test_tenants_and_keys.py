@@ -13,7 +13,7 @@ from tests.cli.conftest import Command
 
 
 def scopes_of(database: Database, key: str) -> frozenset[str] | None:
-    """What a key opens; None where it opens nothing."""
+    """Return the scopes of a key, or None if the key opens nothing."""
 
     async def ask() -> frozenset[str] | None:
         engine = create_async_engine(database.logins.service)

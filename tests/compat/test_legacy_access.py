@@ -1,4 +1,4 @@
-"""Who may use the legacy dialect: a key by default, nobody at all, or everybody as one tenant of their own."""
+"""Who may use the legacy dialect: callers with a key (the default), nobody, or everybody as one tenant of their own."""
 
 import base64
 
@@ -52,7 +52,7 @@ async def test_the_key_needs_the_scope_recognize(make_client: MakeClient, tenant
 
 
 async def test_a_key_fits_into_the_address(application: FastAPI, database: Database, tenant_id: int) -> None:
-    """So a caller that knows of no keys is given `key:fik_...@host` as its host."""
+    """A caller that does not know keys gets `key:fik_...@host` as its host."""
     async with tenant_session(database.engine, tenant_id) as session:
         _, key = await create_key(session, "legacy", ["recognize"])
         await session.commit()

@@ -44,12 +44,12 @@ async def post(client: httpx.AsyncClient, path: str, *fields: Field, **headers: 
 
 
 def to_string(embedding: list[float]) -> str:
-    """`embedding.toString()`: JavaScript prints the shortest digits, and 1e-7 where Python prints 1e-07."""
+    """Like `embedding.toString()`: JavaScript prints the shortest digits, and 1e-7 where Python prints 1e-07."""
     return ",".join(repr(number).replace("e-0", "e-") for number in embedding)
 
 
 async def group_dataset(client: httpx.AsyncClient, people: dict[str, int]) -> bytes:
-    """What the caller builds for a group: each profile's pictures encoded, one row a picture."""
+    """The dataset that the caller builds for a group: the encoded images of each profile, one row for each image."""
     rows = []
     for name, count in people.items():
         pictures = [draw_people([name], variation=number + 1) for number in range(count)]

@@ -1,4 +1,4 @@
-"""Uploaded datasets: loaded once, searched in SQL afterwards, each tenant its own, gone when nobody uses them."""
+"""Uploaded datasets: loaded once, then searched in SQL, separate for each tenant, deleted after their last use."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ async def test_the_same_dataset_is_loaded_once(
     (gallery,) = await scratch_galleries(database, tenant_id)
     async with tenant_session(database.engine, tenant_id) as session:
         assert await session.scalar(select(func.count()).select_from(tables.face)) == 4
-        # What answers from now on is the gallery: without ada's faces nobody is recognized.
+        # From now on the gallery answers: without ada's faces nobody is recognized.
         await session.execute(delete(tables.person).where(tables.person.c.name == "ada"))
         await session.commit()
     assert await labels(client, dataset) == ["Uknown"]
@@ -124,7 +124,7 @@ async def test_the_worker_sweeps(
     stop, encoders = asyncio.Event(), open_encoders(settings)
     working = asyncio.create_task(run_worker(database, encoders, stop))
     async with asyncio.timeout(20):
-        while await scratch_galleries(database, tenant_id):  # noqa: ASYNC110 - what is waited for lies in the database
+        while await scratch_galleries(database, tenant_id):  # noqa: ASYNC110 - the state to wait for is in the database
             await asyncio.sleep(0.05)
     stop.set()
     await working

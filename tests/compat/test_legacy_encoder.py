@@ -1,4 +1,4 @@
-"""LEGACY_ENCODER: one embedding space for everything legacy, opened beside those of ENCODER."""
+"""LEGACY_ENCODER: one embedding space for all legacy routes and commands, opened beside the spaces of ENCODER."""
 
 from collections.abc import AsyncIterator
 
@@ -17,7 +17,7 @@ from tests.support.server import open_client
 
 @pytest.fixture
 async def client_of_both(settings: Settings, client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
-    """A caller of a server whose own encoder is dlib and whose legacy one is the fake."""
+    """A caller of a server whose own encoder is dlib and whose legacy encoder is the fake."""
     changes = {"encoder": ["dlib"], "legacy_encoder": "fake", "worker_in_server": False}
     app = create_app(settings.model_copy(update=changes))
     async with app.router.lifespan_context(app), open_client(app, client.headers["x-api-key"]) as opened:

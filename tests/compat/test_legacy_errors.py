@@ -1,4 +1,4 @@
-"""Errors of the legacy dialect: `{"error": "..."}`, 400 for whatever a caller sent."""
+"""Errors of the legacy dialect: `{"error": "..."}`, with 400 for every fault of the request."""
 
 import httpx
 import pytest

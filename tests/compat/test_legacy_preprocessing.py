@@ -43,14 +43,14 @@ def encoder(legacy_name: str) -> Iterator[Encoder]:
 
 
 def by_hand(encoder: Encoder, image: Image) -> np.ndarray:
-    """The embedding of the largest face that the detector finds in this picture, cut out by the second writing."""
+    """Return the embedding of the largest detected face of this image, cropped by the second implementation."""
     box = encoder.detect(image)[0].box
     crop = legacy_crop(image, (box.left, box.top, box.right, box.bottom))
     return encoder.embed([np.rint(crop).astype(np.uint8)])[0]
 
 
 def quarter(image: Image) -> Image:
-    """A quarter of the width, by area."""
+    """Scale to a quarter of the width, by area."""
     width = int(image.shape[1] / 4)
     quartered = resized_by_area(image, int(image.shape[0] * (width / image.shape[1])), width)
     return np.asarray(np.rint(quartered), dtype=np.uint8)

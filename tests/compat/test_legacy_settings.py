@@ -69,7 +69,7 @@ def program(tmp_path: Path) -> Path:
 
 
 def wait_for_the_end_of_group(number: int) -> None:
-    """Nothing that the process started may stay behind."""
+    """Wait until no process of the group is left."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:

@@ -26,7 +26,7 @@ INSTALL, DATASET, MODELS, SERVE, CALLERS, KEYS, NAMED_GALLERY, FLAGS, CAPTURE = 
 
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A machine with the old models in their place, pictures of two people and the dataset of their old embeddings."""
+    """A machine with the old models in their folder, images of two people, and the dataset of their old embeddings."""
     home = tmp_path_factory.mktemp("home")
     machine = ServerProcess(home, HOME=str(home), ENCODER="", LEGACY_API="open")
     programs = str(Path(sys.executable).parent)
@@ -48,7 +48,7 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess
 
 
 def write_old_dataset(machine: ServerProcess) -> None:
-    """What the legacy recognizer left behind: embeddings of padded crops, and models not converted yet."""
+    """Write the data of the legacy recognizer: embeddings of padded crops, and models that are not converted yet."""
     home = machine.folder
     machine.command("models", "convert", str(home / ".insightface/models"), "--out", str(home / "once"))
     shutil.copy(home / "legacy/mobilefacenet.onnx", home / "once")
@@ -58,7 +58,7 @@ def write_old_dataset(machine: ServerProcess) -> None:
 
 
 def run(machine: ServerProcess, script: str, *, fails: int = 0) -> list[str]:
-    """What each line of the script printed; a line that fails ends it."""
+    """Return the output of each line of the script. The first line that fails ends it."""
     lines = re.sub(r"(?m)^(?!export|URL|KEY)(?=\S)", "echo @@@\n", script)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", lines.replace("127.0.0.1:5000", f"127.0.0.1:{machine.port}")],
@@ -116,7 +116,7 @@ def labels(printed: str) -> list[Any]:
 
 def test_the_callers_are_answered(served: ServerProcess) -> None:
     detected, encoded, several, recognized = run(served, CALLERS)
-    assert labels(detected) == [0, 1, 2]  # the two, and a face in the background
+    assert labels(detected) == [0, 1, 2]  # the two people, and a face in the background
     assert len(json.loads(encoded)) == 128
     assert [entry["img"] for entry in json.loads(several)["ada"]] == [0, 1]
     assert set(labels(recognized)) <= {"barack_obama", "joe_biden", "Uknown"}
@@ -124,7 +124,7 @@ def test_the_callers_are_answered(served: ServerProcess) -> None:
 
 
 def test_a_key_in_the_address_and_a_gallery_by_name(served: ServerProcess) -> None:
-    run(served, CALLERS)  # the first of these makes the callers' tenant
+    run(served, CALLERS)  # the first of these requests creates the callers' tenant
     (detected,) = run(served, KEYS)
     assert labels(detected) == [0, 1, 2]
     *_, named = run(served, f"URL=http://127.0.0.1:{served.port}\n" + NAMED_GALLERY)

@@ -1,4 +1,4 @@
-"""The exchange in one message and psycopg's pipeline give the same results; a pool checks which one it can use."""
+"""The exchange in one message and psycopg's pipeline give the same results; a pool checks which of them it can use."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -72,7 +72,7 @@ async def test_a_row_has_the_names_of_its_columns(engine: AsyncEngine) -> None:
 
 
 async def test_a_statement_that_was_given_up_is_stopped_at_the_server(engine: AsyncEngine, database: Database) -> None:
-    """A server notices a closed socket only after the statement; this one would take ten minutes."""
+    """A server notices a closed socket only after the statement; this statement would take ten minutes."""
     running = "SELECT count(*) AS count FROM pg_stat_activity WHERE query LIKE %(like)s AND state = 'active'"
     values = {"like": "SELECT 'given up', pg_sleep%"}
 

@@ -1,4 +1,4 @@
-"""Row-level security as a session meets it: with the statements' own filters left out, only the policies stand."""
+"""Row-level security of sessions: without the statements' own filters, only the policies separate tenants."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,12 +26,12 @@ async def ada(database: Database) -> FilledTenant:
 
 @pytest.fixture(scope="module")
 async def bob(database: Database) -> FilledTenant:
-    """Another, with the same names for everything."""
+    """Another tenant, with the same names for everything."""
     return await fill_tenant(database)
 
 
 async def tenants_seen(database: Database, tenant_id: int, table: Table) -> set[int]:
-    """Whose rows a session sees that asks for all of them."""
+    """Return the tenants whose rows a session sees if it selects all rows."""
     async with tenant_session(database.engine, tenant_id) as session:
         return set((await session.execute(text(f"SELECT tenant_id FROM {table.name}"))).scalars())
 
@@ -91,7 +91,7 @@ async def test_no_row_can_be_moved_to_another_tenant(
 async def test_a_reference_to_another_tenants_row_is_refused(
     database: Database, ada: FilledTenant, bob: FilledTenant
 ) -> None:
-    """Foreign keys are checked without row-level security; that they name the tenant keeps them inside it."""
+    """Foreign keys are checked without row-level security; they stay inside the tenant because they contain its key."""
     async with tenant_session(database.engine, bob.number) as session:
         galleries = (await session.execute(text("SELECT id FROM gallery"))).scalars().all()
     async with tenant_session(database.engine, ada.number) as session:
@@ -130,7 +130,7 @@ async def test_no_connection_is_taken_before_the_first_query(database: Database,
 
 
 async def test_the_queue_holds_numbers_and_nothing_else_of_a_tenant(database: Database, ada: FilledTenant) -> None:
-    """procrastinate's tables have no tenant, so what lies in them is seen by every session: see docs/security.md."""
+    """procrastinate's tables have no tenant, so every session sees their rows: see docs/security.md."""
     async with tenant_session(database.engine, ada.number) as session:
         await create_job(session, "nothing", {"gallery": "staff", "name": ada.name}, one_at_a_time="import into 7")
         rows = (await session.execute(text("SELECT to_jsonb(j) AS job FROM procrastinate_jobs j"))).scalars().all()

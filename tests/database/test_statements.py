@@ -1,4 +1,4 @@
-"""Readings in one message: each is its own tenant's, a transaction of its own, and bears what happens to the wire."""
+"""Readings in one message: each is in its own tenant and transaction, and survives faults of the connection."""
 
 import asyncio
 import random
@@ -79,7 +79,7 @@ async def test_a_reading_leaves_neither_a_transaction_nor_its_tenant(database: D
         ((before,),) = await fetch_rows(session, BACKEND, {})
         assert len(await fetch_rows(session, MINE, {})) == 1
         assert not session.in_transaction()
-        async with engine.connect() as connection:  # there is but one: it was given back
+        async with engine.connect() as connection:  # the pool has one connection, and it was returned
             assert await connection.scalar(text(BACKEND)) == before
             assert await connection.scalar(text("SELECT current_setting('app.tenant', true)")) == ""
             assert await connection.scalar(text("SELECT count(*) FROM gallery")) == 0
@@ -124,7 +124,7 @@ async def test_statements_that_the_server_has_dropped_are_prepared_again(
         before = await fetch_rows(session, BACKEND, {})
         for _ in range(7):
             await fetch_rows_in_transaction(session, "SELECT CAST(%(one)s AS integer)", {"one": 1})
-        await session.rollback()  # psycopg deallocates all
+        await session.rollback()  # psycopg deallocates all statements
         assert await fetch_rows(session, BACKEND, {}) == before
         await (await session.connection()).exec_driver_sql("DEALLOCATE ALL")
         await session.rollback()
@@ -141,7 +141,7 @@ async def test_a_cancelled_reading_never_answers_another_caller(database: Databa
 
 
 async def end_connections(database: Database, engine: AsyncEngine, count: int) -> None:
-    """End the server's side of so many of the pool's connections, all of which have read before."""
+    """End the server's side of `count` of the pool's connections, after all of them have read."""
     asked = [fetch_row(engine, "SELECT pg_backend_pid() AS number, pg_sleep(0.05)", {}) for _ in range(count)]
     numbers = [row.number for row in await asyncio.gather(*asked) if row]
     async with await psycopg.AsyncConnection.connect(

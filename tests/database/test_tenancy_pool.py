@@ -25,7 +25,7 @@ TABLES = [table.name for table in metadata.sorted_tables if "tenant_id" in table
 
 @dataclass
 class Tally:
-    """What came of the requests."""
+    """The outcomes of the requests."""
 
     answered: int = 0
     aborted: int = 0
@@ -36,7 +36,7 @@ class Tally:
 
 
 async def look(session: AsyncSession, tenant_id: int, tally: Tally) -> None:
-    """Ask every table for all its rows, without any filter, by both ways that statements go."""
+    """Select all rows of every table without any filter, by both paths that statements take."""
     for place, table in enumerate(TABLES):
         query = f"SELECT tenant_id FROM {table}"
         if (place + tenant_id) % 2:
@@ -48,7 +48,7 @@ async def look(session: AsyncSession, tenant_id: int, tally: Tally) -> None:
 
 
 async def read(session: AsyncSession, tenant_id: int, tally: Tally) -> None:
-    """The same by readings that are transactions of their own."""
+    """Do the same with readings that are transactions of their own."""
     for table in TABLES:
         seen = [row[0] for row in await fetch_rows(session, f"SELECT tenant_id FROM {table}", {})]
         tally.rows += len(seen)
@@ -56,7 +56,7 @@ async def read(session: AsyncSession, tenant_id: int, tally: Tally) -> None:
 
 
 async def request(engine: AsyncEngine, tenant: FilledTenant, ending: str, tally: Tally) -> None:
-    """One request of a tenant, which ends well, is aborted by its client, times out, fails or loses its connection."""
+    """Run one request, which ends well, is aborted by its client, times out, fails or loses its connection."""
     async with tenant_session(engine, tenant.number) as session:
         await read(session, tenant.number, tally)
         await look(session, tenant.number, tally)

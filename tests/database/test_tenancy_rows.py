@@ -1,4 +1,4 @@
-"""Statements by the shortest way keep to their tenant too: first of a transaction, later in one, aborted, failed."""
+"""Readings stay in their tenant in every state: first in a transaction, later in it, aborted, failed."""
 
 import asyncio
 import random
@@ -36,7 +36,7 @@ async def tenants(database: Database) -> list[int]:
 
 
 async def request(engine: AsyncEngine, tenant: int, seed: int) -> None:
-    """One request: it ends well, fails, is cut off in the middle, or goes on after its transaction ended."""
+    """Run one request: it ends well, fails, is aborted in the middle, or continues after its transaction ended."""
     choice = random.Random(seed)  # noqa: S311 - when, not what
     async with tenant_session(engine, tenant) as session:
         for _ in range(choice.randint(1, 3)):
@@ -58,7 +58,7 @@ async def test_rows_by_the_shortest_way_are_only_ones_own(database: Database, te
     results = await asyncio.gather(*work, return_exceptions=True)
     assert [error for error in results if isinstance(error, AssertionError)] == []
     assert 10 < sum(error is None for error in results) < REQUESTS
-    for tenant in tenants:  # and every connection is as good as new
+    for tenant in tenants:  # and every connection works as before
         async with tenant_session(engine, tenant) as session:
             assert await fetch_rows_in_transaction(session, MINE, {}) == [(tenant, str(tenant))]
     await engine.dispose()

@@ -1,4 +1,4 @@
-"""One encoder of values: every type travels alike inside and outside a transaction."""
+"""One encoder of values: every type is sent alike inside and outside a transaction."""
 
 import math
 from datetime import UTC, date, datetime

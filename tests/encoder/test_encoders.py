@@ -1,4 +1,4 @@
-"""The asynchronous face of the room: spaces by name and digest, bytes or pixels in, faces out."""
+"""The asynchronous interface of the room: spaces by name and digest, bytes or pixels in, faces out."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -106,7 +106,7 @@ async def test_the_event_loop_is_free_while_models_work() -> None:
     while not work.done():
         await asyncio.sleep(0.002)
         turns += 1
-    assert turns > 30  # six pictures: a loop that models hold gets a turn or two a picture
+    assert turns > 30  # six images: an event loop that models block gets a turn or two for each image
     opened.close()
 
 
@@ -129,7 +129,7 @@ def test_a_folder_may_be_spelled_differently() -> None:
 @pytest.mark.parametrize("encoder", ["resnet", "dlib,", "dlib,unknown", "insightface", "insightface:", ",", "fake,"])
 def test_a_wrong_value_of_encoder_fails_at_the_start(encoder: str) -> None:
     if encoder in {"dlib,", "fake,"}:
-        open_encoders(settings(encoder)).close()  # a trailing comma names nothing more
+        open_encoders(settings(encoder)).close()  # a trailing comma names no encoder
         return
     with pytest.raises(InvalidSettings, match="ENCODER"):
         open_encoders(settings(encoder))

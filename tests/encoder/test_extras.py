@@ -1,6 +1,7 @@
-"""Liveness and attributes: off by default, against insightface's own code on made-up networks, never invented.
+"""Liveness and attributes: off by default, compared with insightface's own code on made-up networks, never invented.
 
-The published networks are not here; their shapes are, so alignment, scaling and decisions are held, not their accuracy.
+The published networks are not here, but their shapes are. So the tests check alignment, scaling and decisions, not
+accuracy.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The shipped fake: faces are found where they were drawn, and names are told apart."""
+"""The shipped fake encoder finds faces where they were drawn, and separates names."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""The insightface encoder against insightface.app.FaceAnalysis, and what it refuses."""
+"""The insightface encoder against insightface.app.FaceAnalysis, and the packs and images that it refuses."""
 
 import shutil
 from pathlib import Path

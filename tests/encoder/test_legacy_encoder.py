@@ -1,4 +1,4 @@
-"""The legacy encoder: converted detector, any recognizer, two preprocessings; and folders that cannot be one."""
+"""The legacy encoder: a converted detector, any recognition model, two preprocessings; and folders that are refused."""
 
 import itertools
 import json
@@ -27,7 +27,7 @@ KINDS = ("legacy", "legacy-padded-crop")
 
 
 def converted(folder: Path, name: str = "retinaface_mnet025_v1") -> Path:
-    """A folder with a made-up detector and a made-up recognizer, converted."""
+    """A folder with a made-up detector and a made-up recognition model, converted."""
     networks = {name: families.retinaface_mnet(8), "arcface_mfn_v1": families.mobilefacenet(8, 16)}
     for each, (network, outputs) in networks.items():
         network.save(folder / "models" / each, outputs)
@@ -64,7 +64,7 @@ def _largest(encoder: Encoder, image: Image) -> np.ndarray:
 
 
 def test_every_person_is_recognized_and_no_stranger_is_accepted(pair: Path) -> None:
-    """The first photograph of each person enrolled, the others probes, and each person once a stranger."""
+    """The first photograph of each person is enrolled, the others are probes, and each person is once a stranger."""
     encoder = open_encoder(pair)
     found = embeddings(encoder)
     for name, (_, *probes) in found.items():
@@ -86,7 +86,7 @@ def test_the_two_preprocessings_are_two_embedding_spaces(pair: Path) -> None:
 
 
 def test_padded_crops_are_embedded_as_the_network_gives_them(pair: Path) -> None:
-    """Run by OpenCV on the crops that test_padded_crop.py checks; the network's own scaling is 127.5."""
+    """OpenCV runs the network on the crops that test_padded_crop.py checks; the network's own scaling is 127.5."""
     encoder = open_encoder(pair, "legacy-padded-crop")
     image = photograph("groups", "two_people.jpg")
     faces = encoder.detect(image)

@@ -1,4 +1,4 @@
-"""Both encoders with real weights on real photographs: who is told apart, and what must not change the numbers."""
+"""Both encoders with real weights on real photographs: who is separated, and what must not change the numbers."""
 
 import io
 import itertools
@@ -23,7 +23,7 @@ def largest(encoder: Encoder, image: Image) -> tuple[DetectedFace, Embedding]:
 
 
 def overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
+    """Return the intersection over union."""
     width = min(one.right, other.right) - max(one.left, other.left)
     height = min(one.bottom, other.bottom) - max(one.top, other.top)
     shared = max(0.0, width) * max(0.0, height)
@@ -31,7 +31,7 @@ def overlap(one: Box, other: Box) -> float:
 
 
 def test_every_person_is_recognized_and_no_stranger_is_accepted(real_encoder: Encoder) -> None:
-    """The first photograph of each person enrolled, the others probes, and each person once a stranger."""
+    """The first photograph of each person is enrolled, the others are probes, and each person is once a stranger."""
     space = real_encoder.space
     found = {
         name: [largest(real_encoder, decode_image(path.read_bytes(), LIMITS))[1] for path in paths]

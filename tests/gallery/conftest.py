@@ -1,4 +1,4 @@
-"""Galleries for every way a search can go, loaded once for the tests of search."""
+"""Galleries for every search plan, loaded once for the tests of search."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from tests.support.galleries import Crowd, crowd_of, differing_crowd, gallery_of
 
 @dataclass(frozen=True)
 class Case:
-    """A crowd, its gallery, and the way a search for five people there is expected to go."""
+    """A crowd, its gallery, and the expected plan of a search for five people in it."""
 
     crowd: Crowd
     gallery: Gallery
@@ -45,7 +45,7 @@ def _crowds() -> dict[str, tuple[Crowd, EmbeddingSpace, SearchPath, bool]]:
 
 @pytest.fixture(scope="session")
 async def crowds(database: Database) -> dict[str, Case]:
-    """One gallery a case, all of one tenant."""
+    """One gallery for each case, all of one tenant."""
     tenant_id = await new_tenant(database)
     cases = {}
     async with tenant_session(database.engine, tenant_id) as session:

@@ -1,4 +1,4 @@
-"""The live audit: what the fast way missed is counted and logged, and neither tells anything about a face."""
+"""The live audit counts and logs the mates that the fast plans missed, and reveals nothing about a face."""
 
 from collections.abc import AsyncIterator
 
@@ -18,7 +18,7 @@ from tests.gallery.conftest import Case
 
 @pytest.fixture
 async def audited(database: Database, crowds: dict[str, Case]) -> AsyncIterator[AsyncSession]:
-    """A session whose every probe is audited, with warnings logged, whatever a test before wanted."""
+    """A session whose every probe is audited, with warnings logged, whatever an earlier test set."""
     configure_logging("WARNING")
     engine = open_pool(database.logins.service, 1, audit_share=1.0)
     async with tenant_session(engine, crowds["small"].gallery.tenant_id) as session:
@@ -45,7 +45,7 @@ async def test_a_match_that_the_fast_way_misses_is_counted_and_logged(
 ) -> None:
     case = crowds[name]
     probe, missing = case.crowd.embeddings[0], case.crowd.names[0]
-    # A damaged template, as a fault of ours would leave it: the person is far away for the fast way.
+    # A damaged template, as a fault of ours would leave it: the fast plans see the person far away.
     await audited.execute(
         text("UPDATE person_template SET code = ~code WHERE person_id IN (SELECT id FROM person WHERE name = :name)"),
         {"name": missing},

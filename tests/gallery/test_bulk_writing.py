@@ -1,4 +1,4 @@
-"""Loading in bulk: whose reference is whose, all or nothing, and what comes back out, number for number."""
+"""Loading in bulk: references belong to the right people, all or nothing, and are exported with the same numbers."""
 
 import asyncio
 import math

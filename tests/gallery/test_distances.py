@@ -1,4 +1,4 @@
-"""The geometry behind codes: what is derived is what real codes show, and few mates lie beyond the derived distance."""
+"""The geometry of codes: derived values agree with real codes, and few mates are beyond the derived distance."""
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ def distances(first: Codes, second: Codes) -> npt.NDArray[np.int64]:
 
 
 def at_cosine(rows: Matrix, cosine: float, random: np.random.Generator) -> Matrix:
-    """One vector a row, at exactly that cosine to it."""
+    """Return one vector for each row, at exactly that cosine to it."""
     noise = random.standard_normal(rows.shape)
     noise -= np.sum(noise * rows, axis=1, keepdims=True) * rows
     return np.asarray(cosine * rows + np.sqrt(1 - cosine**2) * unit(noise), dtype=np.float32)
@@ -59,7 +59,7 @@ def test_a_lower_threshold_looks_farther() -> None:
 
 
 def test_codes_are_the_same_on_every_machine() -> None:
-    """They are stored: another version of this program must make the same ones."""
+    """Codes are stored, so another version of this program must make the same codes."""
     embedding = np.sin(np.arange(512, dtype=np.float64) ** 1.5).astype(np.float32)[np.newaxis]
     assert face_codes(embedding).tobytes().hex()[:32] == "7af2ee91074c7191db9dcaebd4cfc6b2"
     assert template_codes(embedding).tobytes().hex()[-32:] == "661b50c9c4d3f0a0f60a067ad0e83f22"

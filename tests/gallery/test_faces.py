@@ -1,4 +1,4 @@
-"""Faces of a person: added, listed, deleted; found by the next search and never again once deleted."""
+"""Faces of a person: added, listed, deleted; found by the next search, and never again after deletion."""
 
 import math
 from collections.abc import Sequence

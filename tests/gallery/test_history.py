@@ -1,6 +1,6 @@
-"""Writers and readers at once: who was enrolled before a search began is found, who was deleted before is not.
+"""Writers and readers at once: people enrolled before a search are found, and people deleted before it are not.
 
-Eight tasks on eight connections, each with people of its own, write down what they did; a checker reads it all.
+Eight tasks on eight connections, each with people of its own, record their work; a checker reads the records.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ ROUNDS = 12
 
 @dataclass
 class Life:
-    """Of one face: its embedding, whose it is, and when its enrollment and deletion began and were committed."""
+    """The life of a face: its embedding, its person, and when its enrollment and deletion began and were committed."""
 
     embedding: Matrix
     people: set[str]
@@ -49,13 +49,13 @@ class Sighting:
 
 @dataclass
 class History:
-    """What all workers did."""
+    """The records of all workers."""
 
     lives: dict[str, Life] = field(default_factory=dict)
     sightings: list[Sighting] = field(default_factory=list)
 
     def anomalies(self) -> list[str]:
-        """Sightings that no order of the committed writes explains."""
+        """Return the sightings that no order of the committed writes explains."""
         wrong = []
         for seen in self.sightings:
             life = self.lives[seen.face]
@@ -69,7 +69,7 @@ class History:
 
 
 class Worker:
-    """Enrolls, searches, merges and deletes people; searches for everybody else's too."""
+    """Enrolls, searches, merges and deletes people; also searches for the people of all other workers."""
 
     def __init__(self, number: int, database_engine: AsyncEngine, tenant_id: int, history: History) -> None:
         self._number = number
@@ -97,7 +97,7 @@ class Worker:
             life = self._history.lives[face.id] = Life(embedding, {name})
             await session.commit()
         life.enrolled = time.monotonic()
-        if turn % 4 == 3:  # the person turns out to be somebody who is there already, or has two names for a while
+        if turn % 4 == 3:  # the person is found to be an existing person, or has two names for a while
             async with self._open() as session:
                 other = await create_person(session, gallery, f"{name} again")
                 life.people.add(other.name)

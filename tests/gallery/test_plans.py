@@ -1,6 +1,6 @@
-"""Every way of a search has one plan: fresh, prepared, used often, before and after vacuum, among 10,000 galleries.
+"""Every search plan has one query plan: fresh, prepared, used often, before and after vacuum, among 10,000 galleries.
 
-What is held is the shape: which index is read, in what order, with the whole key. Times are the benchmark's business.
+The tests hold the shape: which index is read, in what order, with the whole key. Times belong to the benchmarks.
 """
 
 import json
@@ -84,7 +84,7 @@ class Loaded:
 
 @pytest.fixture(scope="module")
 async def loaded(own_database: Logins) -> AsyncIterator[Loaded]:
-    """One gallery of 1,000 people, loaded a moment ago: no statistics, nothing vacuumed."""
+    """One gallery of 1,000 people, just loaded: without statistics, and without vacuum."""
     engine = open_pool(own_database.service, 2)
     tenant_id = await new_tenant(Database(own_database, engine, None))
     async with tenant_session(engine, tenant_id) as session:
@@ -102,7 +102,7 @@ async def at_hand(loaded: Loaded) -> AsyncIterator[AsyncSession]:
 
 
 def values_for(name: str, loaded: Loaded) -> dict[str, Any]:
-    """Parameters as text, so that they can also stand in the statement itself."""
+    """Return the parameters as text, so that they can also be written into the statement itself."""
     vector = "[" + ",".join(map(str, np.linspace(-1, 1, 512))) + "]"
     code, face_code = "01" * 512, "01" * 256
     is_many = "many" in name
@@ -125,7 +125,7 @@ def values_for(name: str, loaded: Loaded) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Node:
-    """What a plan's node reads."""
+    """What a node of a plan reads."""
 
     kind: str
     relation: str
@@ -141,7 +141,7 @@ def nodes(plan: dict[str, Any]) -> list[Node]:
 
 
 def check_shape(name: str, plan: dict[str, Any]) -> None:
-    """The plan reads one gallery by index; `face` is read whole only where everything is to be compared."""
+    """The plan reads one gallery by index; `face` is read whole only if every face must be compared."""
     found = nodes(plan)
     assert {node.kind for node in found} <= KINDS, name
     for node in found:
@@ -176,7 +176,7 @@ async def explained(session: AsyncSession, query: str, values: dict[str, Any]) -
 
 
 async def explained_after(session: AsyncSession, query: str, values: dict[str, Any], uses: int) -> dict[str, Any]:
-    """The plan of the prepared statement after so many uses, as psycopg prepared it."""
+    """Return the plan of the prepared statement after `uses` uses, as psycopg prepared it."""
     driver = await driver_of(session)
     for _ in range(uses):
         await driver.execute(query, values, prepare=True)
@@ -190,7 +190,7 @@ async def explained_after(session: AsyncSession, query: str, values: dict[str, A
 
 
 async def prepared(driver: psycopg.AsyncConnection[Any], query: str) -> tuple[str, int, int, list[str]]:
-    """Name, uses with a plan of their own, uses with the one plan, and the order of parameters of the newest."""
+    """Return name, uses with a custom plan, uses with the generic plan, and the order of parameters."""
     order: list[str] = []
     for piece in query.split("%(")[1:]:
         parameter = piece.split(")s")[0]
@@ -234,7 +234,7 @@ async def test_a_load_looks_each_of_its_people_up_by_the_whole_key(loaded: Loade
 async def test_people_of_earlier_batches_are_looked_up_by_the_whole_key(
     loaded: Loaded, people: int, external_id: str
 ) -> None:
-    """Not committed and unknown to the planner: of these sizes some made it read the whole gallery for each."""
+    """The planner does not know uncommitted batches: for some sizes it read the whole gallery for each."""
     values = {"tenant": loaded.tenant_id, "gallery": loaded.gallery_id, "names": ["a"] * 9, "external_ids": ["b"] * 9}
     insert = f"""INSERT INTO person (tenant_id, gallery_id, id, name, external_id)
         SELECT %(tenant)s, %(gallery)s, -number, CAST(number AS text), {external_id} || number
@@ -249,7 +249,7 @@ async def test_a_finished_load_lets_searches_read_the_index_alone(loaded: Loaded
     """VACUUM passes over a page that another process has pinned, for example the checkpointer, so it may run again."""
     names = ("people", "faces", "people, bounded")
     async with tenant_session(loaded.engine, loaded.tenant_id) as session:
-        # Other tests may have vacuumed already: a new row needs a look at its page until the next vacuum.
+        # Other tests may have vacuumed already: after a new row, scans read its page until the next vacuum.
         await add_references(session, await find_gallery(session, "crowd"), [ReferenceRow("late", None, np.ones(512))])
         await session.commit()
     assert await heap_fetches(loaded, "people") > 0

@@ -1,4 +1,4 @@
-"""Moving a face and merging two people: whose face it is for the next search, and that nothing is lost or left."""
+"""Moving a face and merging two people: the next search returns the new person, and nothing is lost or left behind."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Scratch galleries: found by what they were made of, never listed, gone when their time is over."""
+"""Scratch galleries: found by the digest of their dataset, never listed, deleted after they expire."""
 
 import asyncio
 from datetime import timedelta
@@ -96,7 +96,7 @@ async def test_expired_ones_are_deleted_with_their_faces_and_nothing_else(
     await make_scratch_gallery(session, "new", space, DAY)
     staff = await create_gallery(session, "staff", space)
     await add_references(session, staff, [ReferenceRow("bob", None, np.ones(3))])
-    assert await delete_expired_galleries(session) == 0  # making the new one removed it
+    assert await delete_expired_galleries(session) == 0  # making the new gallery removed it
     faces = await session.scalars(select(tables.face.c.gallery_id))
     assert faces.all() == [staff.id]
     assert await find_scratch_gallery(session, "new", space, DAY) is not None

@@ -1,4 +1,4 @@
-"""Search against brute force in NumPy, whichever way it goes, as the service role under row-level security."""
+"""Search against brute force in NumPy, for every search plan, as the service role under row-level security."""
 
 from dataclasses import replace
 from typing import Any
@@ -70,7 +70,7 @@ async def test_whom_brute_force_finds_at_the_threshold_search_finds(
 async def test_the_sieve_of_large_galleries_loses_nobody(
     crowded: AsyncSession, crowds: dict[str, Case], name: str
 ) -> None:
-    """Galleries large enough for it take too long to load here, so it is asked for."""
+    """Galleries large enough for this filter take too long to load here, so the test forces the filter."""
     case = crowds[name]
     plan = choose(shape_of(case.gallery), 5)
     plan = replace(plan, face_prefilter=prefilter_distance(CodeGeometry(case.gallery.space.dimension, FACE_BITS), 0.4))
@@ -130,7 +130,7 @@ async def test_one_person_of_very_many_references_leaves_room_for_others(
 
 @pytest.mark.parametrize("name", CASES)
 async def test_the_filter_loses_nobody(crowded: AsyncSession, crowds: dict[str, Case], name: str) -> None:
-    """Nearest people do not carry the tag, farther ones do: they are what is asked for."""
+    """The nearest people do not have the tag, and people farther away do: these must be found."""
     case = crowds[name]
     rows = [
         ReferenceRow(f"tagged {number}", None, values, metadata={"tags": ["vip", "x"], "floor": number})
@@ -199,7 +199,7 @@ async def test_people_without_faces_are_nobodys_candidates(session: AsyncSession
 async def test_a_gallery_held_from_before_finds_what_was_added_and_not_what_was_deleted(
     crowded: AsyncSession, crowds: dict[str, Case]
 ) -> None:
-    """The sizes in a Gallery only choose the way: an outdated one costs time, never a match."""
+    """The sizes in a Gallery only choose the search plan: an outdated size costs time, never a match."""
     for name in CASES:
         case = crowds[name]
         values = np.random.default_rng(5).standard_normal(case.gallery.space.dimension) * 0.1
@@ -215,7 +215,7 @@ async def test_a_gallery_held_from_before_finds_what_was_added_and_not_what_was_
 async def test_the_distance_for_lone_references_holds_only_while_all_are_alone(
     crowded: AsyncSession, crowds: dict[str, Case]
 ) -> None:
-    """Decided by the sizes at the moment of the search, not by those the gallery was looked up with."""
+    """The sizes at the moment of the search decide, not the sizes at the lookup of the gallery."""
     case = crowds["large"]
     plan = choose(shape_of(case.gallery), 5)
     assert plan.max_distance is not None
@@ -269,7 +269,7 @@ async def test_another_tenant_finds_nobody(crowds: dict[str, Case], session: Asy
 async def test_the_length_of_a_probe_changes_no_similarity(
     crowded: AsyncSession, crowds: dict[str, Case], factor: float
 ) -> None:
-    """In float32 the square of so short or so long a probe loses digits, or overflows."""
+    """In float32 the square of such a short or long probe loses digits, or overflows."""
     case = crowds["small"]
     probe = near(case.crowd.embeddings[7], 0.7)
     expected, found = [

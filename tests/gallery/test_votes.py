@@ -14,7 +14,7 @@ PROBE = np.eye(8, dtype=np.float32)[0]
 
 
 async def test_a_reference_exactly_as_similar_as_asked_does_not_vote(session: AsyncSession) -> None:
-    """Its half-precision similarity leaves doubt, so the exact values decide; a person without a vote is left out."""
+    """Its half-precision similarity is not certain, so the exact values decide; a person without a vote is left out."""
     gallery = await create_gallery(session, "staff", space_of(8))
     await add_references(session, gallery, [ReferenceRow("Ada", None, np.eye(8)[1])])
     assert await count_votes(session, gallery, [PROBE], 0.0) == [[]]

@@ -77,7 +77,7 @@ async def test_strict_json_is_asked_for_everywhere(body: bytes, client: httpx.As
 
 
 async def endless(piece: bytes, taken: list[int]) -> AsyncIterator[bytes]:
-    """A body that never ends, and how often something of it was taken."""
+    """A body that never ends, and a count of how often a part of it was read."""
     while True:
         taken.append(len(piece))
         yield piece

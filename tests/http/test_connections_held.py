@@ -1,4 +1,4 @@
-"""With one connection to the database: who holds it, and who waits without it."""
+"""With one connection to the database: which requests hold it, and which wait without it."""
 
 import asyncio
 import gc
@@ -87,7 +87,7 @@ async def test_a_model_at_work_holds_no_connection(
 
 @pytest.fixture
 def frozen() -> Iterator[None]:
-    """What the tests before left is no garbage to look through (0.2 s), as in a server, which freezes at its start."""
+    """Keep the garbage collector from scanning the objects of earlier tests (0.2 s), as a server does at its start."""
     gc.collect()
     gc.freeze()
     yield
@@ -102,7 +102,7 @@ async def test_a_thousand_probes_do_not_stop_the_event_loop(caller: httpx.AsyncC
     async def watch() -> None:
         nonlocal longest
         while True:
-            before = time.thread_time()  # what this thread itself works, however busy the machine is
+            before = time.thread_time()  # the processor time of this thread, however busy the machine is
             await asyncio.sleep(0)
             longest = max(longest, time.thread_time() - before)
 
@@ -111,4 +111,4 @@ async def test_a_thousand_probes_do_not_stop_the_event_loop(caller: httpx.AsyncC
     answer = await caller.post("/v1/galleries/staff/recognize", content=body, headers=headers)
     watching.cancel()
     assert "4000 numbers, but fake has 512" in answer.json()["detail"]
-    assert longest < 0.1  # 55 MB of JSON: all at once it takes 0.2 s or more
+    assert longest < 0.1  # 55 MB of JSON: parsing it at once takes 0.2 s or more

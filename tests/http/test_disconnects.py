@@ -1,4 +1,4 @@
-"""Work of clients that leave is given up."""
+"""The work of disconnected clients is stopped."""
 
 import asyncio
 

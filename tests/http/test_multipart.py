@@ -1,4 +1,4 @@
-"""Forms: pieces of any size, any number of parts up to the most, and nothing but pictures."""
+"""Forms: chunks of any size, any number of parts up to the limit, and images only."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Everything that goes wrong is answered as problem+json, numbered, and without anything of the inside."""
+"""Every error is answered as problem+json, with a number, and without internals."""
 
 import httpx
 import pytest

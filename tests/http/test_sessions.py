@@ -1,4 +1,4 @@
-"""One request, one transaction: what was answered with success is there, and what failed left nothing."""
+"""One request, one transaction: successful answers are stored, and failed requests leave nothing."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ CREATE CONSTRAINT TRIGGER refuse_at_commit AFTER INSERT ON gallery
 
 @pytest.fixture
 async def failing_commit(database: Database) -> AsyncIterator[str]:
-    """A deferred constraint of the database that one gallery name breaks."""
+    """A deferred database constraint that one gallery name violates."""
     engine = create_async_engine(database.logins.administrator)
     async with engine.begin() as connection:
         for statement in TRIGGER.split(";\nCREATE CONSTRAINT"):
@@ -77,7 +77,7 @@ async def test_a_route_that_names_no_scope_cannot_be_made() -> None:
 async def test_a_database_that_is_away_is_503_and_says_when_to_come_back(
     application: FastAPI, database: Database
 ) -> None:
-    """Asked with a key of the right form: only the database could tell whether it is valid."""
+    """The request has a key of the right format: only the database could tell whether it is valid."""
     away = application.state.service.database.engine
     from service.access.key_format import new_key
 

@@ -1,4 +1,4 @@
-"""Streamed answers: an error before the first byte is a problem, one after it cuts the answer short."""
+"""Streamed answers: an error before the first byte is a problem, and an error after it aborts the answer."""
 
 import socket
 import time
@@ -51,7 +51,7 @@ async def test_what_fails_later_never_looks_whole(
 
 
 def test_clients_that_hang_up_leave_no_connection_behind(server: ServerProcess) -> None:
-    """More of them than the pool has connections, each in the middle of a long export."""
+    """More clients than the pool has connections, each in the middle of a long export."""
     server.environment["DATABASE_POOL_SIZE"] = "2"
     key = server.new_key()
     server.start()

@@ -1,4 +1,4 @@
-"""Enrollment from pictures and from embeddings."""
+"""Enrollment from images and from embeddings."""
 
 import asyncio
 import io
@@ -37,7 +37,7 @@ def picture(name: str, *people: str, variation: int = 0) -> EnrollmentImage:
 
 
 def huge_png() -> bytes:
-    """A small file of more pixels than are taken."""
+    """A small file with more pixels than the limit."""
     file = io.BytesIO()
     Image.new("1", (20_000, 2_001)).save(file, "PNG")
     return file.getvalue()
@@ -149,7 +149,7 @@ async def test_the_same_request_many_times_at_once_adds_one_reference(
 
 
 class MeanwhileEncoders:
-    """Encoders that let something else happen while the model works."""
+    """Encoders that run a given action while the model works."""
 
     def __init__(self, encoders: Encoders, happening: Callable[[], Awaitable[None]]) -> None:
         self._encoders = encoders

@@ -19,7 +19,7 @@ from tests.support.data import data_path
 
 
 def write(folder: Path, person: str, **pictures: bytes) -> None:
-    """Pictures of a person: `p1=...` becomes p1.jpg."""
+    """Write images of a person: `p1=...` becomes p1.jpg."""
     (folder / person).mkdir(parents=True, exist_ok=True)
     for name, data in pictures.items():
         (folder / person / f"{name}.jpg").write_bytes(data)

@@ -32,7 +32,7 @@ def euclidean(dimension: int) -> EmbeddingSpace:
 
 
 def dataset(seed: int, rows: int, people: int, dimension: int) -> tuple[list[str], Matrix, Matrix]:
-    """Labels in any order, references and probes whose cosines lie all around 0.3, not normalized."""
+    """Labels in any order; references and probes, not normalized, whose cosines are all near 0.3."""
     random = np.random.default_rng(seed)
     probes = random.standard_normal((4, dimension))
     labels = [f"person {number}" for number in random.integers(people, size=rows)]

@@ -1,4 +1,4 @@
-"""The gates on real photographs: good ones pass, spoiled ones are kept out by name of what they lack."""
+"""The gates on real photographs: good photographs pass, spoiled photographs are rejected by the name of the fault."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Identification, from pictures and from embeddings."""
+"""Identification, from images and from embeddings."""
 
 import asyncio
 
@@ -151,7 +151,7 @@ async def test_a_gallery_without_its_encoder_refuses_pictures_and_names_both_sid
 
 
 class SlowEncoders:
-    """The fake encoder, and a model that takes its time; it counts how many work at once."""
+    """The fake encoder with a slow model, which counts its concurrent runs."""
 
     def __init__(self, encoders: Encoders) -> None:
         self._encoders = encoders
@@ -170,7 +170,7 @@ class SlowEncoders:
 async def test_no_connection_is_held_while_the_model_works(
     database: Database, encoders: Encoders, tenant_id: int, people: dict[str, str]
 ) -> None:
-    """One connection serves twenty requests whose models all work, and another one meanwhile."""
+    """One connection serves twenty requests whose models all work, and another request at the same time."""
     engine = open_pool(database.logins.service, 1)
     slow = SlowEncoders(encoders)
 

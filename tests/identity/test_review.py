@@ -1,4 +1,4 @@
-"""What the operator asks of faces: quality, living faces, references nearest to their own person."""
+"""The operator's requirements for faces: quality, liveness, and references that are nearest to their own person."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ async def grace(session: AsyncSession, gallery: Gallery) -> Person:
 
 @pytest.fixture
 def watchful(settings: Settings) -> Iterator[Encoders]:
-    """The fake encoder, judging whether faces are alive."""
+    """The fake encoder with a liveness check."""
     opened = open_encoders(settings.model_copy(update={"liveness": "enforce"}))
     yield opened
     opened.close()
@@ -123,7 +123,7 @@ async def test_a_picture_of_a_picture_is_not_enrolled_recognized_or_verified(
 
 async def test_comparing_pictures_asks_for_good_faces_and_for_a_living_second_one(watchful: Encoders) -> None:
     alive, printed = draw_people(["Ada"]), draw_people(["Ada"], printed=True)
-    assert (await compare_pictures(watchful, printed, alive, review=LIVING)).verified  # a document's photograph
+    assert (await compare_pictures(watchful, printed, alive, review=LIVING)).verified  # the photograph of a document
     with pytest.raises(NotLive):
         await compare_pictures(watchful, alive, printed, review=LIVING)
     small = draw_people(["Ada"], size=(66, 66))

@@ -1,4 +1,4 @@
-"""A database of these tests' own, so that no worker of another test takes their jobs, and a worker inside the test."""
+"""A database for these tests, so that no worker of another test takes their jobs, and a worker inside the test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ StartWorker = Callable[..., AbstractAsyncContextManager[None]]
 
 @pytest.fixture(scope="session")
 def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings like the run's, with a database beside the run's."""
+    """Settings like the run's, with a separate database beside the run's."""
     folder = tmp_path_factory.mktemp("jobs")
     return Settings(_env_file=None, data_dir=folder, database_url=fresh_database(), encoder="fake")
 

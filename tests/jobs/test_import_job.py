@@ -1,4 +1,4 @@
-"""Imports as jobs: the upload, the worker, and what is left when one of them breaks off."""
+"""Imports as jobs: the upload, the worker, and the remaining data if one of them is interrupted."""
 
 import asyncio
 import os
@@ -52,7 +52,7 @@ asyncio.run(main())
 
 @pytest.fixture
 async def gallery(session: AsyncSession) -> Gallery:
-    """A gallery of embeddings made elsewhere, of 3 numbers."""
+    """A gallery of external embeddings, of 3 numbers."""
     space = external_space("external:test:3")
     assert space is not None
     made = await create_gallery(session, "staff", space)
@@ -148,7 +148,7 @@ async def test_an_import_beyond_the_tenants_quota_fails_and_leaves_nothing(
 
 
 class WorkerProcess:
-    """A worker as a process of its own."""
+    """A worker as a separate process."""
 
     def __init__(self, settings: Settings) -> None:
         command = [sys.executable, "-c", WORKER_PROGRAM, str(settings.data_dir), settings.database_url or ""]
@@ -156,14 +156,14 @@ class WorkerProcess:
         self.process = subprocess.Popen(command, cwd=ROOT_FOLDER, env=environment, stderr=subprocess.DEVNULL)
 
     def kill(self) -> None:
-        """Ends it as a crash would."""
+        """End it like a crash."""
         self.process.kill()
         self.process.wait(60)
 
 
 @pytest.fixture
 def worker_processes() -> Iterator[list[WorkerProcess]]:
-    """Those in the list are ended after the test."""
+    """Worker processes; those in the list are ended after the test."""
     started: list[WorkerProcess] = []
     yield started
     for worker in started:

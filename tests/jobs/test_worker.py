@@ -171,7 +171,7 @@ async def test_jobs_of_one_name_run_one_at_a_time_in_their_order(
 async def test_a_job_that_is_running_elsewhere_is_left_alone(
     session: AsyncSession, database: Database, tenant_id: int, start_worker: StartWorker
 ) -> None:
-    """As where a worker was only taken for dead: it still holds the job."""
+    """As if a worker was only taken for dead: it still holds the job."""
 
     async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         return {}

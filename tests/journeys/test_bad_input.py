@@ -1,4 +1,4 @@
-"""Everything that a client can get wrong has its own clear problem, and leaves nothing behind."""
+"""Every mistake of a client has its own clear problem, and leaves nothing behind."""
 
 import struct
 import zlib
@@ -14,7 +14,7 @@ STAFF = "/v1/galleries/staff"
 
 @pytest.fixture
 async def person(client: httpx.AsyncClient) -> str:
-    """Where Ada is, who is enrolled alone in the gallery `staff`."""
+    """The path of Ada, who is enrolled alone in the gallery `staff`."""
     await client.post("/v1/galleries", json={"name": "staff"})
     made = (await client.post(f"{STAFF}/people", json={"name": "Ada"})).json()
     place = f"{STAFF}/people/{made['id']}"
@@ -32,7 +32,7 @@ def truncated_jpeg() -> bytes:
 
 
 def huge_png() -> bytes:
-    """600 KB that say they are 20,000 x 20,000 pixels; whoever decoded them would find them broken instead."""
+    """600 KB whose header claims 20,000 x 20,000 pixels. A decoder would report a broken file instead."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -51,12 +51,12 @@ def photographs() -> dict[str, list[bytes]]:
 
 
 def cast() -> dict[str, list[bytes]]:
-    """The people to be known; the others stay strangers."""
+    """The people of the gallery; the others stay strangers."""
     return {name: pictures for name, pictures in photographs().items() if name not in STRANGERS}
 
 
 async def recognized(client: httpx.AsyncClient, gallery: str, photograph: bytes) -> list[str | None]:
-    """Who each face is taken for, left to right."""
+    """Return the name that each face is recognized as, left to right."""
     answer = await client.post(f"/v1/galleries/{gallery}/recognize", files={"image": photograph})
     assert answer.status_code == 200, answer.text
     faces = sorted(answer.json()["faces"], key=lambda face: face["box"]["left"])
@@ -64,7 +64,7 @@ async def recognized(client: httpx.AsyncClient, gallery: str, photograph: bytes)
 
 
 async def finished(client: httpx.AsyncClient, job: str) -> dict[str, Any]:
-    """The job once it is over."""
+    """Return the job when it has ended."""
     for _ in range(600):
         found: dict[str, Any] = (await client.get(f"/v1/jobs/{job}")).json()
         if found["status"] in {"succeeded", "failed"}:
@@ -95,7 +95,7 @@ async def test_people_enrolled_with_a_converted_detector_are_recognized_and_stra
 async def test_a_dataset_of_the_legacy_recognizer_goes_on_being_useful(
     legacy_client: httpx.AsyncClient, pair: Path
 ) -> None:
-    """Its rows are embeddings of padded crops; pictures are cut the same way, and the other space is refused."""
+    """Its rows are embeddings of padded crops; new images are cropped the same way, and the other space is refused."""
     encoder = load_encoder(f"legacy-padded-crop:{pair}", Settings(_env_file=None))
     rows = []
     for name, (first, *_) in cast().items():

@@ -4,7 +4,7 @@ Writes into `recorded/`:
 - `frozen.json`: the digests of revision 0001 and of every file that it reads. These files never change again.
 - `schema_0001.txt`: the catalog of a database at revision 0001. It holds 0001 to its result although the functions of
   database/schema/security.py, which it calls, may still change.
-- `rows_0.1.0.sql` and `rows_0.1.0.json`: the rows of a filled database, as INSERT statements, and what is in them.
+- `rows_0.1.0.sql` and `rows_0.1.0.json`: the rows of a filled database as INSERT statements, and their content as JSON.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Release 0.1.0 is frozen: its revision, what that makes, and a database that it filled, which every upgrade keeps."""
+"""Release 0.1.0 is frozen: its revision, the resulting schema, and its rows, which every upgrade keeps."""
 
 import json
 from typing import Any

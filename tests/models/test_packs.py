@@ -1,4 +1,4 @@
-"""InsightFace packs on disk: both layouts, where a name is looked for, and what is refused."""
+"""InsightFace packs on disk: both layouts, the searched folders, and the refusals."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from tests.support.encoders import pack_folder
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the test pack that may be spoiled."""
+    """A copy of the test pack that a test may damage."""
     return Path(shutil.copytree(pack_folder(), tmp_path / "models" / "pack"))
 
 

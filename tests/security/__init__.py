@@ -1,1 +1,1 @@
-"""What an attacker would try, against the application and against a real server process."""
+"""Attacks on the application and on a real server process."""

@@ -1,4 +1,4 @@
-"""One real server process for this folder: five connections, everything logged, the fake encoder."""
+"""One real server process for this folder: five connections, full logging, the fake encoder."""
 
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class RunningServer:
     operator_key: str
 
     def new_tenant(self, name: str) -> str:
-        """The first key of a new tenant."""
+        """Make a new tenant and return its first key."""
         with self.process.client(self.operator_key) as operator:
             answer = operator.post("/v1/operator/tenants", json={"name": name})
             answer.raise_for_status()
@@ -40,15 +40,15 @@ class RunningServer:
         return self.process.client(self.new_tenant(tenant))
 
     def resident_bytes(self) -> int:
-        """Memory of the process as the operating system counts it."""
+        """Memory of the process, counted by the operating system."""
         return self._memory("VmRSS")
 
     def peak_bytes(self) -> int:
-        """The most memory the process had since `forget_peak`."""
+        """The peak memory of the process since `forget_peak`."""
         return self._memory("VmHWM")
 
     def forget_peak(self) -> None:
-        """Let the peak begin anew."""
+        """Reset the peak."""
         self._of_process("clear_refs").write_text("5")
 
     def _memory(self, name: str) -> int:

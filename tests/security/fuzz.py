@@ -1,7 +1,7 @@
 """Contract fuzzing: schemathesis against a server process, over every operation of the OpenAPI document.
 
-`python -m tests.security.fuzz` (`make fuzz`) runs at least 10,000 cases with all checks, the stateful ones too, and
-fails with the first thing that the document does not allow.
+`python -m tests.security.fuzz` (`make fuzz`) runs at least 10,000 cases with all checks, the stateful checks too, and
+fails at the first answer that the document does not allow.
 """
 
 import argparse
@@ -29,14 +29,14 @@ LEAST_CASES = 10_000
 LEAST_ROUNDS = 2
 STATEFUL_SECONDS = "120"
 DIMENSIONS = 3
-"""Of the gallery of embeddings made elsewhere."""
+"""Of the gallery of external embeddings."""
 SPARE_FACES = 30
-"""Of each of its people, to be deleted."""
+"""Faces of each of its people that may be deleted."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `passed` is True where every case was answered as the document says."""
+    """The result of a run. `passed` is True if every case was answered in agreement with the document."""
 
     passed: bool
     cases: int
@@ -83,9 +83,9 @@ def fuzz(process: ServerProcess, operator_key: str, *options: str) -> Outcome:
             text=True,
         )
         with process.client(key) as client:
-            assert client.get("/v1/usage").status_code == 200, "the run lost its tenant or its key on the way"
+            assert client.get("/v1/usage").status_code == 200, "the run lost its tenant or its key"
             assert len(client.get("/v1/galleries/staff/people").json()["items"]) >= 2, "the run lost its people"
-        assert operator.get("/v1/operator/keys").status_code == 200, "the run lost its operator's key on the way"
+        assert operator.get("/v1/operator/keys").status_code == 200, "the run lost its operator's key"
     return Outcome(
         passed=done.returncode == 0,
         cases=_number(r"(\d+) generated", done.stdout),
@@ -95,7 +95,7 @@ def fuzz(process: ServerProcess, operator_key: str, *options: str) -> Outcome:
 
 
 def fill(client: httpx.Client, folder: Path) -> list[str]:
-    """Galleries, people and faces to be found, and where schemathesis reads their names; those that shall stay."""
+    """Make galleries, people and faces, write their names for schemathesis, and protect those that must stay."""
     shutil.copy(HERE / "fuzz.toml", folder)
     client.post("/v1/galleries", json={"name": "staff"})
     client.post("/v1/galleries", json={"name": "numbers", "embedding_space": f"external:fuzz:{DIMENSIONS}"})
@@ -112,7 +112,7 @@ def fill(client: httpx.Client, folder: Path) -> list[str]:
                 client.post(path, json={"embedding": [number, 2, len(name)]})
     (folder / "people.txt").write_text("\n".join(f'"{person}"' for person in people))
     (folder / "faces.txt").write_text("\n".join(f'"{face}"' for face in faces))
-    return ["staff", "numbers", *people[:-1], *faces[:-1]]  # the last one may be changed and deleted
+    return ["staff", "numbers", *people[:-1], *faces[:-1]]  # the last person and face may be deleted
 
 
 def _id_of(key: str, client: httpx.Client, path: str) -> str:
@@ -126,15 +126,16 @@ def _number(pattern: str, text: str) -> int:
 
 
 def main() -> int:
-    """Run as many cases as asked for."""
+    """Run the requested number of cases."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=LEAST_CASES, help="at least so many")
+    parser.add_argument("--cases", type=int, default=LEAST_CASES, help="the least number of cases")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     with served() as process:
         key = json.loads(process.command("operator", "keys", "create", "--json"))["key"]
         process.start()
-        # First what follows from what was made and removed, then every operation by itself until there are enough.
+        # First the cases that follow from created and deleted resources, then every operation alone until there are
+        # enough cases.
         options: tuple[str, ...] = ("--phases", "stateful", "--max-time", STATEFUL_SECONDS)
         total, round_number = 0, 0
         while total < asked.cases or round_number < LEAST_ROUNDS:

@@ -1,6 +1,6 @@
-"""What schemathesis has to know of this service: names, pictures and dataset files, and when a refusal is in order.
+"""Tells schemathesis about this service: names, images, dataset files, and when a refusal is correct.
 
-Two checks of our own beside its: what a valid request may be refused for, and that what was deleted is gone.
+Two checks are added to its own: why a valid request may be refused, and that deleted resources are gone.
 """
 
 import json
@@ -36,7 +36,7 @@ MEANING = {
     "payload-too-large",
     "unstorable-json",
 }
-"""Problems of what a request means; a request that its schema allows is never refused for its form."""
+"""Problems about the meaning of a request. A request that its schema allows is never refused for its form."""
 
 
 def _is_name(text: str) -> bool:
@@ -44,12 +44,12 @@ def _is_name(text: str) -> bool:
 
 
 _MADE: dict[tuple[str, str], str] = {}
-"""Keys made in this run, by where they are kept and their id or their tenant's name."""
+"""Keys made in this run, by their path and their id or their tenant's name."""
 _CHARACTERS = strategies.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])
 _NAMES = strategies.text(_CHARACTERS, min_size=1, max_size=200).filter(_is_name)
 _PLACES = _NAMES.filter(lambda name: "/" not in name and name not in {".", ".."})
 _KEPT = os.environ.get("FUZZ_KEPT", "").split()
-"""The tenant and the keys that the run acts with, and galleries, people and faces that it begins with."""
+"""The tenant and the keys of the run, and the galleries, people and faces that exist at its start."""
 _PICTURES = [
     *(draw_people([name]) for name in ("Ada", "Grace", "Alan", "Edsger")),
     *(draw_people(["Ada", "Grace"]), draw_nobody(), draw_people(["Ada"])[:-50]),
@@ -63,22 +63,22 @@ schemathesis.openapi.format("printable-name", _NAMES.filter(str.isprintable))
 
 @schemathesis.serializer("application/x-ndjson")
 def as_rows(_: schemathesis.SerializationContext, value: Any) -> Any:
-    """Rows as they are, anything else as one row."""
+    """Return a list of rows unchanged, anything else as one row."""
     return {"data": value.encode(errors="replace") if isinstance(value, str) else json.dumps(value).encode()}
 
 
 @schemathesis.deserializer("application/x-ndjson")
 def rows(_: schemathesis.DeserializationContext, response: Response) -> list[Any]:
-    """What the lines of an export are."""
+    """Return the JSON objects of the lines of an export."""
     return [json.loads(line) for line in response.content.splitlines()]
 
 
 @schemathesis.hook
 def map_body(_: schemathesis.HookContext, body: Any) -> Any:
-    """Where text would be sent as pictures, send pictures; repeat or cut an embedding to a length that galleries take.
+    """Send images if the body would have text as images. Repeat or cut an embedding to a length that galleries accept.
 
-    Chosen by what was there, so that a case can be repeated, and only where it is as the schema says. A boolean in a
-    picture's place is what a negative case is about: a picture instead of it would be answered 200, and rightly.
+    The choice depends on the body, so that a case can be repeated, and bodies that break the schema stay unchanged. A
+    boolean in place of an image is the point of a negative case: an image instead would correctly be answered 200.
     """
     images, embedding = (body.get("image"), body.get("embedding")) if isinstance(body, dict) else (None, None)
     if isinstance(images, list) and all(isinstance(image, str) for image in images):
@@ -91,11 +91,11 @@ def map_body(_: schemathesis.HookContext, body: Any) -> Any:
 
 @schemathesis.hook
 def before_call(_: schemathesis.HookContext, case: Case[Any], __: dict[str, Any]) -> None:
-    """Send what does not end the run, and let schemathesis judge a form by what is sent of it.
+    """Leave out requests that would end the run, and let schemathesis judge a form by the sent form.
 
-    Without the tenant and keys that the run acts with every later request would be answered 401 and test nothing, and
-    without the galleries and people that it begins with 404: whoever would change those, changes what is not there. In
-    a form a file is bytes: a number or an object in its place is sent as JSON, which is a file as good as any.
+    Without the tenant and the keys of the run every later request would be answered 401 and test nothing, and without
+    the initial galleries and people 404: a request that would change them is sent for a name that does not exist. In a
+    form a file is bytes: a number or an object in its place is sent as JSON, which is a valid file too.
     """
     if case.method in {"DELETE", "PATCH"} or case.path.endswith("/rotate"):
         for parameter, value in list(case.path_parameters.items())[-1:]:
@@ -117,9 +117,9 @@ def refusal_is_about_meaning(_: CheckContext, response: Response, case: Case[Any
 
 @schemathesis.check
 def deleted_is_gone(_: CheckContext, response: Response, case: Case[Any]) -> None:
-    """What was deleted is not there to be deleted again. A key opens until it, or its tenant, is deleted.
+    """A deleted resource cannot be deleted again. A key opens until the key or its tenant is deleted.
 
-    Beside `use_after_free`, which knows only what can be read by its own address: keys and faces cannot.
+    This adds to `use_after_free`, which covers only resources with an address of their own: keys and faces have none.
     """
     place = case.path.partition("/{")[0]
     if case.method == "POST" and response.status_code == 201 and "key" in (made := response.json()):
@@ -130,7 +130,7 @@ def deleted_is_gone(_: CheckContext, response: Response, case: Case[Any]) -> Non
     name = str(list(case.path_parameters.values())[-1])
     if (place, name) in _MADE:
         assert _answer_to(_MADE[place, name], response) == 401, "a key opens that was deleted"
-    if not place.endswith("/keys"):  # a key that was revoked stays in the list and may be revoked again
+    if not place.endswith("/keys"):  # a revoked key stays in the list and may be revoked again
         again = requests.delete(str(response.request.url), headers=response.request.headers, timeout=30).status_code
         assert again == 404, f"what was deleted is still there to be deleted: {again}"
 
@@ -148,6 +148,6 @@ def _choice(value: Any, choices: int) -> int:
 def _as_file(value: Any) -> Any:
     if isinstance(value, list):
         if len(value) != 1:
-            return value  # not one file: that is for the service to refuse
+            return value  # more or fewer than one file: the service must refuse that
         (value,) = value
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""How long others wait while bombs come in. Another process sends the bombs, so that the server is what is measured."""
+"""How long other requests wait during bombs, which a separate process sends, so that only the server is measured."""
 
 import statistics
 import subprocess
@@ -16,7 +16,7 @@ from tests.security.test_uploads import BOMBS, png_bomb
 
 SECONDS = 10.0
 PAUSE_SECONDS = 0.01
-# Sends the file as a picture, again and again, as often at once as asked; says how often it was refused as too large.
+# Sends the file as an image repeatedly with the given concurrency, and prints how often it was refused as too large.
 ATTACKER = """
 import asyncio, sys, time
 import httpx
@@ -41,7 +41,7 @@ asyncio.run(main())
 
 
 def seconds_of_others(client: httpx.Client, stop: threading.Event) -> list[float]:
-    """How long small requests take, one after the other, until told to stop."""
+    """Return the seconds of small requests, sent one after the other until the event is set."""
     seconds: list[float] = []
     while not stop.is_set():
         begun = time.perf_counter()
@@ -57,7 +57,7 @@ def p99(seconds: list[float]) -> float:
 
 @pytest.mark.long
 def test_bombs_do_not_hold_up_others(running: RunningServer, tmp_path: Path) -> None:
-    """Compared with as many uploads of the same size that are no pictures at all: it is not the bombs that are felt."""
+    """Compared with as many uploads of the same size that are not images: the bombs themselves cause no delay."""
     (tmp_path / "bomb").write_bytes(png_bomb())
     (tmp_path / "harmless").write_bytes(bytes(len(png_bomb())))
     measured = {}

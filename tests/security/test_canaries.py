@@ -1,6 +1,6 @@
-"""Nothing of embeddings, pictures, keys or names is found in logs and errors: a whole story at DEBUG, then a search.
+"""No embedding, image, key or name is found in logs and errors: a long scenario at DEBUG, then a search.
 
-Every value that must not be seen is one that occurs nowhere by itself.
+Each secret value is chosen so that it occurs nowhere by chance.
 """
 
 import base64
@@ -28,25 +28,25 @@ IMAGE_CANARY = b"CANARY-OF-PICTURE-BYTES"
 
 @dataclass
 class Canaries:
-    """What must not be seen, and everything that was answered with an error."""
+    """The secret values, and every error answer."""
 
     values: dict[str, list[str]] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
 
     def found_in(self, text: str) -> list[str]:
-        """The kinds of canary that stand in a text."""
+        """Return the kinds of canary in a text."""
         return [kind for kind, spellings in self.values.items() if any(one in text for one in spellings)]
 
 
 class Story:
-    """A client that keeps every refusal."""
+    """A client that keeps every error answer."""
 
     def __init__(self, client: httpx.Client, canaries: Canaries) -> None:
         self.client = client
         self.canaries = canaries
 
     def ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """A request; what is refused is kept, headers and all."""
+        """Send a request and keep an error answer with its headers."""
         answer = self.client.request(method, path, **arguments)
         if answer.status_code >= 400:
             self.canaries.refusals.append(f"{answer.headers} {answer.text}")
@@ -54,24 +54,24 @@ class Story:
 
 
 def picture(content: bytes) -> bytes:
-    """A JPEG whose comment holds the canary."""
+    """Return a JPEG whose comment contains the canary."""
     return content[:2] + b"\xff\xfe" + struct.pack(">H", len(IMAGE_CANARY) + 2) + IMAGE_CANARY + content[2:]
 
 
 def spellings_of_number(number: float) -> list[str]:
-    """As it is sent, and as single and half precision would show it; more digits than a time of the log has."""
+    """The sent digits, and those of single and half precision; more digits than a time in the log has."""
     return [repr(number)[:9], str(np.float32(number)), str(float(np.float16(number)))]
 
 
 def spellings_of(secret: str) -> list[str]:
-    """A key's secret part, whole and halved: a hint of four characters is allowed, more is not."""
+    """The secret part of a key, whole and in halves: a hint of four characters is allowed, more is not."""
     tail = secret.rpartition("_")[2]
     return [tail, tail[:20], tail[20:]]
 
 
 @pytest.fixture(scope="module")
 def canaries(running: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Canaries:
-    """The story, told once."""
+    """The scenario, run once."""
     key, unknown, operator = running.new_tenant(f"canary-{uuid.uuid4().hex[:8]}"), new_key(77), new_operator_key()
     packed = struct.pack(f"<{DIMENSION}f", *NUMBERS)
     told = Canaries(
@@ -92,7 +92,7 @@ def canaries(running: RunningServer, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def tell(story: Story, wrong_keys: list[str]) -> None:
-    """Everything that is done with embeddings, pictures and keys, in order and wrongly."""
+    """Use embeddings, images and keys in every way, correctly and incorrectly."""
     ada = picture(draw_people(["Ada"]))
     story.ask("POST", "/v1/galleries", json={"name": "staff"})
     story.ask("POST", "/v1/galleries", json={"name": "numbers", "embedding_space": f"external:canary:{DIMENSION}"})
@@ -126,13 +126,13 @@ def tell(story: Story, wrong_keys: list[str]) -> None:
 
 
 def wrong_and_right() -> list[list[Any]]:
-    """The embedding, and the same with every mistake."""
+    """The embedding, and one variant for each mistake."""
     huge, word = [*NUMBERS[:-1], 1e300], [*NUMBERS[:-1], "word"]
     return [NUMBERS, NUMBERS[:-1], huge, word, [*NUMBERS[:-1], None], [NUMBERS], [*NUMBERS[:-1], float("nan")]]
 
 
 def datasets() -> list[bytes]:
-    """A dataset, and the same with every mistake."""
+    """A dataset, and one variant for each mistake."""
     row = ",".join(str(number) for number in NUMBERS)
     rows = [[[TEXT_CANARY, row]], [[TEXT_CANARY, row + ",x"]], [[TEXT_CANARY, row], [TEXT_CANARY]], [NUMBERS]]
     whole = [json.dumps(one).encode() for one in rows]
@@ -145,7 +145,7 @@ def datasets() -> list[bytes]:
 
 
 def ended(story: Story, job: str) -> str:
-    """What is told of a job when it has ended."""
+    """Return the job after it has ended."""
     while True:
         answer = story.ask("GET", f"/v1/jobs/{job}")
         if answer.json()["status"] in {"succeeded", "failed"}:
@@ -162,14 +162,14 @@ def command_line(running: RunningServer, folder: Path) -> None:
 
 
 def logs_of(running: RunningServer) -> dict[str, str]:
-    """What server, commands and database wrote."""
+    """Return the logs of server, commands and database."""
     folder = running.process.folder
     logs = [path for path in folder.rglob("*") if path.is_file() and (path.suffix == ".log" or "log" in path.parts)]
     return {str(path.relative_to(folder)): path.read_text(errors="replace") for path in logs}
 
 
 def test_the_story_has_something_to_find(running: RunningServer, canaries: Canaries) -> None:
-    """The search works, the story was told, and it was told in the logs that are searched."""
+    """The search works, the scenario ran, and its events are in the searched logs."""
     assert canaries.found_in(f"x {NUMBERS} y") == ["embedding as numbers"]
     assert len(canaries.refusals) > 80
     logs = logs_of(running)
@@ -185,6 +185,6 @@ def test_no_canary_is_in_any_log(running: RunningServer, canaries: Canaries) -> 
 
 
 def test_no_canary_is_in_any_refusal(canaries: Canaries) -> None:
-    """A name may be told to whom it belongs: a person's name in the answer about that person."""
+    """A name may be told to its owner: a person's name in the answer about that person."""
     kinds = {kind for refusal in canaries.refusals for kind in canaries.found_in(refusal)}
     assert kinds <= {"a person's name"}

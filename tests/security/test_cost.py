@@ -1,4 +1,4 @@
-"""What authentication, rates and tenancy cost a request, measured on the run's database."""
+"""The cost of authentication, rate limits and tenancy for a request, measured on the run's database."""
 
 import statistics
 import time
@@ -20,7 +20,7 @@ ONE = text("SELECT 1")
 
 
 async def p50_milliseconds(act: Callable[[], Awaitable[None]]) -> float:
-    """The median of how long it takes, one after the other."""
+    """Return the median duration of sequential calls."""
     for _ in range(WARM_UP):
         await act()
     seconds = []

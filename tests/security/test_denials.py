@@ -1,4 +1,4 @@
-"""Every denial is in the log, under the number its caller was told, with tenant and key where they are known."""
+"""Every denial is in the log, under the number in its answer, with tenant and key if they are known."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from tests.security.conftest import RunningServer
 
 
 def logged(running: RunningServer, request_id: str) -> dict[str, Any]:
-    """The line of a request."""
+    """Return the log line of a request."""
     for _ in range(50):
         for line in running.process.log.splitlines():
             if request_id in line and '"event": "request"' in line:
@@ -24,7 +24,7 @@ def logged(running: RunningServer, request_id: str) -> dict[str, Any]:
 
 
 def ask(client: httpx.Client, method: str, path: str, **arguments: Any) -> tuple[int, str]:
-    """The status of an answer and its number."""
+    """Return the status and the number of an answer."""
     answer = client.request(method, path, **arguments)
     return answer.status_code, answer.headers["x-request-id"]
 

@@ -1,4 +1,4 @@
-"""docs/security.md names the test of each promise; a test that is renamed or gone leaves no promise without one."""
+"""docs/security.md names a test for each promise, and every named test exists."""
 
 import re
 from pathlib import Path

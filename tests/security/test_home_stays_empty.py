@@ -27,7 +27,7 @@ def test_a_fresh_home_stays_empty(name: str, tmp_path: Path) -> None:
     home.mkdir()
     work.mkdir()
     (work / "image.jpg").write_bytes(draw_people(["Ada"]))
-    # Some libraries are quiet where they believe that they run in CI: a user's machine is not one.
+    # Some libraries are quiet if they believe that they run in CI, and a user's machine does not.
     kept = {key: value for key, value in os.environ.items() if key not in {"CI", "ORT_DISABLE_TELEMETRY"}}
     variables = {
         "ENCODER": "dlib",

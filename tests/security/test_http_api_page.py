@@ -1,4 +1,4 @@
-"""The lines of docs/http-api.md about tenants and keys are run as they stand, against a real server."""
+"""The lines of docs/http-api.md about tenants and keys are run without changes, against a real server."""
 
 import json
 import re

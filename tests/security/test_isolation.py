@@ -1,6 +1,6 @@
-"""Every route of `/v1` tried with another tenant's ids: as it is, and with the statements' own filters taken out.
+"""Every route of `/v1` with another tenant's ids: unchanged, and with the statements' own filters removed.
 
-With the filters out only row-level security stands between tenants; the answers have to be the same.
+Without the filters only row-level security separates tenants. The answers must be the same.
 """
 
 import re
@@ -29,7 +29,7 @@ _FILTER = re.compile(r"((?:\b\w+\.)?\btenant_id) = (%\(\w+\)s(?:::\w+)?)")
 
 @dataclass(frozen=True)
 class Pair:
-    """Two tenants: a client of each and what it has."""
+    """Two tenants: a client of each, and its resources."""
 
     client: httpx.AsyncClient
     own: Ids
@@ -39,14 +39,14 @@ class Pair:
 
 @dataclass
 class Rewritten:
-    """The statements whose filter was taken out."""
+    """The statements whose filter was removed."""
 
     statements: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
 def without_filters(application: FastAPI, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rewritten]:
-    """The application's statements name no tenant as long as this lasts, whichever way they go to the database."""
+    """Remove the tenant from the application's statements inside the block, on every path to the database."""
     rewritten = Rewritten()
     engine = application.state.service.database.engine.sync_engine
 
@@ -70,8 +70,8 @@ def without_filters(application: FastAPI, monkeypatch: pytest.MonkeyPatch) -> It
         return libpq.ONE_MESSAGE._replace(exchange=exchange)
 
     run_as_it_is = libpq.run
-    monkeypatch.setattr(libpq, "run", run)  # statements in a transaction, past SQLAlchemy
-    monkeypatch.setattr(libpq, "protocol_of", protocol_of)  # readings in one message, past psycopg's cursors too
+    monkeypatch.setattr(libpq, "run", run)  # statements in a transaction that bypass SQLAlchemy
+    monkeypatch.setattr(libpq, "protocol_of", protocol_of)  # readings in one message, which bypass psycopg too
     event.listen(engine, "before_cursor_execute", take_out, retval=True)
     yield rewritten
     event.remove(engine, "before_cursor_execute", take_out)
@@ -79,14 +79,14 @@ def without_filters(application: FastAPI, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture(scope="module")
 async def pair(application: FastAPI, database: Database) -> AsyncIterator[Pair]:
-    """Two tenants with the same names for everything. What is asked of foreign ids changes nothing in either."""
+    """Two tenants with the same names for everything. Requests with foreign ids change nothing in either."""
     keys = [(await fill_tenant(database)).key for _ in range(2)]
     async with open_client(application, keys[0]) as client, open_client(application, keys[1]) as other:
         yield Pair(client, await fill(client, "hall"), other, await fill(other, "hall"))
 
 
 def foreign_urls(operation: Operation, own: Ids, theirs: Ids) -> Iterator[tuple[str, str]]:
-    """Paths with one or more of the other tenant's ids, and the same with ids that nobody has."""
+    """Return paths with one or more of the other tenant's ids, and the same paths with ids that do not exist."""
     places = [name for name in ("person", "face", "job", "key") if f"{{{name}}}" in operation.path]
     for first in range(len(places)):
         foreign = dict(vars(own)) | {name: getattr(theirs, name) for name in places[first:]}
@@ -95,7 +95,7 @@ def foreign_urls(operation: Operation, own: Ids, theirs: Ids) -> Iterator[tuple[
 
 
 async def ask(client: httpx.AsyncClient, operation: Operation, url: str) -> dict[str, Any]:
-    """Everything about an answer that its caller sees, without the ids that the caller sent."""
+    """Return everything of an answer that its caller sees, without the ids that the caller sent."""
     answer = await client.request(operation.method, url, **orderly(operation))
     content = answer.json()
     content.pop("request_id", None)
@@ -111,7 +111,7 @@ def without_ids(answer: dict[str, Any], theirs: Ids) -> dict[str, Any]:
 
 
 async def check_route(client: httpx.AsyncClient, operation: Operation, own: Ids, theirs: Ids) -> int:
-    """Foreign ids are answered exactly as absent ones; how many paths were tried."""
+    """Check that foreign ids are answered exactly like absent ids. Returns the number of paths."""
     tried = 0
     for foreign, absent in foreign_urls(operation, own, theirs):
         seen = without_ids(await ask(client, operation, foreign), theirs)
@@ -147,7 +147,7 @@ async def test_row_level_security_alone_keeps_lists_apart(
 
 
 async def test_the_other_tenant_loses_nothing(pair: Pair, without_filters: Rewritten) -> None:
-    """With the filters out, deleting all that is one's own leaves the other's as it was."""
+    """Without the filters, deleting everything of one tenant leaves the other tenant's data unchanged."""
     own = await fill(pair.client, "cellar")
     theirs = await fill(pair.other_client, "cellar")
     before = (await pair.other_client.get("/v1/galleries/cellar/export?format=ndjson")).text

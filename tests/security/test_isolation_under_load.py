@@ -1,4 +1,4 @@
-"""Fifty tenants, five connections, a thousand interleaved requests with aborts: no answer holds a foreign row."""
+"""Fifty tenants, five connections, a thousand interleaved requests with aborts: no answer contains a foreign row."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ GALLERY = {"name": "staff", "embedding_space": "external:load:512"}
 
 @dataclass
 class Tally:
-    """What came of the requests."""
+    """The outcomes of the requests."""
 
     answered: int = 0
     aborted: int = 0
@@ -28,13 +28,13 @@ class Tally:
 
 @dataclass(frozen=True)
 class Tenant:
-    """A tenant whose rows all hold its mark."""
+    """A tenant whose rows all contain its mark."""
 
     mark: str
     client: httpx.AsyncClient
 
     async def prepare(self, probe: list[float]) -> None:
-        """A gallery, people and references: the same embedding for every tenant, so that each would find the others."""
+        """Make a gallery, people and references. All tenants have the same embedding, so each would find the others."""
         await self.client.post("/v1/galleries", json=GALLERY)
         for number in range(2):
             person = {"name": f"{self.mark} {number}", "metadata": {"mark": self.mark}}
@@ -44,7 +44,7 @@ class Tenant:
             assert (await self.client.post(path, json=reference)).status_code == 201
 
     async def ask(self, chance: random.Random, probe: list[float]) -> httpx.Response:
-        """One request of several kinds."""
+        """Send one of several kinds of request."""
         kind = chance.randrange(5)
         if kind == 0:
             return await self.client.post("/v1/galleries/staff/recognize", json={"embedding": probe})

@@ -1,4 +1,4 @@
-"""What one tenant has changes neither the answers nor the times of another."""
+"""The data of one tenant change neither the answers nor the times of another."""
 
 import statistics
 import time
@@ -22,7 +22,7 @@ LARGEST_RATIO = 1.5
 
 
 async def load(database: Database, tenant_id: int, gallery_name: str, faces: int, mark: str) -> None:
-    """A gallery of that many people with a face each."""
+    """Make a gallery of `count` people with a face each."""
     space = external_space("external:neighbors:512")
     assert space is not None
     chance = np.random.default_rng(len(mark))
@@ -37,7 +37,7 @@ async def load(database: Database, tenant_id: int, gallery_name: str, faces: int
 
 
 async def ask(database: Database, tenant_id: int) -> tuple[float, list[list[Candidate]]]:
-    """The median of searches in milliseconds, and what they found."""
+    """Return the median of searches in milliseconds, and their results."""
     seconds, found = [], []
     async with tenant_session(database.engine, tenant_id) as session:
         for number in range(SEARCHES):

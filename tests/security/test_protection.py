@@ -1,4 +1,4 @@
-"""What answers tell browsers, who may call from a browser, which proxies are believed, and TLS."""
+"""Security headers, allowed origins, trusted proxies, and TLS."""
 
 import shutil
 import ssl
@@ -111,7 +111,7 @@ async def test_forwarded_headers_of_a_named_proxy_are_believed(
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of its own for 127.0.0.1, and its key."""
+    """Make a self-signed certificate for 127.0.0.1, and its key."""
     program = shutil.which("openssl")
     if program is None:
         pytest.skip("left out: the certificate is made with the program openssl, which is not here")

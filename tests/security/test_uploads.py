@@ -1,4 +1,4 @@
-"""Uploads made to hurt: pictures that grow, bodies that never end, heads without end, JSON without bottom."""
+"""Malicious uploads: images that expand, bodies and heads without end, deeply nested JSON."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from tests.security.conftest import PATIENCE_SECONDS, RunningServer
 MEBIBYTE = 1024 * 1024
 BOMBS = 20
 SIDE = 14_000
-"""Pixels: the flat 14,000 x 14,000 PNG that took 814 MB of memory elsewhere."""
+"""Pixels: a flat 14,000 x 14,000 PNG took 814 MB of memory in another service."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def client(running: RunningServer) -> Iterator[httpx.Client]:
 
 
 def png_bomb(side: int = SIDE, claimed_side: int | None = None) -> bytes:
-    """A PNG of one color, side x side, of a few hundred kilobytes, whose head claims a size."""
+    """Return a PNG of one color, side x side, of a few hundred kilobytes, with the claimed size in its header."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return pack(">I", len(content)) + kind + content + pack(">I", zlib.crc32(kind + content))
@@ -42,13 +42,13 @@ def png_bomb(side: int = SIDE, claimed_side: int | None = None) -> bytes:
 
 
 def many_frames(frames: int = 2000, side: int = 2000) -> bytes:
-    """A GIF of many large frames: a format that is not taken."""
+    """Return a GIF of many large frames, a format that is not accepted."""
     frame = b"\x2c" + pack("<HHHHB", 0, 0, side, side, 0) + b"\x02\x02\x4c\x01\x00"
     return b"GIF89a" + pack("<HHBBB", side, side, 0xF0, 0, 0) + b"\0\0\0\xff\xff\xff" + frame * frames + b"\x3b"
 
 
 async def post_pictures(running: RunningServer, key: str, pictures: list[bytes]) -> list[httpx.Response]:
-    """Each picture in a request of its own, all at once."""
+    """Send each image in a request of its own, all at once."""
     limits = httpx.Limits(max_connections=len(pictures))
     headers = {"X-API-Key": key}
     async with httpx.AsyncClient(base_url=running.process.url, headers=headers, timeout=60, limits=limits) as opened:
@@ -62,7 +62,7 @@ async def test_twenty_bombs_at_once_are_refused_and_take_little_memory(
     key = client.headers["x-api-key"]
     bomb = png_bomb()
     assert len(bomb) < MEBIBYTE
-    await post_pictures(running, key, [png_bomb(64)] * BOMBS)  # what twenty harmless requests leave behind
+    await post_pictures(running, key, [png_bomb(64)] * BOMBS)  # the memory after twenty harmless requests
     before = running.resident_bytes()
     running.forget_peak()
     answers = await post_pictures(running, key, [bomb] * BOMBS)
@@ -97,7 +97,7 @@ def test_more_bytes_than_an_image_may_have_are_not_even_read(client: httpx.Clien
     before = running.resident_bytes()
     running.forget_peak()
     large = io.BytesIO(b"\xff\xd8\xff" + bytes(64 * MEBIBYTE))
-    with contextlib.suppress(httpx.WriteError):  # the server has answered and hangs up
+    with contextlib.suppress(httpx.WriteError):  # the server has answered and closes the connection
         answer = client.post("/v1/galleries/staff/recognize", files={"image": ("a.jpg", large)})
         assert answer.status_code == 413
     assert running.peak_bytes() - before < 50 * MEBIBYTE
@@ -128,13 +128,13 @@ def test_metadata_of_any_depth_is_kept_or_refused(client: httpx.Client) -> None:
 
 
 class Wire:
-    """A connection on which a test sends what it wants."""
+    """A raw connection on which a test sends any bytes."""
 
     def __init__(self, running: RunningServer) -> None:
         self.socket = socket.create_connection(("127.0.0.1", running.process.port), timeout=60)
 
     def send(self, content: bytes) -> bool:
-        """Whether the server still takes it."""
+        """Send, and return whether the server still accepts it."""
         try:
             self.socket.sendall(content)
         except OSError:
@@ -142,7 +142,7 @@ class Wire:
         return True
 
     def rest(self) -> bytes:
-        """Everything until the server hangs up."""
+        """Return everything until the server closes the connection."""
         received = b""
         with contextlib.suppress(ConnectionError):
             while piece := self.socket.recv(65536):
@@ -209,7 +209,7 @@ def test_a_body_that_trickles_is_cut_off(running: RunningServer, client: httpx.C
 
 
 def test_a_body_has_one_length(running: RunningServer) -> None:
-    """What one server takes for a second request, another must not take for a body."""
+    """If two servers disagree about the length, one takes for a second request what the other takes for a body."""
     for framing in (
         b"Content-Length: 5\r\nContent-Length: 6\r\n",
         b"Content-Length: -1\r\n",

@@ -1,1 +1,1 @@
-"""What the test rooms share."""
+"""Code that several test folders share."""

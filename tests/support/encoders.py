@@ -33,7 +33,7 @@ def pack_folder() -> Path:
 
 
 def similarity(space: EmbeddingSpace, one: Embedding, other: Embedding) -> float:
-    """As the gallery measures it, without clipping."""
+    """The similarity of the gallery, without clipping."""
     if space.metric == "euclidean":
         return float(1 - np.linalg.norm(one - other))
     return float(np.dot(normalized(one), normalized(other)))

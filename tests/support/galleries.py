@@ -1,4 +1,4 @@
-"""Embeddings of invented people, galleries of them, and the search that nobody doubts: all of it, in NumPy."""
+"""Embeddings of invented people, galleries of them, and a brute-force search in NumPy as the reference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,31 +16,31 @@ Matrix = npt.NDArray[np.float32]
 
 
 def space_of(dimension: int = 512, metric: str = "cosine") -> EmbeddingSpace:
-    """An embedding space that no encoder has."""
+    """Return an embedding space that no encoder has."""
     name = f"invented:{metric}:{dimension}"
     threshold = 0.4 if metric == "cosine" else 0.5
     return EmbeddingSpace(name, name, dimension, metric, threshold)  # type: ignore[arg-type]
 
 
 def unit(rows: npt.NDArray[np.floating]) -> Matrix:
-    """Rows at unit length."""
+    """Scale rows to unit length."""
     wide = rows.astype(np.float64)
     return np.asarray(wide / np.linalg.norm(wide, axis=-1, keepdims=True), dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """Names and embeddings of references, one a row."""
+    """Names and embeddings of references, one in each row."""
 
     names: list[str]
     embeddings: Matrix
 
     def rows(self) -> list[ReferenceRow]:
-        """As they are loaded."""
+        """Return the references as rows for the loader."""
         return [ReferenceRow(name, None, values) for name, values in zip(self.names, self.embeddings, strict=True)]
 
     def best(self, probe: Matrix, metric: str = "cosine") -> list[tuple[str, float]]:
-        """Every person with the similarity of the best reference, most similar first."""
+        """Return every person with the similarity of the best reference, most similar first."""
         found = self.similarities(probe, metric)
         people, whose = self._people
         best = np.full(len(people), -2.0)
@@ -48,7 +48,7 @@ class Crowd:
         return [(str(people[place]), float(best[place])) for place in np.argsort(-best, kind="stable")]
 
     def similarities(self, probe: Matrix, metric: str = "cosine") -> npt.NDArray[np.float64]:
-        """Of every reference, not clipped."""
+        """Return the similarities of all references, not clipped."""
         wide = probe.astype(np.float64)
         if metric == "cosine":
             return np.asarray(self._directions @ (wide / np.linalg.norm(wide)))
@@ -77,7 +77,7 @@ def crowd_of(people: int, references: int = 5, dimension: int = 512, seed: int =
 
 
 def differing_crowd(people: int, dimension: int = 512, seed: int = 0) -> Crowd:
-    """People of 1 to 20 references about one to three centers of their own, which are at a cosine of 0.2."""
+    """Return people of 1 to 20 references about one to three centers of their own, which are at a cosine of 0.2."""
     random = np.random.default_rng(seed)
     names, parts = [], []
     for person in range(people):
@@ -97,7 +97,7 @@ def _uneven(centers: int) -> npt.NDArray[np.float64]:
 
 
 def near(embedding: Matrix, cosine: float, seed: int = 0) -> Matrix:
-    """A probe at that cosine to an embedding, otherwise in a random direction."""
+    """Return a probe at that cosine to an embedding, otherwise in a random direction."""
     random = np.random.default_rng(seed)
     direction = unit(embedding).astype(np.float64)
     noise = random.standard_normal(direction.shape)
@@ -109,7 +109,7 @@ def near(embedding: Matrix, cosine: float, seed: int = 0) -> Matrix:
 async def gallery_of(
     session: AsyncSession, crowd: Crowd, space: EmbeddingSpace | None = None, name: str = "crowd"
 ) -> Gallery:
-    """A gallery with the crowd in it, loaded in batches."""
+    """Make a gallery with the crowd in it, loaded in batches."""
     gallery = await create_gallery(session, name, space or space_of(crowd.embeddings.shape[1]))
     await load(session, gallery, crowd.rows())
     return await find_gallery(session, name)

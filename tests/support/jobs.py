@@ -10,13 +10,13 @@ from service.jobs.jobs import Job, find_job
 
 
 async def chunks_of(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
-    """The content as an upload brings it."""
+    """Return the content in chunks, like an upload."""
     for start in range(0, len(content), size):
         yield content[start : start + size]
 
 
 async def finished(session: AsyncSession, job: Job, timeout_seconds: float = 30.0) -> Job:
-    """The job once nothing more will become of it."""
+    """Return the job when it has reached its final state."""
     give_up = time.monotonic() + timeout_seconds
     while time.monotonic() < give_up:
         found = await find_job(session, job.id)

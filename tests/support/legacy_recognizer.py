@@ -1,7 +1,7 @@
-"""What the legacy recognizer did with a dataset, written anew from its description, for tests and measurements.
+"""Parsing and matching of the legacy recognizer, rewritten from its description, for tests and benchmarks.
 
-`parse` and `match` are the program's own way: rows read one by one into a matrix that grows, all cosines at once,
-then one pass over the rows for each label.
+`parse` and `match` work like that program: rows are read one by one into a matrix that grows, then all cosines are
+computed at once, then one pass over the rows counts for each label.
 """
 
 import json
@@ -15,7 +15,7 @@ Matrix = npt.NDArray[np.float64]
 
 
 def parse(content: bytes) -> tuple[list[str], Matrix]:
-    """Labels and embeddings of a dataset of shape 1; the matrix is copied for every row, as the program did."""
+    """Return labels and embeddings of a dataset of shape 1; the matrix is copied for every row, as the program did."""
     labels: list[str] = []
     matrix: Matrix | None = None
     for label, text in json.loads(content):
@@ -26,13 +26,13 @@ def parse(content: bytes) -> tuple[list[str], Matrix]:
 
 
 def parse_kindly(content: bytes) -> tuple[list[str], Matrix]:
-    """The same without the copies: what the program could have been with one line changed."""
+    """Do the same without the copies: the program with one line changed."""
     rows = json.loads(content)
     return [str(row[0]) for row in rows], np.array([[float(number) for number in row[1].split(",")] for row in rows])
 
 
 def match(labels: Sequence[str], references: Matrix, probe: npt.NDArray[np.floating], above: float = 0.3) -> str:
-    """The label with the most cosines above the threshold, the first of equals; `Uknown` where there is none."""
+    """Return the label with the most cosines above the threshold, the first of equals; `Uknown` if there is none."""
     probe = np.asarray(probe, dtype=np.float64)
     cosines = references @ probe / (np.linalg.norm(references, axis=1) * np.linalg.norm(probe))
     above_threshold = cosines > above
@@ -46,7 +46,7 @@ def match(labels: Sequence[str], references: Matrix, probe: npt.NDArray[np.float
 
 
 def write(labels: Sequence[str], references: npt.NDArray[np.floating]) -> bytes:
-    """A dataset of shape 1 as gnosis_main_service writes it: the numbers as JavaScript prints them."""
+    """Return a dataset of shape 1 as gnosis_main_service writes it: the numbers in JavaScript's format."""
     rows = [
         [label, ",".join(repr(float(number)) for number in row)] for label, row in zip(labels, references, strict=True)
     ]

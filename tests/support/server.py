@@ -1,7 +1,7 @@
-"""The service as a client meets it: the application in this process, and `face-identity serve` as a process.
+"""The service for a client: the application in this process, and `face-identity serve` as a process.
 
-Fixtures of the first kind are fast and share the run's database; the second kind has a data folder of its own,
-which outlives the process, so that it can be killed and started again.
+Fixtures of the first kind are fast and share the run's database. The second kind has a data folder of its own, which
+outlives the process, so that the process can be killed and started again.
 """
 
 import os
@@ -47,7 +47,7 @@ async def application(settings: Settings, database: Database) -> AsyncIterator[F
 
 
 def open_client(app: FastAPI, key: str | None = None) -> httpx.AsyncClient:
-    """A client of the application in this process; a failure inside is an answer, as over the network."""
+    """Open a client of the application in this process; an internal failure is an answer, as over the network."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     headers = {} if key is None else {"X-API-Key": key}
     return httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers, timeout=60)
@@ -62,7 +62,7 @@ async def anonymous(application: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def make_client(application: FastAPI, database: Database) -> AsyncIterator[MakeClient]:
-    """Makes clients whose keys have the scopes and galleries that a test wants (None: all)."""
+    """Make clients whose keys have the scopes and galleries that a test names (None: all)."""
     made: list[httpx.AsyncClient] = []
 
     async def make(
@@ -101,34 +101,34 @@ async def other_client(make_client: MakeClient, other_tenant_id: int) -> httpx.A
 
 
 class ServerProcess:
-    """`face-identity serve` on a free port of this machine; everything it keeps lies in `folder`."""
+    """`face-identity serve` on a free port of this machine; all its data are in `folder`."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.port = _free_port()
         self.environment = _environment(folder) | settings
         self.trust: ssl.SSLContext | None = None
-        """Set where it serves TLS: what its certificate is checked with."""
+        """Set if the server uses TLS: the context that checks its certificate."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The server's address."""
         return f"{'http' if self.trust is None else 'https'}://127.0.0.1:{self.port}"
 
     @property
     def number(self) -> int:
-        """The operating system's number of the process."""
+        """The process id."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def log(self) -> str:
-        """What it wrote so far, over all its lives."""
+        """Return the log so far, over all starts."""
         return (self.folder / "serve.log").read_text()
 
     def command(self, *arguments: str) -> str:
-        """What another `face-identity` command prints, on the same data."""
+        """Return the output of another `face-identity` command on the same data."""
         done = subprocess.run(
             [*PROGRAM, *arguments],
             check=False,
@@ -142,7 +142,7 @@ class ServerProcess:
         return done.stdout
 
     def command_that_fails(self, *arguments: str) -> None:
-        """Run another command, which has to fail; what it says goes to the log too."""
+        """Run another command, which must fail; its messages go to the log too."""
         with (self.folder / "serve.log").open("ab") as log:
             done = subprocess.run(
                 [*PROGRAM, *arguments],
@@ -156,7 +156,7 @@ class ServerProcess:
         assert done.returncode != 0
 
     def new_key(self, tenant: str = "acme") -> str:
-        """The first key of a new tenant."""
+        """Make a new tenant and return its first key."""
         made = msgspec.json.decode(self.command("tenants", "create", tenant, "--json"))
         return str(made["key"])
 
@@ -166,7 +166,7 @@ class ServerProcess:
         return httpx.Client(base_url=self.url, headers=headers, timeout=60, verify=self.trust or True)
 
     def start(self) -> "ServerProcess":
-        """Start it and wait until it is ready to work."""
+        """Start the process and wait until it is ready."""
         with (self.folder / "serve.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*PROGRAM, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
@@ -183,13 +183,13 @@ class ServerProcess:
         return self
 
     def stop(self) -> int:
-        """Ask it to stop, as a terminal or a container does; its exit status."""
+        """Ask it to stop, as a terminal or a container does. Returns its exit status."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=60)
 
     def kill(self, *, database: bool = False) -> None:
-        """End it as a crash would, together with its embedded database where asked."""
+        """End it like a crash, together with its embedded database if requested."""
         assert self._process is not None
         if database:
             os.kill(int((self.folder / "data/postgres/data/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
@@ -197,7 +197,7 @@ class ServerProcess:
         self._process.wait(timeout=60)
 
     def close(self) -> None:
-        """Stop it where it still runs."""
+        """Stop it if it runs."""
         if self._process is not None and self._process.poll() is None:
             self.stop()
 
@@ -212,7 +212,8 @@ class ServerProcess:
 def server() -> Iterator[ServerProcess]:
     """A server process that is not started yet, with the fake encoder and an embedded database.
 
-    Not in pytest's own folder: that is closed to other users whenever another run begins, and PostgreSQL is one.
+    The folder is not in pytest's own folder: pytest closes that to other users whenever another run begins, and
+    PostgreSQL runs as another user.
     """
     with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
         process = ServerProcess(Path(folder))
@@ -221,7 +222,7 @@ def server() -> Iterator[ServerProcess]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """This run's, without settings of its own."""
+    """The environment of this run, without settings of its own."""
     kept = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
     return kept | {"DATA_DIR": str(folder / "data"), "ENCODER": "fake", "PYTHONPATH": str(ROOT_FOLDER)}
 

@@ -1,4 +1,4 @@
-"""Other processes that use the embedded server, and what can be asked of them and of it."""
+"""Other processes that use the embedded server, and questions to them and to the server."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 
 ROOT_FOLDER = Path(__file__).parents[2]
-# Starts or joins the server, says its URL, and ends normally (or is killed) when told: it never calls stop().
+# Starts or joins the server, prints its URL, and ends normally (or is killed) on request. It never calls stop().
 USER_PROGRAM = """
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ sys.stdin.readline()
 
 
 class UserProcess:
-    """Another process that uses the server, as the same user or (for root) as one given by number."""
+    """Another process that uses the server, as the same user or (for root) as a user given by number."""
 
     def __init__(self, folder: Path, user: int | None = None, python: Sequence[str] = (sys.executable,)) -> None:
         self.process = subprocess.Popen(
@@ -39,42 +39,42 @@ class UserProcess:
 
     @property
     def url(self) -> str:
-        """Waits until the process has the server."""
+        """Wait until the process has the server."""
         assert self.process.stdout is not None
         self._url = self._url or self.process.stdout.readline().strip()
         return self._url
 
     def leave(self) -> None:
-        """Lets the process end normally."""
+        """Let the process end normally."""
         self.process.communicate("\n", timeout=60)
         assert self.process.returncode == 0
 
     def kill(self) -> None:
-        """Ends the process as a crash would."""
+        """End the process like a crash."""
         self.process.kill()
         self.process.communicate(timeout=60)
 
 
 def python_path() -> str:
-    """Where this interpreter finds packages and the service, for another interpreter of the same version."""
+    """Return the package path of this interpreter, for another interpreter of the same version."""
     return os.pathsep.join([str(ROOT_FOLDER), *(path for path in sys.path if path.endswith("site-packages"))])
 
 
 def server_process(folder: Path) -> int:
-    """The number of the server's main process; 0 when there is none."""
+    """Return the process id of the server's main process; 0 if there is none."""
     path = folder / "data" / "postmaster.pid"
     return int(path.read_text().splitlines()[0]) if path.exists() else 0
 
 
 def runs(process: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not."""
     command = ["ps", "-o", "stat=", "-p", str(process)]
     state = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
     return state != "" and not state.startswith("Z")
 
 
 def ask(url: str, query: str) -> object:
-    """The first value of the first row."""
+    """Return the first value of the first row."""
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(query)
         row = cursor.fetchone() if cursor.description else None

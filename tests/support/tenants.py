@@ -1,4 +1,4 @@
-"""Tenants with something in every table, for tests of what one sees of another."""
+"""Tenants with data in every table, for tests of tenant isolation."""
 
 import hashlib
 import uuid
@@ -43,13 +43,13 @@ class FilledTenant:
 
 
 def embedding_of(name: str, dimension: int = 512) -> npt.NDArray[np.float32]:
-    """Always the same embedding for a name, unlike that of any other; shape (dimension,)."""
+    """Return the same embedding for the same name, unlike that of any other; shape (dimension,)."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     return np.random.default_rng(seed).standard_normal(dimension).astype(np.float32)
 
 
 async def fill_tenant(database: Database, quotas: Quotas = RATES) -> FilledTenant:
-    """A fresh tenant with a row in every table of tenants."""
+    """Make a fresh tenant with a row in every table of tenants."""
     name = f"tenant-{uuid.uuid4().hex[:12]}"
     async with operator_transaction(database.engine) as connection:
         number = await create_tenant(connection, name, quotas)
@@ -71,7 +71,7 @@ async def _fill(session: AsyncSession, name: str) -> tuple[str, str, str]:
 
 
 async def _finished_job(session: AsyncSession) -> str:
-    """A job that no worker takes up, with an input as if it still waited."""
+    """Make a job that no worker takes up, with an input as if it still waited."""
     key = {"tenant_id": tenant_of(session), "id": new_identifier()}
     await session.execute(insert(job).values(**key, kind="nothing", arguments={"gallery": GALLERY}, status="failed"))
     piece = {"tenant_id": key["tenant_id"], "job_id": key["id"], "position": 0, "content": b"x"}

@@ -1,4 +1,4 @@
-"""The embedded server as its users meet it: processes that share it, leave it, are killed, and come back."""
+"""The embedded server for its users: processes share it, leave it, are killed, and come back."""
 
 import contextlib
 import multiprocessing
@@ -25,7 +25,7 @@ from tests.support.server_users import UserProcess, ask, runs, server_process
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder for a server; one that a test leaves running is stopped by joining and leaving it."""
+    """A folder for a server. A server that a test leaves running is stopped by joining and leaving it."""
     folder = tmp_path / "postgres"
     yield folder
     with contextlib.suppress(DatabaseUnavailable):
@@ -303,7 +303,7 @@ def test_the_folder_is_open_to_its_user_alone(folder: Path) -> None:
 
 
 def recover_slowly(folder: Path) -> None:
-    """Makes the next start take more than ten seconds, in which the server refuses queries."""
+    """Make the next start take more than ten seconds, in which the server refuses queries."""
     with (folder / "data" / SETTINGS_FILE).open("a") as settings:
         settings.write("restore_command = 'sleep 6; false'\n")
     signal_file = folder / "data" / "recovery.signal"
@@ -336,7 +336,7 @@ def test_interrupting_a_start_leaves_no_server(folder: Path) -> None:
 
 
 def test_a_process_that_was_just_forked_counts_as_running() -> None:
-    """Its words read empty while it becomes another program; of 400 starts about one was seen in that moment."""
+    """Its command line is empty while it becomes another program; of 400 starts about one was read at that moment."""
     for _ in range(400):
         child = subprocess.Popen(["/bin/sleep", "5"])
         words = _command_line(child.pid)

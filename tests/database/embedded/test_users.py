@@ -1,4 +1,4 @@
-"""The embedded server as root and as a plain user: each has one, neither spoils the other's, strangers stay out."""
+"""The embedded server as root and as a plain user: each has a server, and strangers stay out."""
 
 import os
 import pwd
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="left out: switching u
 
 @pytest.fixture(scope="module")
 def plain_user() -> int:
-    """The number of a user who is not root."""
+    """The user id of a user who is not root."""
     return pwd.getpwnam("nobody").pw_uid
 
 
@@ -41,7 +41,7 @@ def run_as(user: int, command: list[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def plain_python(plain_user: int) -> str:
-    """An interpreter that the plain user can run; this one may lie in root's own folders."""
+    """An interpreter that the plain user can run; this interpreter may be in root's own folders."""
     major, minor = sys.version_info[:2]
     for candidate in (sys.executable, f"/usr/bin/python{major}.{minor}"):
         try:
@@ -57,7 +57,7 @@ def plain_python(plain_user: int) -> str:
 
 @pytest.fixture
 def plain_folder(plain_user: int) -> Iterator[Path]:
-    """A folder of the plain user; pytest's own lie under one that only root passes through."""
+    """A folder of the plain user; pytest's own folders are under a folder that only root may enter."""
     folder = Path(tempfile.mkdtemp(prefix="embedded-plain-"))
     os.chown(folder, plain_user, plain_user)
     yield folder / "postgres"
@@ -81,7 +81,7 @@ def test_root_joins_the_server_of_a_plain_user_and_leaves_it_usable(
     plain_folder: Path, plain_user: int, plain_python: str
 ) -> None:
     with start_embedded_server(plain_folder.parent / "other"):
-        pass  # root was here first, in a folder beside
+        pass  # root was here first, in a folder beside it
     UserProcess(plain_folder, plain_user, [plain_python]).leave()
     with start_embedded_server(plain_folder) as server:
         user = UserProcess(plain_folder, plain_user, [plain_python])

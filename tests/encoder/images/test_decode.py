@@ -1,4 +1,4 @@
-"""Uploads to upright RGB pixels, and what is refused before which work."""
+"""Uploads to upright RGB pixels: which files are refused, and before which work."""
 
 import io
 import struct
@@ -26,7 +26,7 @@ def saved(picture: Pillow.Image, format: str = "PNG", **options: object) -> byte
 
 
 def colors() -> Pillow.Image:
-    """A picture whose four corners differ: red, green, blue, white."""
+    """An image whose four corners differ: red, green, blue, white."""
     picture = Pillow.new("RGB", (40, 20), (255, 0, 0))
     picture.paste((0, 255, 0), (20, 0, 40, 10))
     picture.paste((0, 0, 255), (0, 10, 20, 20))
@@ -89,11 +89,11 @@ TURNS = {
     7: lambda pixels: pixels.transpose(1, 0, 2)[::-1, ::-1],
     8: lambda pixels: np.rot90(pixels, 3),
 }
-"""How a camera stores an upright picture under each orientation (EXIF 2.3, tag 0x0112)."""
+"""How a camera stores an upright image under each orientation (EXIF 2.3, tag 0x0112)."""
 
 
 def turned_file(pixels: np.ndarray, orientation: int, format: str = "PNG", **options: object) -> bytes:
-    """An upright picture stored turned, with the orientation that says so."""
+    """An upright image that is stored turned, with its orientation in EXIF."""
     exif = Pillow.Exif()
     exif[0x0112] = orientation
     stored = Pillow.fromarray(np.ascontiguousarray(TURNS[orientation](pixels)))
@@ -136,7 +136,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def flat_png(side: int) -> bytes:
-    """A black grey PNG, made row by row."""
+    """A black gray PNG, made row by row."""
     packer = zlib.compressobj(6)
     rows = b"".join([packer.compress(bytes(side + 1) * 100) for _ in range(side // 100)]) + packer.flush()
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)

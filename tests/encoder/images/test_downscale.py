@@ -1,4 +1,4 @@
-"""Pictures decoded no larger than needed, with the same result."""
+"""Images decoded no larger than needed, with the same result."""
 
 import cv2
 import numpy as np
@@ -68,7 +68,7 @@ def test_a_large_file_cut_off_is_refused_at_every_size() -> None:
 
 
 async def test_large_photographs_give_the_same_faces_when_they_are_halved(insightface_encoder: Encoder) -> None:
-    """12 megapixels, as phones make them: halved at decoding against halved after it."""
+    """12 megapixels, as from phones: halved during decoding against halved after it."""
     encoders = Encoders([insightface_encoder], LIMITS, 200)
     for paths in people_photographs().values():
         large = enlarged_photograph(decode_image(paths[0].read_bytes(), LIMITS), 4000)
@@ -82,7 +82,7 @@ async def test_large_photographs_give_the_same_faces_when_they_are_halved(insigh
 
 
 async def test_small_faces_of_a_large_photograph_are_cut_out_of_the_whole(insightface_encoder: Encoder) -> None:
-    """A group of 2000 pixels on a canvas of 5000: halved twice its faces have 45 pixels, whole 180."""
+    """A group of 2000 pixels on a canvas of 5000: halved twice its faces have 45 pixels, in the whole image 180."""
     group = photograph("groups", "obama_and_biden.jpg")
     canvas = np.full((3000, 5200, 3), 90, dtype=np.uint8)
     canvas[100 : 100 + group.shape[0], 200 : 200 + group.shape[1]] = group

@@ -1,4 +1,4 @@
-"""The legacy recognizer's crops against the same written a second time, without OpenCV."""
+"""The legacy recognizer's crops against a second implementation without OpenCV."""
 
 import math
 
@@ -13,7 +13,7 @@ RANDOM = np.random.default_rng(6)
 
 
 def picture(height: int, width: int) -> Image:
-    """Soft blobs with some noise, so that neighbouring pixels differ a little and far ones much."""
+    """Soft blobs with some noise, so that neighboring pixels differ a little and distant pixels much."""
     rows, columns = np.mgrid[0:height, 0:width]
     waves = [np.sin(rows / (7 + part) + part) * np.cos(columns / (11 - part)) for part in range(3)]
     noise = RANDOM.integers(0, 20, (height, width, 3))
@@ -21,8 +21,9 @@ def picture(height: int, width: int) -> Image:
 
 
 def area_weights(before: int, after: int) -> np.ndarray:
-    """Matrix (after, before) of area interpolation: the mean over the part that a new pixel covers, and where pixels
-    are to become more, the blend that OpenCV's INTER_AREA makes then."""
+    """Return the matrix (after, before) of area interpolation: the mean over the area that a new pixel covers, and for
+    enlargement the blend of OpenCV's INTER_AREA.
+    """
     scale = before / after
     weights = np.zeros((after, before))
     for place in range(after):
@@ -45,7 +46,7 @@ def resized_by_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def legacy_crop(image: Image, box: tuple[float, float, float, float]) -> np.ndarray:
-    """What the program did, step by step: cut, shrink, add equal margins, then one more line where it is not 112."""
+    """The crop of the legacy program, step by step: cut, shrink, add equal margins, add one line if it is not 112."""
     left, top, right, bottom = (int(side) for side in box)
     face = image[top:bottom, left:right]
     height, width = face.shape[:2]
@@ -72,7 +73,7 @@ def legacy_crop(image: Image, box: tuple[float, float, float, float]) -> np.ndar
         (50.0, 50.0, 274.0, 274.0),  # a square twice as large: whole steps
         (100.5, 100.5, 157.4, 182.9),  # enlarged
         (0.0, 0.0, 61.0, 70.0),  # enlarged, an even padding
-        (20.0, 10.0, 132.0, 122.0),  # as it is
+        (20.0, 10.0, 132.0, 122.0),  # unchanged
         (200.0, 150.0, 400.0, 390.0),  # beyond the right and lower border
         (10.0, 10.0, 17.0, 299.0),  # a sliver
     ],
@@ -82,7 +83,7 @@ def test_a_crop_is_the_legacy_recognizers_pixel_for_pixel(box: tuple[float, floa
     found = padded_crop(image, Box(*box))
     expected = legacy_crop(image, box)
     assert found.shape == expected.shape == (112, 112, 3)
-    # Correctly rounded means where the face shrinks; where it grows, OpenCV's weights have 11 bits.
+    # Exactly rounded means if the face shrinks. If it grows, OpenCV's weights have 11 bits.
     grows = max(box[2] - box[0], box[3] - box[1]) < 112
     assert np.abs(found - expected).max() <= (1.0 if grows else 0.501)
     assert not found[expected == 0].any()

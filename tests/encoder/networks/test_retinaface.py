@@ -27,14 +27,14 @@ def open_detector(folder: Path) -> RetinafaceDetector:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> RetinafaceDetector:
-    """mnet025 with the weights it was published with."""
+    """mnet025 with its published weights."""
     source = data_path("legacy-models", "retinaface_mnet025")
     return open_detector(convert_folder(source, tmp_path_factory.mktemp("converted")).converted[0].folder)
 
 
 @pytest.fixture(scope="module", params=["retinaface_mnet025_v1", "retinaface_mnet025_v2"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small detector of random weights, which is sure of about half of its anchors."""
+    """A small detector of random weights, with a high score at about half of its anchors."""
     folder = tmp_path_factory.mktemp("made")
     network, outputs = families.retinaface_mnet(8)
     return convert_folder(network.save(folder / request.param, outputs), folder / "out").converted[0].folder
@@ -98,7 +98,7 @@ def _same_place(one: Detections, other: Detections) -> float:
 
 
 def test_a_very_large_picture_is_searched_smaller(published: RetinafaceDetector) -> None:
-    """Its faces lie where they are in the large one; searched as it is they would be too large to be found."""
+    """Its faces have the same places as in the large image; at full size they would be too large for the detector."""
     photo = photograph("groups", "two_people.jpg")
     large, scale = _enlarged(photo, 4 * LARGEST_PIXELS)
     found, expected = published.detect(large), published.detect(photo)

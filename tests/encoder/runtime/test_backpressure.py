@@ -1,4 +1,4 @@
-"""Who waits and who is told to come back, on a clock of the test's own."""
+"""Which images wait and which are refused, on a clock that the test controls."""
 
 from concurrent.futures import CancelledError
 
@@ -9,7 +9,7 @@ from service.errors import Overloaded
 
 
 class Clock:
-    """Time that only moves when it is told to."""
+    """Time that moves only if the test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -25,7 +25,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def admission(clock: Clock) -> BackPressure:
-    """Two threads."""
+    """Back-pressure for two threads."""
     return BackPressure(2, clock)
 
 
@@ -40,7 +40,7 @@ def done(admission: BackPressure, ticket: QueueEntry, seconds: float = 0.1) -> N
 
 
 def strained(admission: BackPressure) -> list[QueueEntry]:
-    """As many as fit, and one refused."""
+    """As many images as fit, and one refusal."""
     tickets = entered(admission, 2 * PICTURES_A_THREAD)
     with pytest.raises(Overloaded):
         admission.enter(bulk=False)
@@ -137,7 +137,7 @@ def test_a_place_is_kept_for_a_picture_that_is_being_uploaded_but_not_for_long(
         admission.reserve()
     with pytest.raises(Overloaded):
         admission.reserve()
-    clock.now += 2.2  # no place is kept any more, and the strain is over
+    clock.now += 2.2  # no slot is reserved any more, and the strain is over
     admission.reserve()
     entered(admission, 2 * PICTURES_A_THREAD - 1)  # one slot is reserved
     with pytest.raises(Overloaded):
@@ -182,7 +182,7 @@ def test_few_clients_that_ask_again_at_once_end_the_strain(admission: BackPressu
     working, waiting = entered(admission, 2), entered(admission, 2)
     for ticket in working:
         admission.start(ticket)
-    for _ in range(60):  # two threads, a little faster than 0.1 s a picture
+    for _ in range(60):  # two threads, a little faster than 0.1 s an image
         clock.now += 0.045
         working[0].busy_seconds = 0.1
         admission.leave(working.pop(0))

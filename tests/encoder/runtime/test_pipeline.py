@@ -1,4 +1,4 @@
-"""Pictures on their way through the threads: order, batches, giving up, overload, counts."""
+"""Images on their way through the threads: order, batches, cancellation, overload, counts."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ from tests.support.encoders import LIMITS, cosine
 
 
 class GatedEncoder(FakeEncoder):
-    """The fake encoder behind a gate; it notes what it did."""
+    """The fake encoder behind a gate; it records its work."""
 
     def __init__(self, largest: int = 8, one_at_a_time: bool = False) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def encoder() -> GatedEncoder:
 
 @pytest.fixture
 def encoders(encoder: GatedEncoder) -> Iterator[Encoders]:
-    """Two threads."""
+    """Encoders with two threads."""
     opened = Encoders([encoder], LIMITS, 200, threads=2)
     yield opened
     encoder.gate.set()
@@ -59,12 +59,12 @@ def encoders(encoder: GatedEncoder) -> Iterator[Encoders]:
 
 
 def picture(height: int, *names: str) -> Image:
-    """Pictures are told apart by their height."""
+    """Return an image; images are distinguished by their height."""
     return people_pixels(names or ("Ada",), (300 * max(1, len(names)), height))
 
 
 async def begun(encoders: Encoders, tasks: int) -> None:
-    """Until that many pictures are in the threads or wait for one."""
+    """Wait until that number of images are in the threads or wait for one."""
     await until(lambda: encoders.current_load().running + encoders.current_load().waiting >= tasks)
 
 
@@ -84,7 +84,7 @@ async def test_interactive_pictures_overtake_bulk_ones(encoder: GatedEncoder, en
     encoder.gate.set()
     await asyncio.gather(*first, *bulk, *urgent)
     order = [height // 100 for height in encoder.detected if height >= 300]
-    assert order[:2] == [4, 4]  # the third may be noted after a bulk picture that the other thread began later
+    assert order[:2] == [4, 4]  # the third may be recorded after a bulk image that the other thread began later
     assert order[-2:] == [3, 3]
 
 
@@ -258,7 +258,7 @@ async def test_closing_finishes_what_was_begun() -> None:
 async def test_of_too_many_pictures_only_as_many_are_accepted_as_may_wait_and_none_is_lost(
     encoder: GatedEncoder, encoders: Encoders
 ) -> None:
-    """The answers stay fast because few may wait: the test counts them, since time depends on the machine."""
+    """Answers stay fast because few images may wait. The test counts them, since time depends on the machine."""
     outcomes: list[str] = []
 
     async def request() -> None:

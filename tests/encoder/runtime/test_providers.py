@@ -1,4 +1,4 @@
-"""Devices and providers: what is missing is refused by name; thread counts do not change the numbers."""
+"""Devices and providers: a missing provider is refused by name, and thread counts do not change the numbers."""
 
 import onnxruntime
 import pytest
@@ -72,7 +72,7 @@ def test_one_thread_and_several_give_the_same_numbers() -> None:
     )
     crops = one.align(image, faces)
     alone = other.embed(crops)
-    counter.begin()  # as if another run went on: now the run has one thread
+    counter.begin()  # as if another run was in progress: now the run has one thread
     beside = other.embed(crops)
     for single, wide, narrow in zip(one.embed(crops), alone, beside, strict=True):
         assert cosine(single, wide) >= 0.9999

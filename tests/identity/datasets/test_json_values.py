@@ -1,4 +1,4 @@
-"""Cutting a JSON file into values: the same values as a parser finds, wherever the file's chunks end."""
+"""Cutting a JSON file into values: the same values as a parser finds, for every chunk boundary."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Dataset files: which shape, which rows, and what is said of a wrong one."""
+"""Dataset files: the shape, the rows, and the errors for wrong rows."""
 
 import io
 import tracemalloc
@@ -152,7 +152,7 @@ def test_what_is_wrong_is_named_with_its_place(content: bytes, reason: str) -> N
 
 
 class EndlessLine(io.RawIOBase):
-    """A gigabyte of one line, made as it is read."""
+    """A gigabyte in one line, generated while it is read."""
 
     def __init__(self, start: bytes) -> None:
         self._start = start

@@ -1,4 +1,4 @@
-"""Import and export in a real gallery: no bit of a float is lost, and what was exported once is exported again."""
+"""Import and export in a real gallery: no bit of a float is lost, and a second export equals the first."""
 
 import asyncio
 import io
@@ -26,7 +26,7 @@ FORMATS: list[Format] = ["dataset", "encoder", "ndjson"]
 
 
 async def make_gallery(session: AsyncSession, name: str = "staff", dimension: int = 3) -> Gallery:
-    """An empty gallery of embeddings made elsewhere."""
+    """An empty gallery of external embeddings."""
     space = external_space(f"external:test:{dimension}")
     assert space is not None
     return await create_gallery(session, name, space)
@@ -74,7 +74,7 @@ async def test_ndjson_keeps_everything(session: AsyncSession) -> None:
     await load(session, gallery, CONTENT)
     lines = (await export(session, gallery, "ndjson")).splitlines()
     expected = [dict(row) for row in ROWS]
-    expected[4]["metadata"] = {"a": 10**30}  # a person's, so on every line
+    expected[4]["metadata"] = {"a": 10**30}  # a field of the person, so it is on every line
     assert [json.loads(line) for line in lines] == expected
 
 
@@ -112,7 +112,7 @@ async def test_an_empty_gallery_is_an_empty_dataset(session: AsyncSession, file_
         assert (await load(session, gallery, nothing)).faces == 0
 
 
-# float32 has no room for larger ones, and what it rounds to zero cannot be compared
+# larger numbers do not fit into float32, and numbers that it rounds to zero cannot be compared
 comparable = st.floats(-3e38, 3e38).filter(lambda value: value == 0 or abs(value) > 1e-45)
 rows_of_floats = st.lists(st.lists(comparable, min_size=3, max_size=3).filter(any), min_size=1, max_size=40)
 
@@ -149,7 +149,7 @@ async def test_a_file_of_many_batches_keeps_its_order(session: AsyncSession) -> 
 async def test_imports_of_the_same_people_at_once_wait_for_each_other(
     session: AsyncSession, database: Database, tenant_id: int
 ) -> None:
-    """Their batches name the same people in opposite order: side by side each would wait for the other."""
+    """Their batches name the same people in opposite order: if they ran side by side, each would wait for the other."""
     gallery = await make_gallery(session)
     await session.commit()
     rows = [(f"person {place}", [1.0, 2.0, float(place)]) for place in range(3 * importing.BATCH_ROWS)]

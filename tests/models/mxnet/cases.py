@@ -1,4 +1,4 @@
-"""Tiny networks, one for each way an operator is met; MXNet's own outputs of them are recorded in `data`."""
+"""Tiny networks, one for each variant of an operator; `data` has MXNet's own outputs of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ RECORDED = Path(__file__).parent / "data" / "recorded.npz"
 
 CHANNELS = 4
 SMALL = 20
-"""Pixels of a side up to which the input stands for a layer inside a network."""
+"""Pixels of a side up to which the input represents a layer inside a network."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Case:
 
     @property
     def input(self) -> np.ndarray:
-        """Pixels of 0..250 for pictures, numbers of -2..3 for layers inside a network; the same on every machine."""
+        """Pixels of 0..250 for images, numbers of -2..3 for layers inside a network; the same on every machine."""
         scattered = np.arange(np.prod(self.shape)) * 7919 % 251
         numbers = scattered if self.shape[-1] > SMALL else scattered / 50 - 2
         return numbers.reshape(self.shape).astype(np.float32)
@@ -63,7 +63,7 @@ def _convolutions() -> Case:
 
 
 def _batch_norms() -> Case:
-    """Folded, and left where folding would be wrong: before padding, and where someone else reads the layer."""
+    """Folded, and kept if folding would be wrong: before padding, and if another node reads the layer."""
     made = Making()
     folded = made.convolution("folded", made.data, (3, CHANNELS), pad=(1, 1), bias=True)
     shared = made.convolution("shared", made.data, (3, CHANNELS), pad=(1, 1))
@@ -85,7 +85,7 @@ def _batch_norms() -> Case:
 
 
 def _defaults() -> Case:
-    """A BatchNorm that says nothing: gamma counts as 1, and epsilon is 0.001."""
+    """A BatchNorm without attributes: gamma counts as 1, and epsilon is 0.001."""
     made = Making()
     body = made.convolution("conv", made.data, (3, CHANNELS), pad=(1, 1))
     outputs = [made.batch_norm("bn", body, CHANNELS), made.batch_norm("alone", made.data, 3)]

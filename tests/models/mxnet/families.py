@@ -1,4 +1,4 @@
-"""The families of networks that are converted, made by the block patterns of their published symbols."""
+"""The families of networks that are converted, made from the block patterns of their published symbols."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,15 +8,15 @@ from tests.models.mxnet.making import Making
 UNITS = {"r34": (3, 4, 6, 3), "r50": (3, 4, 14, 3), "r100": (3, 13, 30, 3)}
 _FILTERS = (64, 64, 128, 256, 512)
 _PIXELS_TO_ONE = 0.01
-"""RetinaFace takes pixels as they are: without this its made-up probabilities would all be 0 or 1."""
+"""RetinaFace takes unscaled pixels: without this factor its made-up probabilities would all be 0 or 1."""
 _SOFTENED = 0.05
-"""The numbers in front of a softmax, without which it would be as good as a comparison: 0 or 1."""
+"""Scales the numbers before a softmax, which would otherwise return only 0 or 1."""
 
 
 def arcface(
     units: Sequence[int], filters: Sequence[int] = _FILTERS, dimension: int = 512, crop: int = 112
 ) -> tuple[Making, list[int]]:
-    """An improved residual network (IR) as insightface's fresnet.py makes it; r100 with the full filters has 250 MB."""
+    """An improved residual network (IR), made like insightface's fresnet.py; r100 with the full filters has 250 MB."""
     made = Making()
     scaled = made.op("_minus_scalar", "_minusscalar0", [made.op("_copy", "id", [made.data])], scalar=127.5)
     scaled = made.op("_mul_scalar", "_mulscalar0", [scaled], scalar=0.0078125)
@@ -48,7 +48,7 @@ def _residual_unit(made: Making, name: str, data: int, sizes: tuple[int, int], *
 
 
 def mobilefacenet(channels: int = 64, dimension: int = 128) -> tuple[Making, list[int]]:
-    """The same operators as MobileFaceNet: grouped convolutions, linear bottlenecks, a global depthwise one."""
+    """The operators of MobileFaceNet: grouped convolutions, linear bottlenecks, a global depthwise convolution."""
     made = Making()
     body = made.op("_minus_scalar", "_minusscalar0", [made.data], scalar=127.5)
     body = made.op("_mul_scalar", "_mulscalar0", [body], scalar=0.0078125)
@@ -121,7 +121,8 @@ def _bottleneck(made: Making, name: str, data: int, sizes: tuple[int, int], stri
     body = made.convolution(f"{name}_conv2", body, (inner, inner), stride=stride, pad=(1, 1))
     body = made.relu(f"{name}_relu3", made.batch_norm(f"{name}_bn3", body, inner, use_global_stats=True))
     body = made.convolution(f"{name}_conv3", body, (inner, after), 1)
-    made.parameters[f"{name}_conv3_weight"] *= 0.2  # sixteen units are summed up: without this numbers grow to 10,000
+    # sixteen units are added up: without this factor numbers grow to 10,000
+    made.parameters[f"{name}_conv3_weight"] *= 0.2
     if name.endswith("_unit1"):
         data = made.convolution(f"{name}_sc", first, (before, after), 1, stride=stride)
     return made.op("elemwise_add", f"_plus_{name}", [body, data]), first
@@ -144,7 +145,7 @@ def _lateral(made: Making, name: str, data: int, sizes: tuple[int, int]) -> int:
 
 
 def _merged(made: Making, name: str, fine: int, coarse: int, width: int) -> int:
-    """The coarser map enlarged, cut to the finer one's size and added to it."""
+    """The coarser map enlarged, cut to the size of the finer map and added to it."""
     larger = made.op(
         "UpSampling", f"{name}_upsampling", [coarse], num_args=1, sample_type="nearest", scale=2, workspace=512
     )

@@ -19,7 +19,7 @@ AUXILIARY = ("_moving_mean", "_moving_var", "_running_mean", "_running_var")
 
 @dataclass
 class Making:
-    """A network while it is made: nodes in order, and its parameters with random numbers that keep it well scaled."""
+    """A network under construction: nodes in order, and its parameters with random numbers that keep it well scaled."""
 
     seed: int = 0
     nodes: list[dict[str, Any]] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Making:
         return json.dumps(written).encode()
 
     def save(self, folder: Path, outputs: Sequence[int], spelling: Spelling = "attrs", header: Header = "v2") -> Path:
-        """Writes `model-symbol.json` and `model-0000.params` and gives the folder."""
+        """Write `model-symbol.json` and `model-0000.params`, and return the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model-symbol.json").write_bytes(self.symbol(outputs, spelling))
         named = {prefixed(name): values for name, values in self.parameters.items()}
@@ -105,7 +105,7 @@ def prefixed(name: str) -> str:
 
 
 def write_parameters(path: Path, arrays: Mapping[str, np.ndarray], header: Header = "v2") -> None:
-    """A `.params` file with every array under that kind of header."""
+    """Write a `.params` file with every array under that kind of header."""
     with path.open("wb") as file:
         file.write(struct.pack("<QQQ", 0x112, 0, len(arrays)))
         for values in arrays.values():
@@ -124,13 +124,14 @@ def array_header(values: np.ndarray, header: Header) -> bytes:
         storage = b"" if header == "v1" else struct.pack("<i", 0)
         shape = struct.pack("<I", _MAGIC[header]) + storage
         shape += struct.pack(f"<i{len(dimensions)}q", len(dimensions), *dimensions)
-    return shape + struct.pack("<iii", 1, 0, _FLAGS[values.dtype.name])  # on processor 0
+    return shape + struct.pack("<iii", 1, 0, _FLAGS[values.dtype.name])  # on CPU 0
 
 
 def _spelled(nodes: list[dict[str, Any]], spelling: Spelling) -> tuple[list[dict[str, Any]], list[int]]:
-    """The nodes as that version wrote them, and the new number of each (or -1).
+    """Return the nodes as that version wrote them, and the new number of each (or -1).
 
-    0.12 kept attributes in `attr`; 0.8 in `param`, referred by two numbers and left auxiliary variables out.
+    0.12 kept attributes in `attr`; 0.8 kept them in `param`, used two numbers for a reference and left auxiliary
+    variables out.
     """
     old = spelling == "param"
     kept = [place for place, node in enumerate(nodes) if not (old and node["name"].endswith(AUXILIARY))]

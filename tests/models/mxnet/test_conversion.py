@@ -1,4 +1,4 @@
-"""Model folders to converted folders: what is written, what is refused by name, and that nothing is half-written."""
+"""Model folders to converted folders: the written files, the refusals by name, and no half-written folder."""
 
 import json
 import shutil
@@ -67,7 +67,7 @@ def test_gender_and_age_are_no_embedding(tmp_path: Path) -> None:
 
 
 def test_what_lies_behind_the_embedding_is_left_out(tmp_path: Path) -> None:
-    """A network as it leaves training: its head for the loss, with an operator that is unknown here, is cut off."""
+    """A network as it leaves training: its loss head, with an operator that the converter does not know, is cut off."""
     made, outputs = families.mobilefacenet(8, 16)
     label = made.variable("softmax_label")
     head = made.op("SoftmaxOutput", "softmax", [made.fully_connected("fc7", outputs[0], (16, 50)), label])

@@ -1,4 +1,4 @@
-"""A network as large as arcface_r100_v1 is converted within a minute and in memory bounded by its size."""
+"""A network as large as arcface_r100_v1 is converted within a minute, in memory bounded by its size."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Converted networks against what MXNet 1.9.1 itself computed of the same files, operator by operator."""
+"""Converted networks against the outputs of MXNet 1.9.1 for the same files, operator by operator."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_a_converted_network_computes_what_mxnet_computed(name: str, tmp_path: P
 
 
 def test_the_recorded_outputs_are_not_all_alike() -> None:
-    """What the comparison above rests on: numbers that an operator left out would change."""
+    """The comparison above relies on this: an operator that is left out would change the numbers."""
     for name in (*OPERATORS, *FAMILIES):
         for number, output in _recorded(name, "output").items():
             assert np.isfinite(output).all()
@@ -68,7 +68,7 @@ def test_arcface_keeps_only_the_batch_norms_in_front_of_padding(tmp_path: Path) 
 
 
 def test_the_file_is_what_onnx_itself_would_write(tmp_path: Path) -> None:
-    """Our writer puts weights down one by one; read and written again by protobuf, the model is the same."""
+    """Our writer writes weights one by one; if protobuf reads and writes the file again, the model is the same."""
     _, path = _converted("genderage", tmp_path)
     model = onnx.load(path)
     assert onnx.load_from_string(model.SerializeToString()) == model

@@ -1,4 +1,4 @@
-"""The reader of `symbol.json`: every spelling is the same network, and damage is named."""
+"""The reader of `symbol.json`: every spelling gives the same network, and damage is named."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.support.data import data_path
 
 
 def _network(symbol: Symbol) -> list[tuple[Any, ...]]:
-    """Nodes with their inputs by name: what must not depend on the spelling."""
+    """Return the nodes with their inputs by name, which must not depend on the spelling."""
     return sorted(
         (node.name, node.op, tuple(node.attributes.items()), tuple(symbol.nodes[s.node].name for s in node.inputs))
         for node in symbol.nodes
