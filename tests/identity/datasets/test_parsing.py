@@ -192,3 +192,15 @@ def test_an_error_quotes_nothing_of_an_embedding() -> None:
         with pytest.raises(InvalidDataset) as error:
             read(content)
         assert "123456" not in error.value.detail
+
+
+@pytest.mark.parametrize("end", ["", "x", "1e5e"])
+def test_rows_of_four_megabytes_of_digits_are_refused_by_their_length(end: str) -> None:
+    """A pattern that backtracks would hold the interpreter lock for hours on such a number."""
+    digits = "1" * (MAXIMUM_PIECE_BYTES - 100) + end
+    with pytest.raises(InvalidDataset) as error:
+        read(f'[["Ada","{digits},1"],["Bob","1,{digits}"]]'.encode())
+    assert error.value.detail == "row 1: number 0 (counted from 0) is longer than 2000 characters"
+    with pytest.raises(InvalidDataset) as error:
+        read(f'[["Ada","1,2"],["Bob","1,{digits}"]]'.encode())
+    assert error.value.detail == "row 2: number 1 (counted from 0) is longer than 2000 characters"
