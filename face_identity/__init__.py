@@ -1,12 +1,20 @@
 """The face identity service as a module: `from face_identity import Recognizer`.
 
-It re-exports the façade of the package `service`. An application that has a folder `service` of its own imports this
-name, which cannot clash with it.
+It exports the public names of the package `service`. Python imports only one package of that name: if an application
+has a package `service` of its own, the import fails here with the folder's name, and not later at an import that seems
+to have nothing to do with it.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import service
+
+if Path(service.__file__ or "").parent.parent != Path(__file__).parent.parent:
+    raise ImportError(
+        f"face_identity needs its own package `service`, but Python found another one: {service.__file__}. Rename that "
+        "package, or install the face identity service in an environment of its own and call it over HTTP."
+    )
 
 if TYPE_CHECKING:
     from service import RecognizedFace as RecognizedFace

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service import Recognizer, References
+import face_identity
+from face_identity import Recognizer, References
 from service.encoder.fake_pictures import draw_nobody, draw_people, people_pixels
 from service.errors import EmbeddingSpaceMismatch, InvalidRequest, NoFaceFound, NotFound, UnreadableImage
 from service.recognizer import ImageInput
@@ -103,16 +104,48 @@ def test_there_are_three_examples() -> None:
 def test_the_examples_of_the_documentation_run(number: int, tmp_path: Path) -> None:
     for name, people in {"ada": ["ada"], "bob": ["bob"], "group": ["bob", "stranger", "ada"]}.items():
         (tmp_path / f"{name}.jpg").write_bytes(draw_people(people))
-    environment = {"FACE_IDENTITY_ENCODER": "fake", "PYTHONPATH": str(REPOSITORY), "PATH": "", "HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", EXAMPLES[number]],
+    done = run(tmp_path, EXAMPLES[number])
+    assert done.returncode == 0, done.stderr
+    assert ["Box", "(512,) fake", "Bob"][number] in done.stdout
+    assert len(done.stdout.splitlines()) == [3, 1, 3][number]
+
+
+def test_help_shows_the_classes_and_their_methods(tmp_path: Path) -> None:
+    done = run(tmp_path, "import face_identity; help(face_identity)")
+    assert done.returncode == 0, done.stderr
+    for name in ("class RecognizedFace", "class Recognizer", "class References", "read_references(self, path"):
+        assert name in done.stdout
+
+
+def test_the_package_has_type_hints() -> None:
+    for package in ("face_identity", "service"):
+        assert (REPOSITORY / package / "py.typed").exists()
+
+
+def test_an_unknown_name_is_no_attribute_of_the_package() -> None:
+    with pytest.raises(AttributeError, match="face_identity"):
+        _ = face_identity.recognizer
+
+
+def test_a_package_named_service_of_the_application_is_named_in_the_error(tmp_path: Path) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "__init__.py").touch()
+    done = run(tmp_path, "import face_identity")
+    assert done.returncode == 1
+    assert f"ImportError: face_identity needs its own package `service`, but Python found another one: {tmp_path}" in (
+        done.stderr
+    )
+
+
+def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of an application in that folder, with the fake encoder."""
+    environment = {"FACE_IDENTITY_ENCODER": "fake", "PYTHONPATH": str(REPOSITORY), "PATH": "", "HOME": str(folder)}
+    return subprocess.run(
+        [sys.executable, "-c", program],
         check=False,
-        cwd=tmp_path,
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
-    assert ["Box", "(512,) fake", "Bob"][number] in done.stdout
-    assert len(done.stdout.splitlines()) == [3, 1, 3][number]
