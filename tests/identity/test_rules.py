@@ -136,8 +136,9 @@ async def test_only_a_strict_review_compares_an_image_with_other_people(
 
 
 async def test_a_strict_review_searches_nobody_in_a_gallery_for_verification_only(
-    session: AsyncSession, encoders: Encoders, gallery: Gallery, ada: Person
+    session: AsyncSession, encoders: Encoders, gallery: Gallery, ada: Person, twin: Person
 ) -> None:
+    await enroll_embedding(session, "staff", twin.id, await embedding_of(encoders, ADA.data))
     await update_gallery(session, gallery, verification_only=True)
     await session.commit()
     enrollment = await enroll_pictures(session, encoders, "staff", ada.id, [ADA], review=STRICT)
