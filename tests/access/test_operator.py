@@ -135,3 +135,11 @@ async def test_a_tenants_session_sees_no_operators_key(database: Database, sessi
     async with operator_transaction(database.engine) as connection:
         await create_operator_key(connection, "console")
     assert (await session.execute(text("SELECT count(*) FROM operator_key"))).scalar_one() == 0
+
+
+async def test_a_grace_period_never_prolongs_an_operator_key(database: Database) -> None:
+    async with operator_transaction(database.engine) as connection:
+        old, _ = await create_operator_key(connection, "console", datetime.now(UTC) + timedelta(hours=1))
+        await rotate_operator_key(connection, old.id, timedelta(days=1))
+        expires_at = {key.id: key.expires_at for key in await list_operator_keys(connection)}
+    assert expires_at[old.id] == old.expires_at

@@ -4,6 +4,7 @@ import asyncio
 import io
 import uuid
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from service.gallery.bulk_writing import ReferenceRow, add_references
 from service.gallery.faces import NewFace, add_faces, delete_face
 from service.gallery.galleries import Gallery, create_gallery, delete_gallery, find_gallery
 from service.gallery.people import Person, create_person, delete_person, update_person
+from service.gallery.scratch import make_scratch_gallery
 from service.jobs.inputs import store_input
 from service.jobs.jobs import create_job
 from tests.support.tenants import embedding_of
@@ -216,3 +218,10 @@ async def measured(session: AsyncSession) -> int:
              + (SELECT sum(octet_length(code::text) / 8) FROM person_template)
     """)
     return int((await session.execute(statement)).scalar_one())
+
+
+async def test_usage_does_not_count_the_galleries_of_uploaded_datasets(session: AsyncSession) -> None:
+    assert SPACE is not None
+    assert await make_scratch_gallery(session, "0" * 64, SPACE, timedelta(hours=1)) is not None
+    await session.commit()
+    assert (await read_usage(session)).galleries == 0

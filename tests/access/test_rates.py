@@ -130,3 +130,16 @@ async def test_the_rate_holds_over_several_processes(database: Database) -> None
         assert sum(await asyncio.gather(*[attempt(number % 2) for number in range(100)])) == 25
     finally:
         await second.dispose()
+
+
+async def test_a_wait_of_less_than_a_second_is_rounded_up(database: Database) -> None:
+    """At 60 a minute no wait is longer than a second. A client told to wait 0 seconds would retry without a pause."""
+    key = await key_of_tenant(database, "one-a-second", Quotas(requests_per_minute=60))
+
+    async def exhaust() -> None:
+        while True:
+            await admit(database.engine, key)
+
+    with pytest.raises(TooManyRequests) as refusal:
+        await exhaust()
+    assert refusal.value.retry_after_seconds == 1

@@ -178,3 +178,31 @@ async def test_a_key_has_a_printable_name(session: AsyncSession, name: str) -> N
 async def test_a_scope_has_to_exist(session: AsyncSession) -> None:
     with pytest.raises(InvalidRequest, match="unknown scope 'everything'"):
         await create_key(session, "door", ["everything"])
+
+
+async def test_a_grace_period_never_prolongs_a_key(session: AsyncSession) -> None:
+    old, _ = await create_key(session, "guest", expires_at=datetime.now(UTC) + timedelta(hours=1))
+    await rotate_key(session, old.id, timedelta(days=1))
+    assert (await find_key(session, old.id)).expires_at == old.expires_at
+
+
+async def test_a_successor_has_the_whole_lifetime_of_a_key_that_has_lived_a_while(session: AsyncSession) -> None:
+    old, _ = await create_key(session, "door", expires_at=datetime.now(UTC) + timedelta(days=10))
+    await session.execute(update(api_key).values(created_at=old.created_at - timedelta(days=20)))
+    new, _ = await rotate_key(session, old.id)
+    assert old.expires_at is not None
+    assert new.expires_at is not None
+    assert new.expires_at >= old.expires_at + timedelta(days=20)
+
+
+async def test_a_key_limited_to_galleries_cannot_rotate_a_key_for_all_galleries(session: AsyncSession) -> None:
+    unlimited, _ = await create_key(session, "all galleries", ["admin", "read"])
+    with pytest.raises(Forbidden, match="gallery"):
+        await rotate_key(session, unlimited.id, creator=creator())
+
+
+async def test_a_key_made_with_a_key_inherits_its_rates(database: Database, session: AsyncSession) -> None:
+    _, key = await create_key(session, "parent", rates=RateLimits(60, 6))
+    await session.commit()
+    child, _ = await create_key_as(session, await admit(database.engine, key), KeyRequest("child"))
+    assert (child.requests_per_minute, child.inferences_per_minute) == (60, 6)

@@ -6,7 +6,7 @@ import httpx
 import msgspec
 import pytest
 
-from service.http.bodies import MAXIMUM_JSON_BYTES
+from service.http.bodies import MAXIMUM_JSON_BYTES, MAXIMUM_VECTOR_BYTES
 from service.http.multipart import OVERHEAD_BYTES
 from service.settings import Settings
 
@@ -119,3 +119,10 @@ async def test_a_thousand_probes_are_read_as_one(staff: httpx.AsyncClient) -> No
     probes = [[0.1 + number / 1000, 0.2, 0.3] for number in range(1000)]
     answer = await staff.post(RECOGNIZE, content=msgspec.json.encode({"embeddings": probes}), headers=JSON)
     assert len(answer.json()["faces"]) == 1000
+
+
+async def test_a_vector_longer_than_any_embedding_is_refused_by_its_length(staff: httpx.AsyncClient) -> None:
+    body = b'{"embedding": [' + b"1," * (MAXIMUM_VECTOR_BYTES // 2) + b"1]}"
+    answer = await staff.post(RECOGNIZE, content=body, headers=JSON)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:invalid-embedding")
+    assert "is longer than any embedding" in answer.json()["detail"]

@@ -59,3 +59,33 @@ async def test_a_file_name_is_shown_printable_and_short(client: httpx.AsyncClien
     files = {"image": ("x" * 1000 + "\u0007", b"text")}
     answer = await client.post(f"/v1/galleries/staff/people/{person}/faces", files=files)
     assert answer.json()["rejected"][0]["image"] == "x" * 200
+
+
+@pytest.fixture
+async def faces_path(client: httpx.AsyncClient) -> str:
+    """The path of the faces of Ada in the gallery `staff` of the fresh tenant."""
+    await client.post("/v1/galleries", json={"name": "staff"})
+    person = (await client.post("/v1/galleries/staff/people", json={"name": "Ada"})).json()["id"]
+    return f"/v1/galleries/staff/people/{person}/faces"
+
+
+async def test_control_characters_in_a_file_name_are_replaced(client: httpx.AsyncClient, faces_path: str) -> None:
+    form = HEAD.replace(b"a.jpg", "a\u001b[2J\u202eb.jpg".encode()) + b"text\r\n--b--\r\n"
+    answer = await client.post(faces_path, content=form, headers=HEADERS)
+    assert [rejection["image"] for rejection in answer.json()["rejected"]] == ["a?[2J?b.jpg"]
+
+
+async def test_a_part_does_not_inherit_the_name_of_the_part_before(client: httpx.AsyncClient, faces_path: str) -> None:
+    form = HEAD + b"text\r\n--b\r\nContent-Type: image/jpeg\r\n\r\ntext\r\n--b--\r\n"
+    answer = await client.post(faces_path, content=form, headers=HEADERS)
+    assert answer.status_code == 422
+    assert "unexpected part ''" in answer.json()["detail"]
+
+
+async def test_an_import_accepts_only_one_file(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/galleries", json={"name": "staff", "embedding_space": "external:test:3"})
+    row = b'{"person": "Ada", "embedding": [1, 2, 3]}\r\n'
+    form = 2 * (HEAD + row) + b"--b--\r\n"
+    answer = await client.post("/v1/galleries/staff/import", content=form, headers=HEADERS)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:invalid-request")
+    assert "only one file" in answer.json()["detail"]

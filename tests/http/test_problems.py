@@ -3,10 +3,17 @@
 import httpx
 import pytest
 import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from service.access.key_format import new_key
+from service.database.connection import Database
 from service.encoder.fake_pictures import draw_people
+from service.errors import DatabaseUnavailable, NotFound, ServiceError
+from service.http.problems import known_error
 from service.telemetry import configure_logging
-from tests.support.server import MakeClient
+from tests.support.server import MakeClient, open_client
 
 PROBLEM = "application/problem+json"
 MEMBERS = {"type", "title", "status", "detail", "request_id"}
@@ -73,3 +80,49 @@ async def test_the_log_has_route_status_and_tenant_and_nothing_that_was_sent(
         ("/v1/galleries/{gallery}/recognize", 200, tenant_id),
     ]
     assert [canary for canary in canaries if canary in str(lines)] == []
+
+
+async def test_a_gallery_name_with_a_null_character_is_not_found(client: httpx.AsyncClient) -> None:
+    for path in ("/v1/galleries/a%00b", "/v1/galleries/a%00b/people"):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()["type"]) == (404, "urn:face-identity:not-found")
+
+
+async def test_a_validation_error_names_the_field_and_never_the_value(client: httpx.AsyncClient) -> None:
+    for field, answer in (
+        ("body.threshold", await client.post("/v1/galleries", json={"name": "staff", "threshold": "canary-value"})),
+        ("query.limit", await client.get("/v1/galleries", params={"limit": "canary-value"})),
+    ):
+        assert answer.status_code == 422
+        assert [error["field"] for error in answer.json()["errors"]] == [field]
+        assert "canary" not in answer.text
+
+
+def test_a_field_that_the_client_invented_is_shown_printable_and_short() -> None:
+    invented = {"loc": ("body", "a\u001b[2J\u202e" + "x" * 1000), "msg": "is not a field", "type": "extra"}
+    known = known_error(RequestValidationError([invented]))
+    assert known is not None
+    assert known.members["errors"] == [{"field": ("body.a?[2J?" + "x" * 1000)[:100], "reason": "is not a field"}]
+
+
+async def test_a_pool_without_a_free_connection_is_503(application: FastAPI, database: Database) -> None:
+    engine = application.state.service.database.engine
+    full = create_async_engine(database.logins.service, pool_size=1, max_overflow=0, pool_timeout=0.01)
+    async with full.connect(), open_client(application, new_key(1)) as client:
+        application.state.service.database.engine = full
+        try:
+            answer = await client.get("/v1/galleries")
+        finally:
+            application.state.service.database.engine = engine
+    await full.dispose()
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:face-identity:database-unavailable")
+    assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(("error", "count"), [(DatabaseUnavailable("away"), 1), (NotFound("nothing"), 0)])
+def test_faults_of_the_service_are_logged_and_those_of_the_client_are_not(error: ServiceError, count: int) -> None:
+    configure_logging("INFO")
+    with structlog.testing.capture_logs() as lines:
+        assert known_error(error) is error
+    configure_logging("ERROR")
+    assert [line["problem"] for line in lines] == [error.slug] * count

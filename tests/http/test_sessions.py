@@ -1,18 +1,22 @@
 """One request, one transaction: successful answers are stored, and failed requests leave nothing."""
 
+import asyncio
+import dataclasses
 import uuid
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from service.database.connection import Database
+from service.access.authentication import Caller
+from service.database.connection import Database, open_pool
+from service.database.session import tenant_session
 from service.gallery.galleries import create_gallery
 from service.http.routes import keyed_router, needs
-from service.http.sessions import RequestSession
+from service.http.sessions import RequestSession, answer_and_commit, reading_session
 from tests.support.server import open_client
 
 # Refuses a gallery of this name, but only when the transaction is committed.
@@ -90,3 +94,84 @@ async def test_a_database_that_is_away_is_503_and_says_when_to_come_back(
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:face-identity:database-unavailable")
     assert answer.headers["retry-after"] == "1"
     assert "127.0.0.1" not in answer.text
+
+
+TURNS = 10_000
+
+
+@pytest.fixture
+async def single(database: Database) -> AsyncIterator[AsyncEngine]:
+    """A pool of one connection."""
+    engine = open_pool(database.logins.service, 1)
+    yield engine
+    await engine.dispose()
+
+
+def request_with(session: AsyncSession) -> Request:
+    """A request whose route has opened this session."""
+    request = Request({"type": "http"})
+    request.state.session = session
+    return request
+
+
+async def backend_of(session: AsyncSession) -> int:
+    """The server process behind the session's connection."""
+    return int((await session.execute(text("SELECT pg_backend_pid()"))).scalar_one())
+
+
+async def test_a_failed_request_returns_its_connection_at_once(single: AsyncEngine, tenant_id: int) -> None:
+    session = tenant_session(single, tenant_id)
+
+    async def fail() -> Response:
+        await backend_of(session)
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await answer_and_commit(request_with(session), fail())
+    assert not session.in_transaction()
+
+
+async def test_a_request_cancelled_during_its_rollback_keeps_the_connection_usable(
+    single: AsyncEngine, tenant_id: int
+) -> None:
+    """A connection that is interrupted during its rollback would be thrown away, and the pool would open another."""
+    session, working, backends = tenant_session(single, tenant_id), asyncio.Event(), []
+
+    async def work() -> Response:
+        backends.append(await backend_of(session))
+        working.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    answering = asyncio.create_task(answer_and_commit(request_with(session), work()))
+    await asyncio.wait_for(working.wait(), 30)
+    answering.cancel()
+    for _ in range(TURNS):
+        if answering.done():
+            break
+        await asyncio.sleep(0)
+        answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    async with tenant_session(single, tenant_id) as following:
+        assert await backend_of(following) == backends[0]
+
+
+async def test_a_stream_waits_until_another_one_has_ended(application: FastAPI, tenant_id: int) -> None:
+    """A pool of two connections lends one to streams, so that slow readers leave one for other requests."""
+    app, running = FastAPI(), application.state.service
+    settings = running.settings.model_copy(update={"database_pool_size": 2})
+    app.state.service = dataclasses.replace(running, settings=settings)
+    request = Request({"type": "http", "app": app})
+    request.state.caller = Caller(tenant_id, 1, frozenset())
+    first, second = reading_session(request), reading_session(request)
+    await anext(first)
+    waiting = asyncio.ensure_future(anext(second))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    with pytest.raises(StopAsyncIteration):
+        await anext(first)
+    await backend_of(await waiting)
+    with pytest.raises(StopAsyncIteration):
+        await anext(second)
