@@ -14,9 +14,14 @@ from service.database.connection import Database, connect, libpq_url, open_datab
 from service.database.schema.migrate import migrate
 from service.database.session import tenant_session
 from service.settings import Settings
-from tests.support.encoders import dlib_encoder, insightface_encoder, real_encoder  # noqa: F401 - fixtures
+from tests.support.encoders import (  # noqa: F401 - fixtures
+    dlib_encoder,
+    insightface_encoder,
+    made_encoder,
+    real_encoder,
+)
 
-pytest_plugins = ["tests.support.server"]
+pytest_plugins = ["tests.support.packs", "tests.support.server"]
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from service.errors import (
     UnsupportedImageFormat,
 )
 from service.settings import Settings
-from tests.support.encoders import LIMITS, cosine, pack_folder
+from tests.support.encoders import LIMITS, cosine
 
 
 def settings(encoder: str, **others: Any) -> Settings:
@@ -97,8 +98,8 @@ async def test_the_same_model_under_another_name_is_found(encoders: Encoders) ->
     assert await encoders.encode(renamed, draw_nobody()) == []
 
 
-async def test_the_event_loop_is_free_while_models_work() -> None:
-    opened = open_encoders(settings(f"dlib,insightface:{pack_folder()}"))
+async def test_the_event_loop_is_free_while_models_work(made_pack: Path) -> None:
+    opened = open_encoders(settings(f"dlib,insightface:{made_pack}"))
     image = np.random.default_rng(1).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
     opened.load()
     work = asyncio.gather(*(opened.encode(space, image) for space in opened.spaces for _ in range(3)))
@@ -110,18 +111,18 @@ async def test_the_event_loop_is_free_while_models_work() -> None:
     opened.close()
 
 
-def test_encoders_open_in_the_order_of_the_setting() -> None:
-    opened = open_encoders(settings(f" insightface:{pack_folder()}, fake ,dlib"))
-    assert [space.name for space in opened.spaces] == [f"insightface:{pack_folder()}", "fake", "dlib"]
+def test_encoders_open_in_the_order_of_the_setting(made_pack: Path) -> None:
+    opened = open_encoders(settings(f" insightface:{made_pack}, fake ,dlib"))
+    assert [space.name for space in opened.spaces] == [f"insightface:{made_pack}", "fake", "dlib"]
     assert opened.default == opened.spaces[0]
     assert opened.space("dlib") == opened.spaces[2]
     assert len({space.digest for space in opened.spaces}) == 3
     opened.close()
 
 
-def test_a_folder_may_be_spelled_differently() -> None:
-    opened = open_encoders(settings(f"insightface:{pack_folder()}"))
-    other_spelling = f"insightface:{pack_folder().parent}/../models/{pack_folder().name}/"
+def test_a_folder_may_be_spelled_differently(made_pack: Path) -> None:
+    opened = open_encoders(settings(f"insightface:{made_pack}"))
+    other_spelling = f"insightface:{made_pack.parent}/../{made_pack.parent.name}/{made_pack.name}/"
     assert opened.space(other_spelling) == opened.default
     opened.close()
 

@@ -25,7 +25,8 @@ from service.encoder.runtime.sessions import PROCESSOR, open_session
 from service.errors import InvalidModel, InvalidSettings
 from service.models.packs import file_digest, read_pack
 from service.settings import Settings
-from tests.support.encoders import LIMITS, pack_folder, photograph
+from tests.support.encoders import LIMITS
+from tests.support.packs import two_people
 
 
 def save_network(path: Path, side: int, weights: np.ndarray, outputs: int, sigmoid: bool) -> Path:
@@ -67,13 +68,13 @@ def genderage_file(tmp_path: Path) -> Path:
     return save_network(tmp_path / "genderage.onnx", 96, weights, 3, sigmoid=False)
 
 
-def test_liveness_scores_are_those_of_insightface(liveness_file: Path, insightface_encoder: Encoder) -> None:
+def test_liveness_scores_are_those_of_insightface(liveness_file: Path, made_encoder: Encoder) -> None:
     from insightface.addons.liveness import Liveness as TheirLiveness
 
-    image = photograph("groups", "two_people.jpg")
+    image = two_people()
     theirs = TheirLiveness(str(liveness_file), providers=["CPUExecutionProvider"])
     ours = LivenessNetwork(open_session(liveness_file, PROCESSOR), 0.8)
-    for face in insightface_encoder.detect(image):
+    for face in made_encoder.detect(image):
         expected = theirs.predict(np.ascontiguousarray(image[:, :, ::-1]), np.array(face.landmarks))
         found = ours.judge(image, face)
         assert found.score == pytest.approx(expected["live_score"], abs=1e-4)
@@ -81,7 +82,7 @@ def test_liveness_scores_are_those_of_insightface(liveness_file: Path, insightfa
 
 
 def test_a_face_at_the_border_is_not_judged(liveness_file: Path) -> None:
-    image = photograph("groups", "two_people.jpg")
+    image = two_people()
     landmarks = ((-20.0, 5.0), (20.0, 5.0), (0.0, 25.0), (-15.0, 40.0), (15.0, 40.0))
     face = DetectedFace(Box(0, 0, 30, 50), 0.9, landmarks, 0.5)
     found = LivenessNetwork(open_session(liveness_file, PROCESSOR), 0.8).judge(image, face)
@@ -89,14 +90,14 @@ def test_a_face_at_the_border_is_not_judged(liveness_file: Path) -> None:
     assert "outside the image" in found.reason
 
 
-def test_age_and_gender_are_those_of_insightface(genderage_file: Path, insightface_encoder: Encoder) -> None:
+def test_age_and_gender_are_those_of_insightface(genderage_file: Path, made_encoder: Encoder) -> None:
     from insightface.app.common import Face
     from insightface.model_zoo.attribute import Attribute
 
-    image = photograph("groups", "two_people.jpg")
+    image = two_people()
     theirs = Attribute(str(genderage_file))
     ours = AttributesNetwork(open_session(genderage_file, PROCESSOR), genderage_file)
-    for face in insightface_encoder.detect(image):
+    for face in made_encoder.detect(image):
         box = np.array([face.box.left, face.box.top, face.box.right, face.box.bottom])
         gender, age = theirs.get(np.ascontiguousarray(image[:, :, ::-1]), Face(bbox=box))
         found = ours.guess(image, face)
@@ -105,15 +106,15 @@ def test_age_and_gender_are_those_of_insightface(genderage_file: Path, insightfa
 
 
 async def test_nothing_is_judged_or_guessed_unless_it_is_asked_for(
-    liveness_file: Path, genderage_file: Path, insightface_encoder: Encoder
+    made_pack: Path, liveness_file: Path, genderage_file: Path, made_encoder: Encoder
 ) -> None:
-    image = photograph("groups", "two_people.jpg")
+    image = two_people()
     extras = Extras(
         LivenessNetwork(open_session(liveness_file, PROCESSOR), 0.8),
         AttributesNetwork(open_session(genderage_file, PROCESSOR), genderage_file),
     )
-    asked = InsightfaceEncoder("asked", read_pack(pack_folder()), extras=extras)
-    for encoder, expected in ((insightface_encoder, False), (asked, True)):
+    asked = InsightfaceEncoder("asked", read_pack(made_pack), extras=extras)
+    for encoder, expected in ((made_encoder, False), (asked, True)):
         encoders = Encoders([encoder], LIMITS, 200, threads=1)
         for encoded in await encoders.encode(encoders.default, image):
             assert (encoded.face.liveness is not None) == expected
@@ -121,14 +122,14 @@ async def test_nothing_is_judged_or_guessed_unless_it_is_asked_for(
         for face in await encoders.detect(encoders.default, image):
             assert (face.liveness is not None) == expected
         encoders._pipeline.close()
-    assert asked.space.digest == insightface_encoder.space.digest
+    assert asked.space.digest == made_encoder.space.digest
 
 
 def test_a_missing_addon_is_named_and_another_file_refused(
-    tmp_path: Path, liveness_file: Path, monkeypatch: pytest.MonkeyPatch
+    made_pack: Path, tmp_path: Path, liveness_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    settings = Settings(_env_file=None, data_dir=tmp_path, encoder=f"insightface:{pack_folder()}", liveness="observe")
+    settings = Settings(_env_file=None, data_dir=tmp_path, encoder=f"insightface:{made_pack}", liveness="observe")
     with pytest.raises(InvalidSettings, match=r"addons/liveness\.onnx"):
         open_encoders(settings)
     (tmp_path / "addons").mkdir()
@@ -140,10 +141,8 @@ def test_a_missing_addon_is_named_and_another_file_refused(
     open_encoders(settings).close()
 
 
-def test_a_pack_without_the_network_cannot_guess(tmp_path: Path) -> None:
-    settings = Settings(
-        _env_file=None, data_dir=tmp_path, encoder=f"insightface:{pack_folder()}", attributes="age-gender"
-    )
+def test_a_pack_without_the_network_cannot_guess(made_pack: Path, tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, data_dir=tmp_path, encoder=f"insightface:{made_pack}", attributes="age-gender")
     with pytest.raises(InvalidSettings, match="ATTRIBUTES needs a network"):
         open_encoders(settings)
 

@@ -13,18 +13,18 @@ from service.models.catalog import CATALOG, LICENSE_NOTICE, CatalogPack
 from service.models.install import install_pack
 from service.models.packs import MANIFEST, file_digest, find_pack
 from service.models.verify import list_packs, verify_pack
-from tests.support.encoders import pack_folder
+from tests.support.packs import DETECTOR, DIMENSION, RECOGNIZER
 
-NETWORKS = ("scrfd_2.5g_bnkps.onnx", "mobilefacenet.onnx")
+NETWORKS = (DETECTOR, RECOGNIZER)
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    """The test pack as InsightFace publishes packs: in a folder, with files that are not needed."""
+def archive(made_pack: Path, tmp_path: Path) -> Path:
+    """The made pack as InsightFace publishes packs: in a folder, with files that are not needed."""
     path = tmp_path / "mine.zip"
     with zipfile.ZipFile(path, "w") as zipped:
         for name in NETWORKS:
-            zipped.write(pack_folder() / name, f"mine/{name}")
+            zipped.write(made_pack / name, f"mine/{name}")
         zipped.writestr("mine/notes.txt", "not a network")
     return path
 
@@ -45,7 +45,7 @@ def test_an_archive_is_installed_listed_verified_and_loaded(archive: Path, data_
     assert verified.license == "non-commercial"
     assert state("mine", data_dir) == "installed"
     assert not (data_dir / "models" / "mine" / "notes.txt").exists()
-    assert InsightfaceEncoder("insightface:mine", find_pack("mine", data_dir)).space.dimension == 128
+    assert InsightfaceEncoder("insightface:mine", find_pack("mine", data_dir)).space.dimension == DIMENSION
 
 
 def test_without_acceptance_nothing_is_installed(archive: Path, data_dir: Path) -> None:
@@ -70,9 +70,9 @@ def test_a_published_pack_with_a_manifest_takes_only_the_published_archive(archi
 
 
 def test_a_changed_file_is_found_by_verify_and_refused_at_installation(
-    archive: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    made_pack: Path, archive: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    published = {name: file_digest(pack_folder() / name) for name in NETWORKS}
+    published = {name: file_digest(made_pack / name) for name in NETWORKS}
     pack = CatalogPack("mine", "of the test", file_digest(archive), published)
     monkeypatch.setitem(CATALOG, "mine", pack)  # as if InsightFace published it
     assert install_pack("mine", data_dir, accept_license=True, archive=archive).is_intact
@@ -96,17 +96,17 @@ def test_a_missing_file_of_a_published_pack_is_named(data_dir: Path) -> None:
     assert state("buffalo_s", data_dir) == "damaged"
 
 
-def test_a_pack_with_a_manifest_keeps_it_and_its_digests(data_dir: Path, tmp_path: Path) -> None:
+def test_a_pack_with_a_manifest_keeps_it_and_its_digests(made_pack: Path, data_dir: Path, tmp_path: Path) -> None:
     tasks = {
-        "detection": {"file": NETWORKS[0], "sha256": file_digest(pack_folder() / NETWORKS[0])},
-        "recognition": {"file": NETWORKS[1], "sha256": file_digest(pack_folder() / NETWORKS[1])},
+        "detection": {"file": NETWORKS[0], "sha256": file_digest(made_pack / NETWORKS[0])},
+        "recognition": {"file": NETWORKS[1], "sha256": file_digest(made_pack / NETWORKS[1])},
     }
     manifest = {"manifest_version": 2, "model_id": "mine", "license": "MODEL.LICENSE", "tasks": tasks}
     path = tmp_path / "manifest.zip"
     with zipfile.ZipFile(path, "w") as zipped:
         zipped.writestr(MANIFEST, json.dumps(manifest))
         for name in NETWORKS:
-            zipped.write(pack_folder() / name, name)
+            zipped.write(made_pack / name, name)
     verified = install_pack("mine", data_dir, accept_license=True, archive=path)
     assert all(file.expected == file.digest for file in verified.files)
 
@@ -123,11 +123,11 @@ def test_a_name_stays_inside_the_folder(archive: Path, data_dir: Path, name: str
         install_pack(name, data_dir, accept_license=True, archive=archive)
 
 
-def test_files_of_an_archive_never_leave_the_pack(data_dir: Path, tmp_path: Path) -> None:
+def test_files_of_an_archive_never_leave_the_pack(made_pack: Path, data_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "slip.zip"
     with zipfile.ZipFile(path, "w") as zipped:
         for name in NETWORKS:
-            zipped.write(pack_folder() / name, f"../../{name}")
+            zipped.write(made_pack / name, f"../../{name}")
     install_pack("mine", data_dir, accept_license=True, archive=path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "slip.zip"]
     assert (data_dir / "models" / "mine" / NETWORKS[0]).is_file()

@@ -1,6 +1,7 @@
 """InsightFace packs on disk: both layouts, the searched folders, and the refusals."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,19 @@ import pytest
 
 from service.errors import InvalidModel, InvalidSettings
 from service.models.packs import MANIFEST, file_digest, find_pack, read_pack
-from tests.support.encoders import pack_folder
+from tests.support.packs import DETECTOR, RECOGNIZER
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A copy of the test pack that a test may damage."""
-    return Path(shutil.copytree(pack_folder(), tmp_path / "models" / "pack"))
+def folder(made_pack: Path, tmp_path: Path) -> Path:
+    """A copy of the made pack, which a test may damage."""
+    return Path(shutil.copytree(made_pack, tmp_path / "models" / "pack"))
 
 
 def write_manifest(folder: Path, **changes: object) -> None:
     tasks: dict[str, dict[str, Any]] = {
-        "detection": {"file": "scrfd_2.5g_bnkps.onnx", "sha256": file_digest(folder / "scrfd_2.5g_bnkps.onnx")},
-        "recognition": {"file": "mobilefacenet.onnx", "preprocessing": {"mean": 127.5, "std": 127.5}},
+        "detection": {"file": DETECTOR, "sha256": file_digest(folder / DETECTOR)},
+        "recognition": {"file": RECOGNIZER, "preprocessing": {"mean": 127.5, "std": 127.5}},
     }
     for path, value in changes.items():
         task, key = path.split("__")
@@ -32,8 +33,8 @@ def write_manifest(folder: Path, **changes: object) -> None:
 
 def test_loose_files_are_told_apart_by_their_shapes(folder: Path) -> None:
     pack = read_pack(folder)
-    assert pack.detection.path.name == "scrfd_2.5g_bnkps.onnx"
-    assert pack.recognition.path.name == "mobilefacenet.onnx"
+    assert pack.detection.path.name == DETECTOR
+    assert pack.recognition.path.name == RECOGNIZER
     assert (pack.detection.mean, pack.detection.std) == (127.5, 128.0)
     assert (pack.recognition.mean, pack.recognition.std) == (127.5, 127.5)
 
@@ -41,7 +42,7 @@ def test_loose_files_are_told_apart_by_their_shapes(folder: Path) -> None:
 def test_a_manifest_says_which_file_does_what(folder: Path) -> None:
     (folder / "aaa_another.onnx").write_bytes(b"not read")
     write_manifest(folder)
-    assert read_pack(folder).detection.path.name == "scrfd_2.5g_bnkps.onnx"
+    assert read_pack(folder).detection.path.name == DETECTOR
 
 
 def test_a_manifest_may_leave_scaling_to_the_network(folder: Path) -> None:
@@ -51,14 +52,14 @@ def test_a_manifest_may_leave_scaling_to_the_network(folder: Path) -> None:
 
 def test_a_manifest_of_another_version_is_ignored(folder: Path) -> None:
     (folder / MANIFEST).write_text('{"manifest_version": 1}')
-    assert read_pack(folder).recognition.path.name == "mobilefacenet.onnx"
+    assert read_pack(folder).recognition.path.name == RECOGNIZER
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"detection__sha256": "0" * 64}, "SHA-256"),
-        ({"detection__file": "../pack/scrfd_2.5g_bnkps.onnx"}, "inside the pack"),
+        ({"detection__file": f"../pack/{DETECTOR}"}, "inside the pack"),
         ({"detection__file": "/etc/passwd"}, "inside the pack"),
         ({"detection__file": "absent.onnx"}, "absent.onnx is missing"),
         ({"recognition__preprocessing": {"mean": 1, "std": 0}}, "tasks.recognition.preprocessing"),
@@ -78,14 +79,14 @@ def test_a_manifest_that_is_no_json_is_refused(folder: Path) -> None:
 
 
 def test_a_pack_without_a_recognition_file_is_refused(folder: Path) -> None:
-    (folder / "mobilefacenet.onnx").unlink()
+    (folder / RECOGNIZER).unlink()
     with pytest.raises(InvalidModel, match="no ONNX file for recognition"):
         read_pack(folder)
 
 
 def test_a_damaged_file_is_refused_by_name(folder: Path) -> None:
-    (folder / "mobilefacenet.onnx").write_bytes(b"\xff" * 1000)
-    with pytest.raises(InvalidModel, match=r"mobilefacenet\.onnx"):
+    (folder / RECOGNIZER).write_bytes(b"\xff" * 1000)
+    with pytest.raises(InvalidModel, match=re.escape(RECOGNIZER)):
         read_pack(folder)
 
 

@@ -56,6 +56,12 @@ def insightface_encoder() -> Encoder:
     return InsightfaceEncoder("insightface:pack", read_pack(pack_folder()))
 
 
+@pytest.fixture(scope="session")
+def made_encoder(made_pack: Path) -> Encoder:
+    """The InsightFace encoder with the two small networks of the made pack."""
+    return InsightfaceEncoder("insightface:made", read_pack(made_pack))
+
+
 @pytest.fixture(params=["dlib", "insightface"])
 def real_encoder(request: pytest.FixtureRequest) -> Encoder:
     """Each encoder with real weights."""

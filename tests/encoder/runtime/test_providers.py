@@ -1,5 +1,7 @@
 """Devices and providers: a missing provider is refused by name, and thread counts do not change the numbers."""
 
+from pathlib import Path
+
 import onnxruntime
 import pytest
 
@@ -11,7 +13,8 @@ from service.encoder.runtime.sessions import Device
 from service.errors import InvalidSettings
 from service.models.packs import read_pack
 from service.settings import Settings
-from tests.support.encoders import cosine, pack_folder, photograph
+from tests.support.encoders import cosine
+from tests.support.packs import two_people
 
 HERE = onnxruntime.get_available_providers()
 
@@ -53,19 +56,17 @@ def test_the_device_number_reaches_the_provider() -> None:
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in HERE, reason="left out: this onnxruntime has CUDA")
-def test_a_server_whose_gpu_is_missing_does_not_start() -> None:
-    settings = Settings(_env_file=None, encoder=f"insightface:{pack_folder()}", recognizer_load_device=0)
+def test_a_server_whose_gpu_is_missing_does_not_start(made_pack: Path) -> None:
+    settings = Settings(_env_file=None, encoder=f"insightface:{made_pack}", recognizer_load_device=0)
     with pytest.raises(InvalidSettings, match="RECOGNIZER_LOAD_DEVICE=0"):
         open_encoders(settings)
 
 
-def test_one_thread_and_several_give_the_same_numbers() -> None:
+def test_one_thread_and_several_give_the_same_numbers(made_pack: Path) -> None:
     counter = RunCounter()
     several = Device(threads=4, runs=counter)
-    one, other = (
-        InsightfaceEncoder("pack", read_pack(pack_folder()), device, device) for device in (Device(), several)
-    )
-    image = photograph("groups", "two_people.jpg")
+    one, other = (InsightfaceEncoder("pack", read_pack(made_pack), device, device) for device in (Device(), several))
+    image = two_people()
     faces = one.detect(image)
     assert [face.box for face in other.detect(image)] == pytest.approx([face.box for face in faces], abs=0.01) or all(
         abs(mine.box.left - theirs.box.left) < 0.01 for mine, theirs in zip(faces, other.detect(image), strict=True)
