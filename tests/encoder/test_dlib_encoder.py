@@ -8,12 +8,13 @@ from service.encoder.contract import Encoder
 from service.encoder.dlib import _RECOGNITION_FILE, _weights_folder
 from service.encoder.networks.dlib_resnet import dlib_onnx_model
 from service.errors import InvalidModel
-from tests.support.encoders import photograph
+from tests.support.encoders import portrait
 
 
 def test_embeddings_are_those_of_dlib(dlib_encoder: Encoder) -> None:
-    image = photograph("groups", "two_people.jpg")
+    image = portrait()
     crops = dlib_encoder.align(image, dlib_encoder.detect(image))
+    assert crops
     reference = dlib.face_recognition_model_v1(str(_weights_folder() / _RECOGNITION_FILE))
     for crop, embedding in zip(crops, dlib_encoder.embed(crops), strict=True):
         assert np.abs(np.array(reference.compute_face_descriptor(crop)) - embedding).max() < 1e-5

@@ -4,40 +4,65 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
-from service.encoder.contract import Encoder
+from service.embedding import Embedding
+from service.encoder.contract import Encoder, Image
 from service.encoder.insightface import InsightfaceEncoder
+from service.encoder.runtime.run_counter import RunCounter
 from service.encoder.runtime.sessions import Device
-from service.errors import InvalidSettings
+from service.errors import InvalidModel, InvalidSettings
 from service.models.packs import read_pack
 from tests.encoder.test_real_encoders import overlap
 from tests.support.encoders import cosine, pack_folder, photograph
+from tests.support.packs import DETECTOR, RECOGNIZER, draw_spots, two_people
+
+
+def face_analysis(folder: Path) -> Any:
+    """insightface's own pipeline on a pack."""
+    from insightface.app import FaceAnalysis
+
+    analysis = FaceAnalysis(name=str(folder), providers=["CPUExecutionProvider"])
+    analysis.prepare(ctx_id=-1)
+    return analysis
 
 
 @pytest.fixture(scope="module")
-def face_analysis() -> Any:
-    """insightface's own pipeline on the same pack."""
-    from insightface.app import FaceAnalysis
-
-    analysis = FaceAnalysis(name=str(pack_folder()), providers=["CPUExecutionProvider"])
-    analysis.prepare(ctx_id=-1)
-    return analysis
+def real_face_analysis() -> Any:
+    """insightface's own pipeline on the real pack."""
+    return face_analysis(pack_folder())
 
 
 @pytest.mark.parametrize(
     "picture", ["groups/two_people.jpg", "groups/obama_and_biden.jpg", "people/alex_lacamoire/2.png"]
 )
 def test_boxes_and_embeddings_are_those_of_face_analysis(
-    face_analysis: Any, insightface_encoder: Encoder, picture: str
+    real_face_analysis: Any, insightface_encoder: Encoder, picture: str
 ) -> None:
-    image = photograph(*picture.split("/"))
-    theirs = face_analysis.get(np.ascontiguousarray(image[:, :, ::-1]))
-    ours = insightface_encoder.detect(image)
+    assert_same_faces(real_face_analysis, insightface_encoder, photograph(*picture.split("/")))
+
+
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (1500, 900), (200, 300)])
+def test_boxes_and_embeddings_of_the_made_pack_are_those_of_face_analysis(
+    made_pack: Path, made_encoder: Encoder, size: tuple[int, int]
+) -> None:
+    scale = max(size) / 640
+    image = np.asarray(cv2.resize(two_people(), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+    canvas = np.full((max(size[1], image.shape[0]), max(size[0], image.shape[1]), 3), 127, dtype=np.uint8)
+    canvas[: image.shape[0], : image.shape[1]] = image
+    assert_same_faces(face_analysis(made_pack), made_encoder, canvas)
+
+
+def assert_same_faces(analysis: Any, encoder: Encoder, image: Image) -> None:
+    """The encoder returns the boxes, landmarks, scores and embeddings of insightface."""
+    theirs = analysis.get(np.ascontiguousarray(image[:, :, ::-1]))
+    ours = encoder.detect(image)
     assert len(ours) == len(theirs) > 0
-    embeddings = insightface_encoder.embed(insightface_encoder.align(image, ours))
+    embeddings = encoder.embed(encoder.align(image, ours))
     for face, embedding in zip(ours, embeddings, strict=True):
         same = max(theirs, key=lambda other: -np.abs(other.bbox[:2] - (face.box.left, face.box.top)).sum())
         box = (face.box.left, face.box.top, face.box.right, face.box.bottom)
@@ -56,11 +81,79 @@ def test_the_smaller_detector_with_one_input_size_finds_the_same_faces(insightfa
     assert small.space.dimension == insightface_encoder.space.dimension == 128
 
 
-def test_the_digest_is_of_the_files_not_of_their_place(insightface_encoder: Encoder, tmp_path: Path) -> None:
-    moved = shutil.copytree(pack_folder(), tmp_path / "moved")
-    assert InsightfaceEncoder("moved", read_pack(moved)).space.digest == insightface_encoder.space.digest
-    (moved / "mobilefacenet.onnx").rename(moved / "renamed.onnx")
-    assert InsightfaceEncoder("renamed", read_pack(moved)).space.digest == insightface_encoder.space.digest
+def test_the_digest_is_of_the_files_not_of_their_place(made_pack: Path, made_encoder: Encoder, tmp_path: Path) -> None:
+    moved = shutil.copytree(made_pack, tmp_path / "moved")
+    assert InsightfaceEncoder("moved", read_pack(moved)).space.digest == made_encoder.space.digest
+    (moved / RECOGNIZER).rename(moved / "renamed.onnx")
+    assert InsightfaceEncoder("renamed", read_pack(moved)).space.digest == made_encoder.space.digest
+
+
+def test_people_are_recognized_in_other_images_and_at_other_places(made_encoder: Encoder) -> None:
+    first, second = two_people(), draw_spots({"Grace": (150, 150), "Linus": (400, 300), "Ada": (500, 120)})
+    (ada, grace) = embeddings_from_left(made_encoder, first)
+    threshold = made_encoder.space.threshold
+    for embedding, name in zip(embeddings_from_left(made_encoder, second), ("Grace", "Linus", "Ada"), strict=True):
+        assert (cosine(ada, embedding) >= threshold) == (name == "Ada")
+        assert (cosine(grace, embedding) >= threshold) == (name == "Grace")
+
+
+def embeddings_from_left(encoder: Encoder, image: Image) -> list[Embedding]:
+    faces = sorted(encoder.detect(image), key=lambda face: face.box.left)
+    return encoder.embed(encoder.align(image, faces))
+
+
+def test_a_network_for_one_crop_embeds_many_at_once(made_encoder: Encoder) -> None:
+    """The recognition model was exported for a batch of one. The encoder rewrites it."""
+    image = draw_spots({"Ada": (100, 120), "Grace": (320, 240), "Linus": (540, 360)})
+    crops = made_encoder.align(image, made_encoder.detect(image)) * 7
+    together = made_encoder.embed(crops)
+    assert len(together) == 21
+    for crop, embedding in zip(crops, together, strict=True):
+        (alone,) = made_encoder.embed([crop])
+        assert np.allclose(alone, embedding, atol=1e-5)
+    assert not np.allclose(together[0], together[1], atol=0.1)
+    assert made_encoder.embed([]) == []
+
+
+def test_a_network_that_returns_another_shape_is_refused_at_the_start(made_pack: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made_pack, tmp_path / "pack"))
+    network = onnx.load(folder / RECOGNIZER)
+    (reshape,) = (tensor for tensor in network.graph.initializer if tensor.name == "flat")
+    reshape.CopyFrom(onnx.numpy_helper.from_array(np.array([3, 16]), "flat"))
+    (weights,) = (tensor for tensor in network.graph.initializer if tensor.name == "weights")
+    weights.CopyFrom(onnx.numpy_helper.from_array(np.zeros((16, 8), dtype=np.float32), "weights"))
+    network.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 3
+    network.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 8
+    onnx.save(network, folder / RECOGNIZER)
+    with pytest.raises(InvalidModel, match=r"returns shape \(3, 8\) for 1 crops"):
+        InsightfaceEncoder("pack", read_pack(folder))
+
+
+def test_a_detector_without_landmarks_is_refused(made_pack: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made_pack, tmp_path / "pack"))
+    network = onnx.load(folder / DETECTOR)
+    del network.graph.output[6:]
+    onnx.save(network, folder / DETECTOR)
+    with pytest.raises(InvalidModel, match="6 outputs has no landmarks"):
+        InsightfaceEncoder("pack", read_pack(folder))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (500, 3), (3, 500), (640, 480)])
+def test_an_image_without_green_has_no_faces(made_encoder: Encoder, size: tuple[int, int]) -> None:
+    assert made_encoder.detect(np.full((size[1], size[0], 3), 127, dtype=np.uint8)) == []
+
+
+def test_loading_changes_no_result(made_pack: Path, made_encoder: Encoder) -> None:
+    several = Device(threads=3, runs=RunCounter())
+    loaded = InsightfaceEncoder("loaded", read_pack(made_pack), several, several)
+    loaded.load()
+    image = two_people()
+    faces = loaded.detect(image)
+    assert [face.box for face in faces] == [face.box for face in made_encoder.detect(image)]
+    expected = made_encoder.embed(made_encoder.align(image, faces))
+    for embedding, other in zip(loaded.embed(loaded.align(image, faces)), expected, strict=True):
+        assert cosine(embedding, other) >= 0.9999
+    loaded.close()
 
 
 @pytest.mark.skipif(
@@ -69,8 +162,8 @@ def test_the_digest_is_of_the_files_not_of_their_place(insightface_encoder: Enco
 @pytest.mark.parametrize(
     ("devices", "setting"), [((0, -1), "DETECTOR_LOAD_DEVICE=0"), ((-1, 1), "RECOGNIZER_LOAD_DEVICE=1")]
 )
-def test_a_missing_gpu_is_refused_and_never_replaced(devices: tuple[int, int], setting: str) -> None:
+def test_a_missing_gpu_is_refused_and_never_replaced(made_pack: Path, devices: tuple[int, int], setting: str) -> None:
     names = ("DETECTOR_LOAD_DEVICE", "RECOGNIZER_LOAD_DEVICE")
     places = [Device(number, name) for number, name in zip(devices, names, strict=True)]
     with pytest.raises(InvalidSettings, match=setting):
-        InsightfaceEncoder("insightface:pack", read_pack(pack_folder()), places[0], places[1])
+        InsightfaceEncoder("insightface:pack", read_pack(made_pack), places[0], places[1])

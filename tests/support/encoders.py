@@ -1,7 +1,9 @@
 """Encoders of the run and real photographs, decoded."""
 
+from importlib.resources import files
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -19,6 +21,12 @@ LIMITS = ImageLimits(bytes=20 * 2**20, pixels=40_000_000)
 def photograph(*parts: str) -> Image:
     """A photograph of the shared test data, decoded."""
     return decode_image(data_path("faces", *parts).read_bytes(), LIMITS)
+
+
+def portrait() -> Image:
+    """The photograph of Eileen Collins (NASA, public domain) that the command line ships, at twice its size."""
+    data = files("service.cli").joinpath("data", "eileen-collins.png").read_bytes()
+    return np.asarray(cv2.resize(decode_image(data, LIMITS), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))
 
 
 def people_photographs() -> dict[str, list[Path]]:

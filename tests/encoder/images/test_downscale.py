@@ -12,7 +12,7 @@ from service.encoder.images.downscale import SourceImage
 from service.errors import UnreadableImage
 from tests.encoder.images.test_decode import turned_file
 from tests.encoder.test_real_encoders import overlap
-from tests.support.encoders import LIMITS, cosine, people_photographs, photograph, similarity
+from tests.support.encoders import LIMITS, cosine, people_photographs, photograph, portrait, similarity
 
 
 def enlarged_photograph(image: Image, longer: int) -> Image:
@@ -43,7 +43,7 @@ def test_a_picture_is_halved_while_enough_is_left(
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_halving_at_decoding_gives_what_averaging_gives_under_every_orientation(orientation: int) -> None:
-    image = cv2.blur(photograph("people", "barack_obama", "1.jpg"), (5, 5))
+    image = cv2.blur(enlarged_photograph(portrait(), 960), (5, 5))
     data = turned_file(image, orientation, "JPEG", quality=95)
     decoded, averaged = (
         SourceImage(data, LIMITS).reduced(400),
