@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from re import _constants, _parser  # the parse tree has no public name
 from typing import Any
 
@@ -192,7 +193,7 @@ def patterns() -> Iterator[tuple[str, re.Pattern[Any], bool]]:
     """Every compiled pattern of the program, and whether the program searches with it."""
     for module_info in pkgutil.walk_packages(service.__path__, "service."):
         module = importlib.import_module(module_info.name)
-        source = open(module.__file__ or "", encoding="utf-8").read()  # noqa: SIM115
+        source = Path(module.__file__ or "").read_text(encoding="utf-8")
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern) and f"{name} = re.compile" in source:
                 searches = bool(re.search(rf"{name}\.(search|sub|split|findall|finditer)\(", source))
@@ -226,7 +227,7 @@ def test_every_pattern_is_compiled_at_the_top_of_a_module() -> None:
     inline = []
     for module_info in pkgutil.walk_packages(service.__path__, "service."):
         module = importlib.import_module(module_info.name)
-        tree = ast.parse(open(module.__file__ or "", encoding="utf-8").read())  # noqa: SIM115
+        tree = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner = node.func.value
