@@ -209,7 +209,7 @@ async def test_a_stopping_worker_returns_a_long_job_to_the_queue(
     assert (found.status, found.attempts) == ("queued", 0)
     is_short = True
     async with start_worker(handlers_of(work)):
-        assert (await finished(session, job, 5)).status == "succeeded"
+        assert (await finished(session, job)).status == "succeeded"
 
 
 async def test_a_job_that_always_kills_its_worker_fails_in_the_end(

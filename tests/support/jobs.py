@@ -15,7 +15,7 @@ async def chunks_of(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
         yield content[start : start + size]
 
 
-async def finished(session: AsyncSession, job: Job, timeout_seconds: float = 30.0) -> Job:
+async def finished(session: AsyncSession, job: Job, timeout_seconds: float = 300.0) -> Job:
     """Return the job when it has reached its final state."""
     give_up = time.monotonic() + timeout_seconds
     while time.monotonic() < give_up:

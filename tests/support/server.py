@@ -30,7 +30,7 @@ from service.settings import Settings
 from service.telemetry import configure_logging
 
 ROOT_FOLDER = Path(__file__).parents[2]
-START_SECONDS = 90.0
+START_SECONDS = 300.0
 PROGRAM = [str(Path(sys.executable).with_name("face-identity"))]
 
 MakeClient = Callable[..., Awaitable[httpx.AsyncClient]]
