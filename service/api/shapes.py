@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from service.access.names import MAXIMUM_NAME_LENGTH as MAXIMUM_PRINTABLE_LENGTH
 from service.database.pagination import Page
 from service.encoder.contract import Box, DetectedFace
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, UnstorableJson
 from service.gallery.content import (
     MAXIMUM_GALLERY_NAME_LENGTH,
     MAXIMUM_METADATA_BYTES,
@@ -60,7 +60,7 @@ async def read_metadata_filter(
         ),
     ] = None,
 ) -> dict[str, Any] | None:
-    """The metadata filter of the query. Raises InvalidRequest if it is not a JSON object that can be stored."""
+    """The metadata filter of the query. Raises UnstorableJson if it is not a JSON object that can be stored."""
     if metadata is None:
         return None
     try:
@@ -68,7 +68,7 @@ async def read_metadata_filter(
     except InvalidRequest as error:
         reason = error.detail.removeprefix("metadata: ")
         errors = [{"field": "query.metadata", "reason": reason}]
-        raise type(error)(f"query.metadata: {reason}", errors=errors) from None
+        raise UnstorableJson(f"query.metadata: {reason}", errors=errors) from None
 
 
 MetadataFilter = Annotated[dict[str, Any] | None, Depends(read_metadata_filter)]
