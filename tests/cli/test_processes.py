@@ -1,5 +1,6 @@
 """`serve`, `work` and `migrate` as separate processes that share one embedded database."""
 
+import contextlib
 import json
 import os
 import signal
@@ -52,12 +53,13 @@ def test_a_job_is_queued_until_the_worker_process_runs_it(worker: ServerProcess)
 def test_a_terminated_import_leaves_no_data_and_no_running_server(tmp_path: Path) -> None:
     """The import ends while it reads the file: it rolls back, and stops the embedded server as its last user."""
     server = ServerProcess(tmp_path)
-    (tmp_path / "large.ndjson").write_text('{"person": "Ada", "embedding": [0.25, 0.5, 1, 2]}\n' * 300_000)
+    (tmp_path / "large.ndjson").write_text('{"person": "Ada", "embedding": [0.25, 0.5, 1, 2]}\n' * 1_000_000)
     command = [PROGRAM, "import", "large.ndjson", "--embedding-space", "external:a:4"]
     with subprocess.Popen(command, env=server.environment, cwd=tmp_path, stderr=subprocess.PIPE) as process:
         running = tmp_path / "data/postgres/data/postmaster.pid"
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not (running.exists() and has_open(process.pid, "large.ndjson")):
+            assert process.poll() is None, process.stderr and process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
@@ -70,11 +72,11 @@ def test_a_terminated_import_leaves_no_data_and_no_running_server(tmp_path: Path
 
 def has_open(process_id: int, file_name: str) -> bool:
     """Return whether a process has opened a file, according to /proc of Linux."""
-    descriptors = Path(f"/proc/{process_id}/fd")
-    try:
-        return any(os.readlink(descriptor).endswith(file_name) for descriptor in descriptors.iterdir())
-    except FileNotFoundError:  # a descriptor was closed meanwhile
-        return False
+    for descriptor in Path(f"/proc/{process_id}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # this descriptor was closed meanwhile; the others still count
+            if os.readlink(descriptor).endswith(file_name):
+                return True
+    return False
 
 
 def test_migrate_prints_the_state_of_the_database(tmp_path: Path) -> None:
