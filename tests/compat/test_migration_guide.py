@@ -101,13 +101,18 @@ def test_the_models_are_converted_and_recognize(operator: ServerProcess) -> None
 
 
 @pytest.fixture(scope="module")
-def served(operator: ServerProcess) -> ServerProcess:
+def converted(operator: ServerProcess) -> ServerProcess:
+    """The machine after the guide's second part: its models are converted, whichever test runs first."""
+    run(operator, MODELS)
+    operator.environment["LEGACY_ENCODER"] = f"legacy-padded-crop:{operator.folder / 'legacy'}"
+    return operator
+
+
+@pytest.fixture(scope="module")
+def served(converted: ServerProcess) -> ServerProcess:
     """The server of the guide, on another port."""
     assert SERVE.strip() == "LEGACY_API=open face-identity serve --host 0.0.0.0 --port 5000"
-    if not (operator.folder / "legacy/retinaface_mnet025_v1").exists():  # this test runs alone
-        run(operator, MODELS)
-    operator.environment["LEGACY_ENCODER"] = f"legacy-padded-crop:{operator.folder / 'legacy'}"
-    return operator.start()
+    return converted.start()
 
 
 def labels(printed: str) -> list[Any]:
@@ -132,14 +137,13 @@ def test_a_key_in_the_address_and_a_gallery_by_name(served: ServerProcess) -> No
     assert labels(named) == labels(uploaded)
 
 
-def test_the_programs_take_their_flags(operator: ServerProcess) -> None:
-    operator.environment["LEGACY_ENCODER"] = f"legacy-padded-crop:{operator.folder / 'legacy'}"
-    detected, _, _, recognized, again = run(operator, FLAGS)
+def test_the_programs_take_their_flags(converted: ServerProcess) -> None:
+    detected, _, _, recognized, again = run(converted, FLAGS)
     assert labels(detected) == [0, 1, 2]
     assert labels(recognized) == labels(again)
-    assert set(json.loads((operator.folder / "people.json").read_text())) == {"barack_obama", "joe_biden"}
-    assert len(json.loads((operator.folder / "ada.json").read_text())["ada"]) == 2
-    assert (operator.folder / "group-recognition.jpg").read_bytes().startswith(b"\xff\xd8")
+    assert set(json.loads((converted.folder / "people.json").read_text())) == {"barack_obama", "joe_biden"}
+    assert len(json.loads((converted.folder / "ada.json").read_text())["ada"]) == 2
+    assert (converted.folder / "group-recognition.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
 def test_capture_says_that_there_is_no_camera(operator: ServerProcess) -> None:
