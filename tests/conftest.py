@@ -14,6 +14,7 @@ from service.database.connection import Database, connect, libpq_url, open_datab
 from service.database.schema.migrate import migrate
 from service.database.session import tenant_session
 from service.settings import Settings
+from service.telemetry import configure_logging
 from tests.support.encoders import (  # noqa: F401 - fixtures
     dlib_encoder,
     insightface_encoder,
@@ -22,6 +23,25 @@ from tests.support.encoders import (  # noqa: F401 - fixtures
 )
 
 pytest_plugins = ["tests.support.packs", "tests.support.server"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the temporary folders of this run into a folder that no other run changes.
+
+    By default all runs of a user share one parent folder. Each run closes it to other users when it begins, so the
+    embedded databases of a run that is still going on fail: PostgreSQL runs as another user and cannot reach its files.
+    """
+    if config.option.basetemp is None:  # a worker of pytest-xdist gets the folder of its run
+        folder = tempfile.TemporaryDirectory(prefix="face-identity-tests-", ignore_cleanup_errors=True)
+        config.option.basetemp = str(Path(folder.name) / "run")
+        config.add_cleanup(folder.cleanup)
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> None:
+    """Log warnings and errors, whatever the level that an earlier test of this process has left."""
+    configure_logging("WARNING")
 
 
 @pytest.fixture(scope="session")

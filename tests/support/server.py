@@ -27,7 +27,6 @@ from service.app import create_app
 from service.database.connection import Database
 from service.database.session import tenant_session
 from service.settings import Settings
-from service.telemetry import configure_logging
 
 ROOT_FOLDER = Path(__file__).parents[2]
 START_SECONDS = 300.0
@@ -40,7 +39,6 @@ MakeClient = Callable[..., Awaitable[httpx.AsyncClient]]
 @pytest.fixture(scope="session")
 async def application(settings: Settings, database: Database) -> AsyncIterator[FastAPI]:
     """The running application on the run's database, with the fake encoder and the worker inside."""
-    configure_logging("ERROR")
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         yield app
