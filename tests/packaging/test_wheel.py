@@ -67,6 +67,14 @@ def test_the_wheel_has_every_file_of_the_package_and_the_revisions(wheel: Path) 
     assert packages | revisions <= wheel_names(wheel)
 
 
+def test_the_wheel_has_the_templates_of_its_pages(wheel: Path) -> None:
+    folder = "service/http/templates/"
+    assert {name for name in wheel_names(wheel) if name.startswith(folder)} == {
+        f"{folder}api_page.html",
+        f"{folder}api_page.css",
+    }
+
+
 def test_the_wheel_has_nothing_else(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in wheel_names(wheel)}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"service", "face_identity"}
@@ -168,6 +176,7 @@ def test_serve_answers_outside_the_repository_and_stops(newcomer: Path) -> None:
         )
     try:
         wait_for_answer(server, f"http://127.0.0.1:{port}/healthz", log)
+        assert "<h1>Face identity service" in httpx.get(f"http://127.0.0.1:{port}/docs", timeout=60).text
     finally:
         server.send_signal(signal.SIGTERM)
     assert server.wait(timeout=START_SECONDS) == 0, log.read_text()[-4000:]

@@ -35,6 +35,10 @@ _NO_KEY = 0  # no key has this number; such a caller has the rate limits of its 
 class LegacyRoute(APIRoute):
     """A route of the dialect: authenticates, then runs the route. Every error gets the shape of the dialect."""
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        extra = {"x-needed-scope": SCOPE, **(options.pop("openapi_extra", None) or {})}
+        super().__init__(path, endpoint, openapi_extra=extra, **options)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler of FastAPI: authenticate first."""
         answer = super().get_route_handler()

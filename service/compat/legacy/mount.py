@@ -6,16 +6,19 @@ A mounted sub-application at the root would take every path, so the dialect is o
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
+from service.compat.legacy.callers import SCOPE
 from service.compat.legacy.routes import router
+from service.http.api_page import answer_with_api_page
 
 DOCUMENT = "/legacy/openapi.json"
 DOCUMENTATION = "/legacy/docs"
+DESCRIPTION = f"""The API of the legacy recognizer. Send a key with the scope `{SCOPE}` as `X-API-Key`, as
+`Authorization: Bearer` or as the password of HTTP Basic. A server with LEGACY_API=open also answers without a key."""
 
 
 class LegacyDialect(BaseRoute):
@@ -26,7 +29,7 @@ class LegacyDialect(BaseRoute):
             Route(DOCUMENT, _document, include_in_schema=False),
             Route(DOCUMENTATION, _documentation, include_in_schema=False),
         ]
-        self._routes: list[BaseRoute] = [*router.routes, *documentation]
+        self.routes: list[BaseRoute] = [*router.routes, *documentation]
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """A full match, or a partial one (another method), for a path of the dialect."""
@@ -37,7 +40,7 @@ class LegacyDialect(BaseRoute):
         await self._find(scope)[1].handle(scope, receive, send)
 
     def _find(self, scope: Scope) -> tuple[tuple[Match, Scope], BaseRoute]:
-        found = [(route.matches(scope), route) for route in self._routes]
+        found = [(route.matches(scope), route) for route in self.routes]
         return max(found, key=lambda one: one[0][0].value)
 
 
@@ -47,12 +50,12 @@ def mount_legacy(app: FastAPI) -> None:
 
 
 async def _document(_: Request) -> Response:
-    return JSONResponse(_described())
+    return JSONResponse(_describe())
 
 
-async def _documentation(_: Request) -> HTMLResponse:
-    return get_swagger_ui_html(openapi_url=DOCUMENT, title="Legacy recognizer")
+async def _documentation(_: Request) -> Response:
+    return answer_with_api_page(_describe())
 
 
-def _described() -> dict[str, Any]:
-    return get_openapi(title="Legacy recognizer", version="1.1", routes=router.routes)
+def _describe() -> dict[str, Any]:
+    return get_openapi(title="Legacy recognizer", version="1.1", description=DESCRIPTION, routes=router.routes)
