@@ -16,6 +16,7 @@ from service.gallery.export_rows import Reference, stream_references
 from service.gallery.faces import list_faces
 from service.gallery.galleries import Gallery, GalleryCounts, create_gallery, gallery_counts
 from service.gallery.people import create_person, find_person_named, list_people
+from tests.gallery.locks import until_blocked
 from tests.support.galleries import crowd_of, space_of
 
 
@@ -119,13 +120,43 @@ async def test_two_loads_at_once_make_one_person(database: Database, tenant_id: 
         await first.commit()
         await add_references(first, gallery, [row("Ada"), row("Grace")])
         waiting = asyncio.create_task(add_references(second, gallery, [row("Grace"), row("Ada")]))
-        await asyncio.sleep(0.2)
-        assert not waiting.done()
+        await until_blocked(first, waiting)
         await first.commit()
         assert await waiting == BulkResult(people=0, faces=2)
         await second.commit()
         assert (await gallery_counts(first, gallery)) == (await gallery_counts(second, gallery))
         assert [person.faces for person in (await list_people(first, gallery)).items] == [2, 2]
+
+
+async def test_two_batches_that_make_the_same_people_do_not_deadlock(database: Database, tenant_id: int) -> None:
+    """People are made in the order of their names, so that the second batch waits before it holds a name itself."""
+    async with (
+        tenant_session(database.engine, tenant_id) as first,
+        tenant_session(database.engine, tenant_id) as second,
+    ):
+        gallery = await create_gallery(first, "staff", space_of(8))
+        await first.commit()
+        await create_person(first, gallery, "Ada")
+        waiting = asyncio.create_task(add_references(second, gallery, [row("Grace"), row("Ada")]))
+        await until_blocked(first, waiting)
+        await create_person(first, gallery, "Grace")
+        await first.commit()
+        assert await waiting == BulkResult(people=0, faces=2)
+
+
+async def test_two_batches_that_make_the_same_external_ids_do_not_deadlock(database: Database, tenant_id: int) -> None:
+    async with (
+        tenant_session(database.engine, tenant_id) as first,
+        tenant_session(database.engine, tenant_id) as second,
+    ):
+        gallery = await create_gallery(first, "staff", space_of(8))
+        await first.commit()
+        await create_person(first, gallery, "Grace", "1")
+        waiting = asyncio.create_task(add_references(second, gallery, [row("Ada", "2"), row("Grace", "1")]))
+        await until_blocked(first, waiting)
+        await create_person(first, gallery, "Ada", "2")
+        await first.commit()
+        assert await waiting == BulkResult(people=0, faces=2)
 
 
 async def test_people_who_get_faces_in_bulk_are_locked(database: Database, tenant_id: int) -> None:

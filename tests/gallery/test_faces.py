@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.connection import Database
+from service.database.session import tenant_session
 from service.errors import InvalidEmbedding, InvalidRequest, NotFound
 from service.gallery.faces import NewFace, add_faces, delete_face, list_faces
 from service.gallery.galleries import Gallery, create_gallery
@@ -148,3 +150,19 @@ async def test_a_deleted_face_gives_back_the_bytes_that_it_took(
     assert tuple((await session.execute(size)).one()) > before
     await delete_face(session, gallery, person, face.id)
     assert tuple((await session.execute(size)).one()) == before
+
+
+async def test_a_person_is_locked_while_a_face_is_deleted(database: Database, tenant_id: int) -> None:
+    """Without the lock two writers could make the templates of the person anew at the same time."""
+    lockable = text("SELECT name FROM person ORDER BY name FOR NO KEY UPDATE SKIP LOCKED")
+    async with (
+        tenant_session(database.engine, tenant_id) as first,
+        tenant_session(database.engine, tenant_id) as second,
+    ):
+        gallery = await create_gallery(first, "staff", space_of())
+        ada, _ = [await create_person(first, gallery, name) for name in ("Ada", "Grace")]
+        faces = await add_faces(first, gallery, ada, new_faces(2))
+        await first.commit()
+        await delete_face(first, gallery, ada, faces[0].id)
+        assert (await second.scalars(lockable)).all() == ["Grace"]
+        await second.rollback()

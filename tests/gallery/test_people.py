@@ -1,8 +1,11 @@
 """People of a gallery: names, external ids, metadata, pages; other tenants and galleries see none of them."""
 
+import asyncio
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.database.connection import Database
 from service.database.session import tenant_session
 from service.errors import Conflict, InvalidRequest, NotFound
+from service.gallery.faces import NewFace, add_faces
 from service.gallery.galleries import Gallery, create_gallery, delete_gallery
 from service.gallery.people import (
     create_person,
@@ -20,6 +24,7 @@ from service.gallery.people import (
     lock_people,
     update_person,
 )
+from tests.gallery.locks import until_blocked
 from tests.support.galleries import space_of
 
 
@@ -222,3 +227,41 @@ async def test_a_locked_person_refuses_a_second_writer_but_not_the_key_of_a_new_
             rows = await second.scalars(text(f"SELECT id FROM person FOR {strength} SKIP LOCKED"))
             assert rows.all() == lockable
         await second.rollback()
+
+
+async def test_people_are_locked_in_the_order_of_their_numbers_whatever_plan_the_server_takes(
+    database: Database, tenant_id: int
+) -> None:
+    """Two writers that lock the same people in different orders could deadlock."""
+    async with (
+        tenant_session(database.engine, tenant_id) as first,
+        tenant_session(database.engine, tenant_id) as second,
+        tenant_session(database.engine, tenant_id) as third,
+    ):
+        gallery = await create_gallery(first, "staff", space_of())
+        ada, grace = [await create_person(first, gallery, name) for name in ("Ada", "Grace")]
+        await update_person(first, gallery, ada, name="Ada Lovelace")  # puts her row behind Grace's in the table
+        await first.commit()
+        await lock_people(first, gallery, [ada.number])
+        await second.execute(text("SET LOCAL enable_indexscan = off; SET LOCAL enable_seqscan = on"))
+        waiting = asyncio.create_task(lock_people(second, gallery, [grace.number, ada.number]))
+        await until_blocked(first, waiting)
+        lockable = text("SELECT name FROM person FOR NO KEY UPDATE SKIP LOCKED")
+        assert (await third.scalars(lockable)).all() == ["Grace"]
+        await third.rollback()
+        await first.commit()
+        assert await waiting == {ada.number, grace.number}
+
+
+async def test_faces_of_a_person_of_another_gallery_with_the_same_number_are_not_counted(
+    session: AsyncSession, gallery: Gallery
+) -> None:
+    """Numbers of people are unique in a gallery only: each key starts with the tenant and the gallery."""
+    other = await create_gallery(session, "guests", space_of())
+    ada, grace = await create_person(session, gallery, "Ada"), await create_person(session, other, "Grace")
+    await session.execute(
+        text("UPDATE person SET id = :ada WHERE id = :grace"), {"ada": ada.number, "grace": grace.number}
+    )
+    await add_faces(session, gallery, ada, [NewFace(np.ones(512))])
+    await add_faces(session, other, replace(grace, id=ada.id, number=ada.number), [NewFace(np.ones(512))] * 2)
+    assert [(await find_person(session, each, ada.id)).faces for each in (gallery, other)] == [1, 2]

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database, Logins, connect, open_pool
 from service.database.schema.migrate import migrate
-from service.database.session import driver_of, tenant_session
+from service.database.session import PLANNING, driver_of, tenant_session
 from service.database.statements import fetch_rows_in_transaction
 from service.gallery.bulk_writing import FIND_PEOPLE, ReferenceRow, add_references, finish_load
 from service.gallery.galleries import create_gallery, find_gallery
@@ -214,6 +214,18 @@ async def test_after_ten_uses_a_prepared_statement_has_the_same_plan(
     at_hand: AsyncSession, loaded: Loaded, name: str
 ) -> None:
     check_shape(name, await explained_after(at_hand, QUERIES[name], values_for(name, loaded), 10))
+
+
+def test_every_statement_names_the_tenant_besides_the_policy(own_database: Logins, loaded: Loaded) -> None:
+    """The administrator is exempt from the policy, so each condition on the tenant comes from the statement."""
+    with connect(own_database.administrator) as connection:
+        for setting, value in PLANNING.items():
+            connection.execute(f"SET {setting} = {value}")
+        for name, query in QUERIES.items():
+            row = connection.execute(f"EXPLAIN (FORMAT JSON) {query}", values_for(name, loaded)).fetchone()
+            assert row is not None
+            read = [node for node in nodes(row[0][0]["Plan"]) if node.relation]
+            assert [node for node in read if "tenant_id = " not in node.condition] == [], name
 
 
 @pytest.mark.parametrize("is_vacuumed", [False, True])

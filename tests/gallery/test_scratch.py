@@ -16,6 +16,7 @@ from service.gallery import tables
 from service.gallery.bulk_writing import ReferenceRow, add_references
 from service.gallery.galleries import create_gallery, find_gallery, list_galleries
 from service.gallery.scratch import delete_expired_galleries, find_scratch_gallery, make_scratch_gallery
+from tests.gallery.locks import until_blocked
 
 DAY = timedelta(days=1)
 
@@ -112,8 +113,7 @@ async def test_of_two_that_make_it_at_once_one_waits_and_finds_it(
         made = await make_scratch_gallery(first, "digest", space, DAY)
         assert made is not None
         waiting = asyncio.create_task(make_scratch_gallery(second, "digest", space, DAY))
-        await asyncio.sleep(0.1)
-        assert not waiting.done()
+        await until_blocked(first, waiting)
         await first.commit()
         assert await waiting is None
         found = await find_scratch_gallery(second, "digest", space, DAY)

@@ -14,7 +14,8 @@ from service.gallery.codes import FACE_BITS
 from service.gallery.faces import NewFace, add_faces
 from service.gallery.galleries import create_gallery, find_gallery
 from service.gallery.people import create_person, delete_person, list_people
-from service.gallery.search import search, search_by, search_galleries
+from service.gallery.reassigning import move_face
+from service.gallery.search import best_reference, search, search_by, search_galleries
 from service.gallery.search.candidates import candidates_of
 from service.gallery.search.distances import CodeGeometry, prefilter_distance
 from service.gallery.search.plans import choose, shape_of
@@ -285,3 +286,36 @@ def test_a_reference_on_the_opposite_side_has_no_similarity() -> None:
     ((opposite, like),) = candidates_of([(1, 1, "Ada", None, 1, 0.9), (1, 2, "Grace", None, 2, -0.9)], 1, "cosine")
     assert opposite.similarity == 0.0
     assert like.similarity == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("dimension", [7, 512])
+async def test_the_older_of_two_equal_references_is_named(session: AsyncSession, dimension: int) -> None:
+    """The older reference is moved to another person and back, so that its row is behind the newer one's."""
+    gallery = await create_gallery(session, "staff", space_of(dimension))
+    ada, grace = [await create_person(session, gallery, name) for name in ("Ada", "Grace")]
+    values = np.linspace(-1, 1, dimension).astype(np.float32)
+    older, _ = await add_faces(session, gallery, ada, [NewFace(values)] * 2)
+    await move_face(session, gallery, ada, older.id, grace)
+    await move_face(session, gallery, grace, older.id, ada)
+    ((found,),) = await search(session, await find_gallery(session, "staff"), [values])
+    assert found.face_id == older.id
+    best = await best_reference(session, gallery, ada, values)
+    assert best is not None
+    assert best.face_id == older.id
+
+
+@pytest.mark.parametrize("dimension", [7, 512])
+async def test_people_of_equal_similarity_are_listed_in_the_order_they_were_added(
+    session: AsyncSession, dimension: int
+) -> None:
+    gallery = await create_gallery(session, "staff", space_of(dimension))
+    random = np.random.default_rng(0)
+    twin = random.standard_normal(dimension)
+    rows = [ReferenceRow(f"{number:02}", None, random.standard_normal(dimension)) for number in range(60)]
+    for number in range(5, 60, 3):
+        rows[number] = replace(rows[number], values=twin)
+    for row in rows:
+        await add_references(session, gallery, [row])
+    names = [row.name for row in rows[5::3]]
+    (found,) = await search(session, await find_gallery(session, "staff"), [twin.astype(np.float32)], limit=30)
+    assert [candidate.name for candidate in found[: len(names)]] == names

@@ -6,6 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.gallery import templates
+from service.gallery.bulk_writing import ReferenceRow, add_references
 from service.gallery.codes import template_codes
 from service.gallery.faces import NewFace, add_faces, delete_face
 from service.gallery.galleries import create_gallery, find_gallery
@@ -33,6 +34,17 @@ def test_there_are_no_more_templates_than_clusters(sizes: list[int]) -> None:
     assert len(templates_of(clusters(sizes))) == len(sizes)
 
 
+@pytest.mark.parametrize("seed", [3, 16])
+def test_related_clusters_get_a_template_each(seed: int) -> None:
+    """A single round of k-means leaves four or five means here, and two rounds leave four."""
+    random = np.random.default_rng(seed)
+    base = unit(random.standard_normal(512))
+    centers = unit(np.sqrt(0.5) * base + np.sqrt(0.5) * unit(random.standard_normal((3, 512))))
+    around = centers[random.integers(0, 3, 10)]
+    references = unit(0.85 * around + np.sqrt(1 - 0.85**2) * unit(random.standard_normal((10, 512))))
+    assert len(templates_of(references)) == 3
+
+
 def test_references_that_cancel_out_have_templates() -> None:
     one = clusters([1])
     assert len(templates_of(np.concatenate([one, -one]))) == 2
@@ -52,6 +64,17 @@ async def test_stored_templates_follow_adding_and_deleting(session: AsyncSession
     assert await stored(session) == set()
     found = await find_gallery(session, "staff")
     assert (found.people, found.faces, found.templates) == (0, 0, 0)
+
+
+async def test_templates_of_a_person_are_made_from_old_and_new_references(session: AsyncSession) -> None:
+    gallery = await create_gallery(session, "staff", space_of())
+    person = await create_person(session, gallery, "Ada")
+    references = clusters([4, 1])
+    for values in references:
+        await add_faces(session, gallery, person, [NewFace(values)])
+    await add_references(session, gallery, [ReferenceRow("Ada", None, values) for values in references[:2]])
+    assert await stored(session) == codes(templates_of(np.concatenate([references, references[:2]])))
+    assert (await find_gallery(session, "staff")).templates == 2
 
 
 def codes(means: Matrix) -> set[str]:
