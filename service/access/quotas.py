@@ -1,8 +1,14 @@
-"""Rate limits and quotas. They are stored in the database, so they hold across all server processes."""
+"""Rate limits, quotas, and the usage that they limit. They are stored in the database, so they hold across all server
+processes.
+"""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.session import tenant_of
 from service.errors import InvalidRequest
 from service.settings import Settings
 
@@ -12,6 +18,11 @@ CostClass = Literal["request", "inference"]
 LARGEST_RATE = 1_000_000
 LARGEST_COUNT = 10**15
 """Largest quota of bytes: a petabyte, which the JSON of every language represents exactly."""
+_SELECT_USAGE = text("""
+    SELECT (SELECT count(*) FROM gallery WHERE tenant_id = :tenant AND expires_at IS NULL) AS galleries,
+        coalesce(sum(people), 0) AS people, coalesce(sum(faces), 0) AS faces, stored_bytes_v1(:tenant) AS stored_bytes
+    FROM gallery_size WHERE tenant_id = :tenant
+""")
 
 
 @dataclass(frozen=True)
@@ -57,3 +68,19 @@ def narrower(own: RateLimits, creator: RateLimits) -> RateLimits:
     """The limits of a key made with another key: never wider than those of its creator."""
     pairs = [(getattr(own, field.name), getattr(creator, field.name)) for field in fields(RateLimits)]
     return RateLimits(*(min((value for value in pair if value is not None), default=None) for pair in pairs))
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Stored amounts of a tenant. Bytes count references, names, metadata and waiting imports."""
+
+    galleries: int
+    people: int
+    faces: int
+    stored_bytes: int
+
+
+async def read_usage(session: AsyncSession) -> Usage:
+    """Current usage of the session's tenant."""
+    row = (await session.execute(_SELECT_USAGE, {"tenant": tenant_of(session)})).one()
+    return Usage(**{name: int(value) for name, value in row._mapping.items()})

@@ -8,11 +8,11 @@ from sqlalchemy import ColumnElement, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from service.access.keys import create_key
 from service.access.names import check_tenant_name
 from service.access.operator import act_as_operator
 from service.access.quotas import Quotas
 from service.access.tables import tenant
-from service.access.tenant_keys import create_key
 from service.database.session import tenant_of, tenant_session
 from service.errors import Conflict, NotFound
 

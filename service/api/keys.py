@@ -7,9 +7,7 @@ from fastapi import Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.access.authentication import Caller
-from service.access.quotas import LARGEST_RATE, RateLimits
-from service.access.scopes import SCOPES
-from service.access.tenant_keys import (
+from service.access.keys import (
     GRACE,
     LONGEST_GRACE,
     KeyRequest,
@@ -20,6 +18,8 @@ from service.access.tenant_keys import (
     revoke_key,
     rotate_key,
 )
+from service.access.names import SCOPES
+from service.access.quotas import LARGEST_RATE, RateLimits
 from service.api.shapes import WHOLE, GalleryNaming, List, RequestModel, ShortName
 from service.errors import Conflict, NotFound
 from service.http.callers import CurrentCaller

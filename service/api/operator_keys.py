@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.access.operator_keys import (
+from service.access.keys import (
     OperatorKeySummary,
     create_operator_key,
     list_operator_keys,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.access.quotas import LARGEST_COUNT, LARGEST_RATE, Quotas, quotas_of_new_tenants
+from service.access.quotas import LARGEST_COUNT, LARGEST_RATE, Quotas, Usage, quotas_of_new_tenants, read_usage
 from service.access.tenants import (
     TenantSummary,
     change_quotas,
@@ -17,7 +17,6 @@ from service.access.tenants import (
     make_first_key,
     read_tenant,
 )
-from service.access.usage import Usage, read_usage
 from service.api.shapes import WHOLE, Cursor, Limit, List, RequestModel, TenantNaming, page_of
 from service.database.pagination import Cursor as Cursors
 from service.database.session import tenant_session

@@ -1,7 +1,7 @@
 """Usage and quotas of the tenant."""
 
+from service.access.quotas import read_usage
 from service.access.tenants import own_quotas
-from service.access.usage import read_usage
 from service.api.operator_tenants import UsageShape
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession

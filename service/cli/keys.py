@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from service.access.keys import LONGEST_GRACE, KeySummary, create_key, list_keys, revoke_key, rotate_key
+from service.access.names import SCOPES
 from service.access.quotas import LARGEST_RATE, RateLimits
-from service.access.scopes import SCOPES
-from service.access.tenant_keys import LONGEST_GRACE, KeySummary, create_key, list_keys, revoke_key, rotate_key
 from service.cli.context import asynchronous, open_session
 from service.cli.options import DEFAULT_TENANT, TenantName
 from service.cli.output import Json, remark, write_json, write_line, write_table

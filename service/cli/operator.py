@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from service.access.operator import operator_transaction
-from service.access.operator_keys import (
+from service.access.keys import (
     OperatorKeySummary,
     create_operator_key,
     list_operator_keys,
     revoke_operator_key,
     rotate_operator_key,
 )
+from service.access.operator import operator_transaction
 from service.cli.context import asynchronous, open_migrated, read_settings
 from service.cli.keys import SHOWN_ONCE, Days, Hours, KeyId
 from service.cli.output import Json, remark, write_json, write_line, write_table

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from service.access.keys import create_key
 from service.access.operator import operator_transaction
-from service.access.quotas import LARGEST_COUNT, LARGEST_RATE, quotas_of_new_tenants
-from service.access.tenant_keys import create_key
+from service.access.quotas import LARGEST_COUNT, LARGEST_RATE, quotas_of_new_tenants, read_usage
 from service.access.tenants import (
     change_quotas,
     create_tenant,
@@ -16,7 +16,6 @@ from service.access.tenants import (
     list_tenants,
     read_tenant,
 )
-from service.access.usage import read_usage
 from service.cli.context import CommandContext, asynchronous, open_migrated, read_settings
 from service.cli.keys import SHOWN_ONCE
 from service.cli.options import Yes, confirm

@@ -14,8 +14,8 @@ from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
+from service.access.names import check_scopes
 from service.access.quotas import CostClass
-from service.access.scopes import check_scopes
 from service.database.identifiers import to_text
 from service.encoder.runtime.backpressure import Reservation
 from service.errors import (

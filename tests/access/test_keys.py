@@ -1,59 +1,208 @@
-"""The format of keys: what a leak scanner finds, and which keys are refused without a database query."""
+"""A tenant's keys: what they may do, how they are rotated, and when they end."""
 
-import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.access.key_format import digest_of, hint_of, new_key, new_operator_key, read_key, read_operator_key
-
-LARGEST_TENANT = (1 << 31) - 1
-
-
-@pytest.mark.parametrize("tenant_id", [1, 35, 36, 123_456_789, LARGEST_TENANT])
-def test_a_key_tells_its_tenant_and_digest(tenant_id: int) -> None:
-    key = new_key(tenant_id)
-    presented = read_key(key)
-    assert presented is not None
-    assert (presented.tenant_id, presented.digest) == (tenant_id, digest_of(key))
-
-
-def test_a_scanner_finds_a_key_in_a_text_and_no_key_without_its_checksum() -> None:
-    key = new_key(LARGEST_TENANT)
-    found = re.findall(r"fik_[0-9a-z]{1,7}_[0-9A-Za-z]{49}", f'curl -H "X-API-Key: {key}" https://example.org')
-    assert found == [key]
-    last = "0" if key[-1] != "0" else "1"
-    assert read_key(key[:-1] + last) is None
+from service.access.authentication import Caller, admit
+from service.access.key_format import new_key
+from service.access.keys import (
+    KeyRequest,
+    create_key,
+    create_key_as,
+    find_key,
+    list_keys,
+    revoke_key,
+    rotate_key,
+)
+from service.access.names import SCOPES
+from service.access.quotas import RateLimits
+from service.access.tables import api_key
+from service.database.connection import Database
+from service.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
 
 
-@pytest.mark.parametrize("position", [0, 3, 4, 12, 30, 59])
-def test_a_key_with_one_character_changed_is_no_key(position: int) -> None:
-    key = new_key(LARGEST_TENANT)
-    changed = key[:position] + ("1" if key[position] != "1" else "2") + key[position + 1 :]
-    assert read_key(changed) is None
+async def is_live(database: Database, key: str) -> bool:
+    try:
+        await admit(database.engine, key)
+    except Unauthenticated:
+        return False
+    return True
+
+
+async def test_a_fresh_key_names_its_tenant_scopes_and_galleries(
+    database: Database, session: AsyncSession, tenant_id: int
+) -> None:
+    summary, key = await create_key(session, "door", ["recognize", "read"], ["staff"])
+    await session.commit()
+    caller = await admit(database.engine, key)
+    assert (caller.tenant_id, caller.scopes) == (tenant_id, frozenset({"recognize", "read"}))
+    assert caller.galleries == frozenset({"staff"})
+    assert summary.last_used_at is None
+    assert (await find_key(session, summary.id)).last_used_at is not None
+
+
+async def test_a_key_without_more_said_may_do_everything_a_tenant_may(session: AsyncSession) -> None:
+    summary, _ = await create_key(session, "first")
+    assert set(summary.scopes) == set(SCOPES)
+    assert summary.galleries is None
+
+
+async def test_the_key_itself_is_not_stored(session: AsyncSession) -> None:
+    _, key = await create_key(session, "door")
+    row = (await session.execute(select(api_key))).one()
+    assert key not in str(row)
+    assert key.encode() not in bytes(row.digest)
+
+
+async def test_a_revoked_key_is_refused_at_once(database: Database, session: AsyncSession) -> None:
+    summary, key = await create_key(session, "door")
+    await session.commit()
+    assert await is_live(database, key)
+    revoked = await revoke_key(session, summary.id)
+    await session.commit()
+    assert not await is_live(database, key)
+    assert (await revoke_key(session, summary.id)).revoked_at == revoked.revoked_at
+
+
+async def test_a_key_that_was_never_made_is_nobody(database: Database, tenant_id: int) -> None:
+    assert not await is_live(database, new_key(tenant_id))
+
+
+async def test_a_key_ends_when_it_expires(database: Database, session: AsyncSession) -> None:
+    summary, key = await create_key(session, "guest", expires_at=datetime.now(UTC) + timedelta(hours=1))
+    await session.commit()
+    assert await is_live(database, key)
+    await session.execute(update(api_key).values(expires_at=datetime.now(UTC)))
+    await session.commit()
+    assert not await is_live(database, key)
+    with pytest.raises(Conflict, match="expired or was revoked"):
+        await rotate_key(session, summary.id)
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "fik_", "fik_1_", "fik_0_" + "0" * 49, "\0", "fik_1_" + "٣" * 49, "x" * 100_000, "fik_1_" + "0" * 49 + "\n"],
+    ("moment", "complaint"),
+    [(datetime.now(UTC) - timedelta(seconds=1), "past"), (datetime(2999, 1, 1), "time zone")],
 )
-def test_what_has_not_the_form_of_a_key_is_no_key(text: str) -> None:
-    assert read_key(text) is None
-    assert read_operator_key(text) is None
+async def test_a_key_expires_at_a_moment_to_come(session: AsyncSession, moment: datetime, complaint: str) -> None:
+    with pytest.raises(InvalidRequest, match=complaint):
+        await create_key(session, "door", expires_at=moment)
 
 
-def test_two_keys_are_never_the_same() -> None:
-    assert len({new_key(1) for _ in range(1000)}) == 1000
+async def test_while_a_key_is_rotated_both_are_live(database: Database, session: AsyncSession) -> None:
+    old, old_key = await create_key(session, "door", ["recognize"], ["staff"], rates=RateLimits(60, 6))
+    new, new_key_text = await rotate_key(session, old.id, timedelta(hours=1))
+    await session.commit()
+    assert await is_live(database, old_key)
+    assert await is_live(database, new_key_text)
+    assert (new.name, new.scopes, new.galleries, new.expires_at) == ("door", ["recognize"], ["staff"], None)
+    assert (new.requests_per_minute, new.inferences_per_minute) == (60, 6)
+    ends = (await find_key(session, old.id)).expires_at
+    assert ends is not None
+    assert timedelta(minutes=59) < ends - datetime.now(UTC) <= timedelta(hours=1)
 
 
-def test_an_operators_key_is_no_tenants_key_and_the_other_way_round() -> None:
-    assert read_key(new_operator_key()) is None
-    assert read_operator_key(new_key(1)) is None
-    assert read_operator_key(key := new_operator_key()) == digest_of(key)
+async def test_a_key_rotated_without_grace_ends_at_once(database: Database, session: AsyncSession) -> None:
+    old, old_key = await create_key(session, "door")
+    await rotate_key(session, old.id, timedelta(0))
+    await session.commit()
+    assert not await is_live(database, old_key)
 
 
-def test_the_hint_shows_too_little_to_guess_the_rest() -> None:
-    key = new_key(LARGEST_TENANT)
-    hint = hint_of(key)
-    assert key.startswith(hint[:-1])
-    assert len(key) - len(hint[:-1]) == 45  # 39 of them random: 232 bits
-    assert hint_of(new_operator_key()).startswith("fio_")
+async def test_a_successor_lives_as_long_as_the_old_key_was_made_for(session: AsyncSession) -> None:
+    old, _ = await create_key(session, "door", expires_at=datetime.now(UTC) + timedelta(days=30))
+    new, _ = await rotate_key(session, old.id)
+    assert old.expires_at is not None
+    assert new.expires_at is not None
+    assert abs(new.expires_at - old.expires_at) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("grace", [timedelta(seconds=-1), timedelta(days=91)])
+async def test_a_grace_is_neither_negative_nor_endless(session: AsyncSession, grace: timedelta) -> None:
+    old, _ = await create_key(session, "door")
+    with pytest.raises(InvalidRequest, match="grace"):
+        await rotate_key(session, old.id, grace)
+
+
+async def test_a_key_does_not_open_another_tenant(session: AsyncSession, other_session: AsyncSession) -> None:
+    summary, _ = await create_key(session, "door")
+    await session.commit()
+    assert await list_keys(other_session) == []
+    for attempt in (revoke_key, rotate_key, find_key):
+        with pytest.raises(NotFound):
+            await attempt(other_session, summary.id)
+
+
+def creator(**changes: object) -> Caller:
+    values = {"tenant_id": 1, "key_id": 1, "scopes": frozenset({"admin", "read"}), "galleries": frozenset({"staff"})}
+    return Caller(**{**values, **changes})  # type: ignore[arg-type]
+
+
+async def test_a_key_made_with_a_key_has_at_most_what_its_creator_has(session: AsyncSession) -> None:
+    summary, _ = await create_key_as(session, creator(rates=RateLimits(60, None)), KeyRequest("child"))
+    assert (summary.scopes, summary.galleries) == (["admin", "read"], ["staff"])
+    assert (summary.requests_per_minute, summary.inferences_per_minute) == (60, None)
+    wide = KeyRequest("child", ["read"], ["staff"], rates=RateLimits(1000, 5))
+    summary, _ = await create_key_as(session, creator(rates=RateLimits(60, None)), wide)
+    assert (summary.requests_per_minute, summary.inferences_per_minute) == (60, 5)
+
+
+@pytest.mark.parametrize(
+    "request_", [KeyRequest("child", ["export"]), KeyRequest("child", ["read"], ["staff", "guests"])]
+)
+async def test_a_key_gives_no_more_than_its_creator_has(session: AsyncSession, request_: KeyRequest) -> None:
+    with pytest.raises(Forbidden):
+        await create_key_as(session, creator(), request_)
+
+
+async def test_a_narrow_key_cannot_be_rotated_into_a_wider_one(session: AsyncSession) -> None:
+    powerful, _ = await create_key(session, "everything")
+    with pytest.raises(Forbidden):
+        await rotate_key(session, powerful.id, creator=creator())
+
+
+@pytest.mark.parametrize("galleries", [[], [""], ["a\0b"], ["x"] * 1001])
+async def test_a_key_is_limited_to_galleries_that_can_be_named(session: AsyncSession, galleries: list[str]) -> None:
+    with pytest.raises(InvalidRequest, match="galleries"):
+        await create_key(session, "door", galleries=galleries)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "x" * 201])
+async def test_a_key_has_a_printable_name(session: AsyncSession, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="name"):
+        await create_key(session, name)
+
+
+async def test_a_scope_has_to_exist(session: AsyncSession) -> None:
+    with pytest.raises(InvalidRequest, match="unknown scope 'everything'"):
+        await create_key(session, "door", ["everything"])
+
+
+async def test_a_grace_period_never_prolongs_a_key(session: AsyncSession) -> None:
+    old, _ = await create_key(session, "guest", expires_at=datetime.now(UTC) + timedelta(hours=1))
+    await rotate_key(session, old.id, timedelta(days=1))
+    assert (await find_key(session, old.id)).expires_at == old.expires_at
+
+
+async def test_a_successor_has_the_whole_lifetime_of_a_key_that_has_lived_a_while(session: AsyncSession) -> None:
+    old, _ = await create_key(session, "door", expires_at=datetime.now(UTC) + timedelta(days=10))
+    await session.execute(update(api_key).values(created_at=old.created_at - timedelta(days=20)))
+    new, _ = await rotate_key(session, old.id)
+    assert old.expires_at is not None
+    assert new.expires_at is not None
+    assert new.expires_at >= old.expires_at + timedelta(days=20)
+
+
+async def test_a_key_limited_to_galleries_cannot_rotate_a_key_for_all_galleries(session: AsyncSession) -> None:
+    unlimited, _ = await create_key(session, "all galleries", ["admin", "read"])
+    with pytest.raises(Forbidden, match="gallery"):
+        await rotate_key(session, unlimited.id, creator=creator())
+
+
+async def test_a_key_made_with_a_key_inherits_its_rates(database: Database, session: AsyncSession) -> None:
+    _, key = await create_key(session, "parent", rates=RateLimits(60, 6))
+    await session.commit()
+    child, _ = await create_key_as(session, await admit(database.engine, key), KeyRequest("child"))
+    assert (child.requests_per_minute, child.inferences_per_minute) == (60, 6)

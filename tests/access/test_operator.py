@@ -9,15 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.access.authentication import admit, admit_operator
 from service.access.key_format import new_operator_key
-from service.access.operator import operator_transaction
-from service.access.operator_keys import (
+from service.access.keys import (
+    create_key,
     create_operator_key,
     list_operator_keys,
     revoke_operator_key,
     rotate_operator_key,
 )
+from service.access.operator import operator_transaction
 from service.access.quotas import Quotas
-from service.access.tenant_keys import create_key
 from service.access.tenants import (
     change_quotas,
     create_tenant,

@@ -12,9 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.access.operator import operator_transaction
-from service.access.quotas import Quotas
+from service.access.quotas import Quotas, Usage, read_usage
 from service.access.tenants import change_quotas, create_tenant
-from service.access.usage import Usage, read_usage
 from service.database.connection import Database
 from service.database.quotas import check_quota_for_one_face
 from service.database.session import tenant_session

@@ -7,9 +7,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from service.access.authentication import admit, charge
+from service.access.keys import create_key
 from service.access.operator import operator_transaction
 from service.access.quotas import CostClass, Quotas, RateLimits
-from service.access.tenant_keys import create_key
 from service.access.tenants import change_quotas, create_tenant
 from service.database.connection import Database, connect
 from service.database.session import tenant_session

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from service.access.scopes import SCOPES
+from service.access.names import SCOPES
 from service.api.routers import ROUTERS
 from service.encoder.fake_pictures import draw_people
 from tests.api.operations import PUBLIC, Operation, keyed, operations, orderly

@@ -7,9 +7,9 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from service.access.keys import create_key
 from service.access.operator import operator_transaction
 from service.access.quotas import Quotas
-from service.access.tenant_keys import create_key
 from service.access.tenants import change_quotas
 from service.app import create_app
 from service.database.connection import Database

@@ -18,8 +18,8 @@ from typing import Any
 
 import psycopg
 
+from service.access.keys import create_operator_key
 from service.access.operator import operator_transaction
-from service.access.operator_keys import create_operator_key
 from service.database.connection import Database, connect, libpq_url, open_database
 from service.database.schema.migrate import configuration, migrate
 from service.database.session import tenant_session

@@ -20,9 +20,8 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 
+from service.access.keys import create_key, create_operator_key
 from service.access.operator import operator_transaction
-from service.access.operator_keys import create_operator_key
-from service.access.tenant_keys import create_key
 from service.app import create_app
 from service.database.connection import Database
 from service.database.session import tenant_session

@@ -10,9 +10,9 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.access.authentication import admit
+from service.access.keys import create_key
 from service.access.operator import operator_transaction
 from service.access.quotas import Quotas
-from service.access.tenant_keys import create_key
 from service.access.tenants import create_tenant
 from service.database.connection import Database
 from service.database.identifiers import new_identifier, to_text

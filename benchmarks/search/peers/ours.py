@@ -295,7 +295,7 @@ class OverHttpOfTwo(OverHttp):
 
 
 async def _make_key(database: Database, tenant: int) -> str:
-    from service.access.tenant_keys import create_key
+    from service.access.keys import create_key
 
     async with tenant_session(database.engine, tenant) as session:
         _, key = await create_key(session, "benchmark")

@@ -1,0 +1,271 @@
+"""API keys: making, listing, rotating and revoking the keys of a tenant, and those of the platform operator.
+
+A key never gives more than its creator has. An operator key gives access to tenants, quotas and usage, and never to a
+tenant's data. `_KeyRows` stores, finds, rotates and revokes keys of both kinds.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Table, func, insert, select, true, update
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from service.access.authentication import Caller
+from service.access.key_format import digest_of, hint_of, new_key, new_operator_key
+from service.access.names import SCOPES, check_name, check_scopes
+from service.access.operator import act_as_operator
+from service.access.quotas import RateLimits, narrower
+from service.access.tables import api_key, operator_key
+from service.database.identifiers import from_text, new_identifier, to_text
+from service.database.session import tenant_of
+from service.errors import Conflict, ExpiresInThePast, Forbidden, InvalidRequest, NotFound
+
+GRACE = timedelta(days=1)
+LONGEST_GRACE = timedelta(days=90)
+MAXIMUM_GALLERIES = 1000
+
+
+@dataclass(frozen=True)
+class KeySummary:
+    """A key in a list: everything except the key itself."""
+
+    id: str
+    name: str
+    hint: str
+    scopes: list[str]
+    galleries: list[str] | None
+    requests_per_minute: int | None
+    inferences_per_minute: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True)
+class OperatorKeySummary:
+    """An operator key in a list: everything except the key itself."""
+
+    id: str
+    name: str
+    hint: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True)
+class KeyRequest:
+    """Request for a new key. `scopes` None: all; `galleries` None: all; `expires_at` None: never."""
+
+    name: str
+    scopes: list[str] | None = None
+    galleries: list[str] | None = None
+    expires_at: datetime | None = None
+    rates: RateLimits = field(default_factory=RateLimits)
+
+
+Summary = TypeVar("Summary", KeySummary, OperatorKeySummary)
+
+
+@dataclass(frozen=True)
+class _KeyRows(Generic[Summary]):
+    """The stored keys of one tenant, or of the operator."""
+
+    connection: AsyncSession | AsyncConnection
+    table: Table
+    is_visible: ColumnElement[bool]
+    kind: type[Summary]
+    noun: str
+    """The name of the kind in errors."""
+
+    async def insert(self, name: str, key: str, expires_at: datetime | None, **columns: object) -> Summary:
+        """Store a new key. Raises InvalidRequest if the name or the expiry time is not allowed."""
+        check_name(name)
+        _check_expiry(expires_at)
+        values = {"id": new_identifier(), "name": name, "hint": hint_of(key), "digest": digest_of(key)}
+        statement = insert(self.table).values(**values, expires_at=expires_at, **columns).returning(*self._columns())
+        return self._summary((await self.connection.execute(statement)).mappings().one())
+
+    async def list_all(self) -> list[Summary]:
+        """The keys, oldest first."""
+        statement = select(*self._columns()).where(self.is_visible).order_by(self.table.c.id)
+        return [self._summary(row) for row in (await self.connection.execute(statement)).mappings()]
+
+    async def find(self, key_id: str) -> Summary:
+        """One key. Raises NotFound if there is no such key."""
+        statement = select(*self._columns()).where(self.is_visible, self.table.c.id == from_text(key_id))
+        return self._found((await self.connection.execute(statement)).mappings().one_or_none(), key_id)
+
+    async def revoke(self, key_id: str) -> Summary:
+        """Revoke a key. A key that is revoked already keeps its time."""
+        return await self._change(key_id, revoked_at=func.coalesce(self.table.c.revoked_at, func.now()))
+
+    async def expire_after(self, key_id: str, grace: timedelta) -> None:
+        """Let a key expire after `grace`, or at its own earlier time."""
+        await self._change(key_id, expires_at=func.least(self.table.c.expires_at, datetime.now(UTC) + grace))
+
+    async def find_rotatable(self, key_id: str, grace: timedelta) -> tuple[Summary, datetime | None]:
+        """A key that may get a successor, and the expiry time of the successor, which lives as long as the key was made
+        for. Raises InvalidRequest for a grace period that is not allowed, Conflict if the key is not live.
+        """
+        if not timedelta(0) <= grace <= LONGEST_GRACE:
+            raise InvalidRequest(f"the grace period is at most {LONGEST_GRACE.days} days")
+        key, now = await self.find(key_id), datetime.now(UTC)
+        if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+            raise Conflict(f"the {self.noun} {key_id!r} has expired or was revoked; make a new one")
+        return key, None if key.expires_at is None else now + (key.expires_at - key.created_at)
+
+    async def _change(self, key_id: str, **values: object) -> Summary:
+        statement = update(self.table).where(self.is_visible, self.table.c.id == from_text(key_id)).values(values)
+        result = await self.connection.execute(statement.returning(*self._columns()))
+        return self._found(result.mappings().one_or_none(), key_id)
+
+    def _found(self, row: RowMapping | None, key_id: str) -> Summary:
+        if row is None:
+            raise NotFound(f"there is no {self.noun} {key_id!r}")
+        return self._summary(row)
+
+    def _columns(self) -> list[ColumnElement[object]]:
+        return [column for column in self.table.c if column.name not in {"tenant_id", "digest"}]
+
+    def _summary(self, row: RowMapping) -> Summary:
+        return self.kind(**{**row, "id": to_text(row["id"])})
+
+
+def _tenant_keys(session: AsyncSession) -> _KeyRows[KeySummary]:
+    return _KeyRows(session, api_key, api_key.c.tenant_id == tenant_of(session), KeySummary, "key")
+
+
+async def _operator_keys(connection: AsyncConnection) -> _KeyRows[OperatorKeySummary]:
+    await act_as_operator(connection)
+    return _KeyRows(connection, operator_key, true(), OperatorKeySummary, "operator key")
+
+
+async def create_key(
+    session: AsyncSession,
+    name: str,
+    scopes: list[str] | None = None,
+    galleries: list[str] | None = None,
+    expires_at: datetime | None = None,
+    *,
+    rates: RateLimits | None = None,
+) -> tuple[KeySummary, str]:
+    """Make a key for the session's tenant. The second value is the key itself, to be shown once."""
+    return await _insert(session, KeyRequest(name, scopes, galleries, expires_at, rates or RateLimits()))
+
+
+async def create_key_as(session: AsyncSession, creator: Caller, request: KeyRequest) -> tuple[KeySummary, str]:
+    """Make a key on behalf of a caller. Raises Forbidden if it would give more than the caller's key has."""
+    scopes = check_scopes(request.scopes) if request.scopes is not None else sorted(creator.scopes)
+    galleries = request.galleries
+    if galleries is None and creator.galleries is not None:
+        galleries = sorted(creator.galleries)
+    _check_gives_no_more(creator, scopes, galleries)
+    rates = narrower(request.rates, creator.rates)
+    return await _insert(session, KeyRequest(request.name, scopes, galleries, request.expires_at, rates))
+
+
+async def list_keys(session: AsyncSession) -> list[KeySummary]:
+    """The keys of the session's tenant, oldest first."""
+    return await _tenant_keys(session).list_all()
+
+
+async def find_key(session: AsyncSession, key_id: str) -> KeySummary:
+    """One key of the session's tenant. Raises NotFound if there is no such key."""
+    return await _tenant_keys(session).find(key_id)
+
+
+async def rotate_key(
+    session: AsyncSession, key_id: str, grace: timedelta = GRACE, creator: Caller | None = None
+) -> tuple[KeySummary, str]:
+    """Make a successor of a key, and let the old key expire after `grace`. Until then both are live.
+
+    The successor has the rights of the old key, for as long a lifetime as the old key had.
+    """
+    keys = _tenant_keys(session)
+    old, expires_at = await keys.find_rotatable(key_id, grace)
+    if creator is not None:
+        _check_gives_no_more(creator, old.scopes, old.galleries)
+    rates = RateLimits(old.requests_per_minute, old.inferences_per_minute)
+    made = await _insert(session, KeyRequest(old.name, old.scopes, old.galleries, expires_at, rates))
+    await keys.expire_after(key_id, grace)
+    return made
+
+
+async def revoke_key(session: AsyncSession, key_id: str) -> KeySummary:
+    """Revoke a key. The next request with it is refused."""
+    return await _tenant_keys(session).revoke(key_id)
+
+
+async def create_operator_key(
+    connection: AsyncConnection, name: str, expires_at: datetime | None = None
+) -> tuple[OperatorKeySummary, str]:
+    """Make an operator key. The second value is the key itself, to be shown once."""
+    key = new_operator_key()
+    return await (await _operator_keys(connection)).insert(name, key, expires_at), key
+
+
+async def list_operator_keys(connection: AsyncConnection) -> list[OperatorKeySummary]:
+    """All operator keys, oldest first."""
+    return await (await _operator_keys(connection)).list_all()
+
+
+async def rotate_operator_key(
+    connection: AsyncConnection, key_id: str, grace: timedelta = GRACE
+) -> tuple[OperatorKeySummary, str]:
+    """Make a successor of a key, and let the old key expire after `grace`. Until then both are live."""
+    keys = await _operator_keys(connection)
+    old, expires_at = await keys.find_rotatable(key_id, grace)
+    made = await create_operator_key(connection, old.name, expires_at)
+    await keys.expire_after(key_id, grace)
+    return made
+
+
+async def revoke_operator_key(connection: AsyncConnection, key_id: str) -> OperatorKeySummary:
+    """Revoke an operator key. The next request with it is refused."""
+    return await (await _operator_keys(connection)).revoke(key_id)
+
+
+async def _insert(session: AsyncSession, request: KeyRequest) -> tuple[KeySummary, str]:
+    key = new_key(tenant_of(session))
+    scopes = check_scopes(request.scopes if request.scopes is not None else list(SCOPES))
+    summary = await _tenant_keys(session).insert(
+        request.name,
+        key,
+        request.expires_at,
+        tenant_id=tenant_of(session),
+        scopes=scopes,
+        galleries=_check_galleries(request.galleries),
+        **request.rates.as_columns(),
+    )
+    return summary, key
+
+
+def _check_expiry(expires_at: datetime | None) -> None:
+    """Raises InvalidRequest for a time that has passed or has no time zone."""
+    if expires_at is None:
+        return
+    if expires_at.tzinfo is None:
+        raise InvalidRequest("expires_at needs a time zone, such as 2030-01-31T00:00:00Z")
+    if expires_at <= datetime.now(UTC):
+        raise ExpiresInThePast("expires_at is in the past")
+
+
+def _check_galleries(galleries: list[str] | None) -> list[str] | None:
+    if galleries is None:
+        return None
+    if not 1 <= len(galleries) <= MAXIMUM_GALLERIES or any(not name or "\0" in name for name in galleries):
+        raise InvalidRequest(f"galleries must be 1 to {MAXIMUM_GALLERIES} names, or null for all")
+    return sorted(set(galleries))
+
+
+def _check_gives_no_more(creator: Caller, scopes: list[str], galleries: list[str] | None) -> None:
+    more = sorted(set(scopes) - creator.scopes)
+    if more:
+        raise Forbidden(f"a key cannot give a scope that its creator lacks: {more[0]!r}")
+    if creator.galleries is not None and (galleries is None or not set(galleries) <= creator.galleries):
+        raise Forbidden("a key cannot reach a gallery that its creator cannot reach")
