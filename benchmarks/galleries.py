@@ -22,8 +22,8 @@ from service.database.session import driver_of, tenant_session
 from service.embedding import EmbeddingSpace, external_space
 from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
-from service.gallery.search import search
 from service.gallery.search.plans import SearchPath
+from service.gallery.search.search import search
 from service.gallery.search.statements import StatementShape, statement
 
 FACES = 100

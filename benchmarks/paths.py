@@ -18,8 +18,8 @@ from service.database.session import tenant_session
 from service.embedding import external_space
 from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
-from service.gallery.search import search_by
 from service.gallery.search.plans import Plan, choose, cost, plans, shape_of
+from service.gallery.search.search import search_by
 
 SHAPES = [(100, 5), (300, 5), (1_000, 1), (1_000, 5), (3_000, 5), (10_000, 1), (10_000, 5), (10_000, 200), (50_000, 5)]
 """Numbers of faces, and of references for each person."""

@@ -23,8 +23,8 @@ from service.embedding import EmbeddingSpace
 from service.encoder.opening import open_encoders
 from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
-from service.gallery.search import search, search_by
 from service.gallery.search.plans import Plan, choose, exact, shape_of
+from service.gallery.search.search import search, search_by
 from service.identity.portraits import EncodedPortraits, encode_portraits, find_portraits
 
 SHARED = Path(__file__).parents[2] / "shared"

@@ -20,10 +20,9 @@ from service.errors import (
     UnsupportedImageFormat,
     UnsupportedMediaType,
 )
-from service.gallery.faces import Face, delete_face, list_faces
+from service.gallery.faces import Face, delete_face, list_faces, move_face
 from service.gallery.galleries import find_gallery
 from service.gallery.people import find_person
-from service.gallery.reassigning import move_face
 from service.http.bodies import read_json
 from service.http.callers import CurrentCaller, GalleryName, check_scope
 from service.http.openapi import body_of, leads_to, problems

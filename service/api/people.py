@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.api.shapes import Cursor, Kept, Limit, List, MetadataFilter, Name, RequestModel, page_of
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.gallery.content import UNSET
+from service.gallery.faces import merge_people
 from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.people import Person, create_person, delete_person, find_person, list_people, update_person
-from service.gallery.reassigning import merge_people
 from service.http.callers import CurrentCaller, GalleryName, check_scope
 from service.http.openapi import leads_to, problems
 from service.http.routes import keyed_router, needs

@@ -21,7 +21,7 @@ from service.errors import (
     UnsupportedImageFormat,
     UnsupportedMediaType,
 )
-from service.gallery.search import Candidate
+from service.gallery.search.search import Candidate
 from service.http.bodies import MAXIMUM_JSON_BYTES, Vector
 from service.http.callers import GalleryName, GalleryNames
 from service.http.openapi import body_of, problems

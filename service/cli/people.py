@@ -24,10 +24,9 @@ from service.cli.options import (
 )
 from service.cli.output import Json, write_json, write_line, write_table
 from service.errors import Conflict, NotFound
-from service.gallery.faces import delete_face, list_faces
+from service.gallery.faces import delete_face, list_faces, merge_people, move_face
 from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.people import Person, create_person, delete_person, find_person, list_people, update_person
-from service.gallery.reassigning import merge_people, move_face
 
 application = typer.Typer(help="Create, list, show, rename, merge and erase people and their faces.")
 

@@ -25,7 +25,7 @@ from service.encoder.encoders import Encoders
 from service.encoder.images.annotate import annotate
 from service.errors import InvalidRequest
 from service.gallery.galleries import find_gallery
-from service.gallery.search import Candidate
+from service.gallery.search.search import Candidate
 from service.identity.recognize import (
     MAXIMUM_MEAN_OF,
     Identification,

@@ -132,7 +132,7 @@ def _embedded_database(maintenance: URL) -> URL:
 def open_pool(login: URL, connections: int, audit_share: float = 0.0) -> AsyncEngine:
     """Make a pool of at most `connections` connections. The caller disposes of the engine.
 
-    `audit_share`: the share of probes for which `gallery.search.audit` repeats a search exactly, 0 to 1.
+    `audit_share`: the share of probes for which `gallery.search` repeats a search exactly, 0 to 1.
     """
     engine = create_async_engine(
         login,

@@ -16,8 +16,7 @@ from service.database.locks import LOAD_LOCK
 from service.database.statements import fetch_rows_in_transaction
 from service.errors import NotFound
 from service.gallery.content import check_metadata, check_name
-from service.gallery.counters import PERSON_BYTES, SizeChange, record_change
-from service.gallery.galleries import Gallery
+from service.gallery.galleries import PERSON_BYTES, Gallery, SizeChange, record_change
 from service.gallery.people import lock_people
 from service.gallery.writing import prepare_face, store_faces
 

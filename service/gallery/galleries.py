@@ -1,16 +1,21 @@
-"""Galleries of a tenant: making, finding, listing, changing, deleting. A gallery is bound to one embedding space."""
+"""Galleries of a tenant: making, finding, listing, changing, deleting; and the counters of each gallery.
+
+A gallery is bound to one embedding space. Its counters (people, faces, templates, bytes) are exact: they change in the
+transaction that changes the gallery.
+"""
 
 import math
 from collections import namedtuple
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.identifiers import new_identifier
 from service.database.pagination import Cursor, Page, check_limit
 from service.database.quotas import check_at_commit
 from service.database.session import tenant_of
@@ -55,6 +60,17 @@ class Gallery:
             raise Forbidden(f"gallery {self.name!r} allows verification (1:1) only, not identification (1:N)")
 
 
+@dataclass(frozen=True)
+class SizeChange:
+    """Change of a gallery's counters. Negative numbers shrink them."""
+
+    people: int = 0
+    faces: int = 0
+    templates: int = 0
+    bytes: int = 0
+    """Bytes of the values whose size the caller chooses, as `PERSON_BYTES` and `FACE_BYTES` measure them."""
+
+
 # Plain SQL for psycopg: every request looks up its gallery, and SQLAlchemy took longer to build the statement than
 # PostgreSQL to answer it.
 _COUNTS = ("people", "faces", "templates")
@@ -68,6 +84,32 @@ _FIND = f"""
     ) AS counted
     WHERE gallery.tenant_id = %(tenant)s AND gallery.name = %(name)s AND gallery.expires_at IS NULL
 """  # noqa: S608 - names of our own columns
+
+PERSON_BYTES = "octet_length(name) + coalesce(octet_length(external_id), 0) + octet_length(metadata::text)"
+"""SQL expression over a row of `person`."""
+FACE_BYTES = (
+    "octet_length(original) + coalesce(octet_length(source::text), 0) + coalesce(octet_length(detection::text), 0)"
+)
+"""SQL expression over a row of `face_detail`."""
+
+# One counter row per gallery would make all writers of the gallery wait for each other, for as long as an import runs.
+# So a gallery has several counter rows: a writer takes a row that no other transaction has locked, or adds a row.
+# Reading sums up those few rows.
+_ADD_TO_COUNTERS = text("""
+    WITH free AS (
+        SELECT slot FROM gallery_size
+        WHERE tenant_id = :tenant AND gallery_id = :gallery
+        ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED
+    ), counted AS (
+        UPDATE gallery_size SET people = people + :people, faces = faces + :faces,
+            templates = templates + :templates, bytes = bytes + :bytes
+        FROM free
+        WHERE tenant_id = :tenant AND gallery_id = :gallery AND gallery_size.slot = free.slot
+        RETURNING 1
+    )
+    INSERT INTO gallery_size (tenant_id, gallery_id, slot, people, faces, templates, bytes)
+    SELECT :tenant, :gallery, :slot, :people, :faces, :templates, :bytes WHERE NOT EXISTS (SELECT FROM counted)
+""")
 
 
 async def create_gallery(
@@ -163,6 +205,16 @@ async def gallery_counts(session: AsyncSession, gallery: Gallery) -> GalleryCoun
         await session.execute(total.where(size.tenant_id == tenant_of(session), size.gallery_id == gallery.id))
     ).one()
     return GalleryCounts(int(row[0]), int(row[1]))
+
+
+async def record_change(session: AsyncSession, gallery_id: int, change: SizeChange) -> None:
+    """Change the gallery's counters in the session's transaction, and check the tenant's quotas at its commit."""
+    if change == SizeChange():
+        return
+    if max(change.people, change.faces, change.bytes) > 0:
+        check_at_commit(session, gallery_id)
+    values = {"tenant": tenant_of(session), "gallery": gallery_id, "slot": new_identifier()} | asdict(change)
+    await session.execute(_ADD_TO_COUNTERS, values)
 
 
 def _is(gallery: Gallery) -> ColumnElement[bool]:

@@ -28,8 +28,7 @@ from service.database.session import tenant_of
 from service.errors import Conflict, NotFound
 from service.gallery import tables
 from service.gallery.content import UNSET, Unset, check_metadata, check_name
-from service.gallery.counters import FACE_BYTES, PERSON_BYTES, SizeChange, record_change
-from service.gallery.galleries import Gallery
+from service.gallery.galleries import FACE_BYTES, PERSON_BYTES, Gallery, SizeChange, record_change
 
 _BYTES = literal_column(PERSON_BYTES, Integer).label("bytes")
 

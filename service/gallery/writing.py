@@ -17,9 +17,8 @@ from service.database.identifiers import new_identifier
 from service.embedding import Embedding, EmbeddingSpace, check_embedding, normalized
 from service.gallery.codes import face_codes, has_codes
 from service.gallery.content import check_json
-from service.gallery.counters import FACE_BYTES, SizeChange, record_change
 from service.gallery.exact_values import to_bytes
-from service.gallery.galleries import Gallery
+from service.gallery.galleries import FACE_BYTES, Gallery, SizeChange, record_change
 from service.gallery.templates import add_templates, renew_templates
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.errors import InvalidRequest
-from service.gallery.search import Candidate
+from service.gallery.search.search import Candidate
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from service.errors import (
 from service.gallery.faces import Face, NewFace, add_faces, list_faces
 from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.people import Person, find_person, lock_people
-from service.gallery.search import best_reference, search
+from service.gallery.search.search import best_reference, search
 from service.identity.review import NO_REVIEW, Review
 from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 

@@ -24,7 +24,7 @@ from service.errors import EmbeddingSpaceMismatch
 from service.gallery.faces import NewFace, add_faces
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
 from service.gallery.people import create_person, delete_person
-from service.gallery.search import search
+from service.gallery.search.search import search
 from service.identity.decision import Decision, check_threshold, decide
 from service.identity.portraits import EncodedPortraits, Failure, encode_portraits, find_portraits
 

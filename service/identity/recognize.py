@@ -15,7 +15,7 @@ from service.encoder.encoders import Encoders
 from service.errors import InvalidRequest
 from service.gallery.content import check_metadata
 from service.gallery.galleries import Gallery
-from service.gallery.search import Candidate, search, search_galleries
+from service.gallery.search.search import Candidate, search, search_galleries
 from service.identity.decision import Decision, check_threshold, decide
 from service.identity.review import NO_REVIEW, Objection, Review
 from service.identity.spaces import find_galleries, find_same_gallery

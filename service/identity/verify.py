@@ -14,7 +14,7 @@ from service.encoder.encoders import Encoders
 from service.errors import EmbeddingSpaceMismatch, NoFaceFound
 from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.people import find_person
-from service.gallery.search import Candidate, best_reference
+from service.gallery.search.search import Candidate, best_reference
 from service.identity.decision import check_threshold
 from service.identity.review import NO_REVIEW, Review
 from service.identity.spaces import find_gallery_for_pictures, find_same_gallery, resolve_space

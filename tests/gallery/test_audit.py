@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from service.database.connection import Database, open_pool
 from service.database.session import tenant_session
-from service.gallery.search import search
+from service.gallery.search.search import search
 from service.settings import Settings
 from service.telemetry import SEARCH_AUDITED, SEARCH_MISSED, configure_logging
 from tests.gallery.conftest import Case

@@ -12,7 +12,7 @@ from service.database.connection import Database
 from service.database.session import tenant_session
 from service.errors import InvalidEmbedding, InvalidRequest
 from service.gallery.bulk_writing import BulkResult, ReferenceRow, add_references
-from service.gallery.export_rows import Reference, stream_references
+from service.gallery.exact_values import Reference, stream_references
 from service.gallery.faces import list_faces
 from service.gallery.galleries import Gallery, GalleryCounts, create_gallery, gallery_counts
 from service.gallery.people import create_person, find_person_named, list_people

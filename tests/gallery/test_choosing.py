@@ -38,6 +38,14 @@ def test_only_people_of_one_reference_each_get_the_bound_of_single_references() 
     assert plan_of(SearchPath.PEOPLE, shape(100_000, 3)).max_distance_single_reference is None
 
 
+def test_a_mean_is_taken_over_all_references_of_a_person_also_with_a_filter() -> None:
+    """The prefilter of faces would leave out the references that are far from the probe."""
+    large = shape(1_000_000, 20)
+    assert choose(large, LIMIT, is_filtered=True).face_prefilter is not None
+    assert choose(large, LIMIT, mean_of=3).face_prefilter is None
+    assert choose(large, LIMIT, is_filtered=True, mean_of=3).face_prefilter is None
+
+
 @pytest.mark.parametrize("threshold", [0.4, 0.3])
 @pytest.mark.parametrize("people", [5_000, 1_000_000, 100_000_000])
 def test_the_bound_of_single_references_includes_the_mates_at_the_threshold(people: int, threshold: float) -> None:

@@ -14,7 +14,7 @@ from service.errors import InvalidEmbedding, InvalidRequest, NotFound
 from service.gallery.faces import NewFace, add_faces, delete_face, list_faces
 from service.gallery.galleries import Gallery, create_gallery
 from service.gallery.people import Person, create_person, delete_person, find_person
-from service.gallery.search import best_reference, search
+from service.gallery.search.search import best_reference, search
 from tests.support.galleries import crowd_of, space_of
 
 

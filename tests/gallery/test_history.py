@@ -14,11 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database, open_pool
 from service.database.session import tenant_session
-from service.gallery.faces import NewFace, add_faces, delete_face
+from service.gallery.faces import NewFace, add_faces, delete_face, merge_people
 from service.gallery.galleries import create_gallery, find_gallery
 from service.gallery.people import create_person, delete_person
-from service.gallery.reassigning import merge_people
-from service.gallery.search import search
+from service.gallery.search.search import search
 from tests.support.galleries import Matrix, crowd_of, load, near, space_of
 
 WORKERS = 8

@@ -7,11 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.errors import InvalidRequest, NotFound
 from service.gallery import tables
-from service.gallery.faces import NewFace, add_faces, list_faces
+from service.gallery.faces import NewFace, add_faces, list_faces, merge_people, move_face
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
 from service.gallery.people import Person, create_person, delete_person, find_person
-from service.gallery.reassigning import merge_people, move_face
-from service.gallery.search import search
+from service.gallery.search.search import search
 from tests.support.galleries import Matrix, crowd_of, space_of
 
 

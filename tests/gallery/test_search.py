@@ -11,14 +11,13 @@ from service.embedding import similarity_from
 from service.errors import EmbeddingSpaceMismatch, InvalidEmbedding, InvalidRequest
 from service.gallery.bulk_writing import ReferenceRow, add_references
 from service.gallery.codes import FACE_BITS
-from service.gallery.faces import NewFace, add_faces
+from service.gallery.faces import NewFace, add_faces, move_face
 from service.gallery.galleries import create_gallery, find_gallery
 from service.gallery.people import create_person, delete_person, list_people
-from service.gallery.reassigning import move_face
-from service.gallery.search import best_reference, search, search_by, search_galleries
-from service.gallery.search.candidates import candidates_of
 from service.gallery.search.distances import CodeGeometry, prefilter_distance
 from service.gallery.search.plans import choose, shape_of
+from service.gallery.search.search import best_reference, candidates_of, search, search_by, search_galleries
+from service.gallery.search.statements import CandidateRow
 from tests.gallery.conftest import Case
 from tests.support.galleries import Matrix, crowd_of, gallery_of, near, space_of
 
@@ -283,7 +282,8 @@ async def test_the_length_of_a_probe_changes_no_similarity(
 
 
 def test_a_reference_on_the_opposite_side_has_no_similarity() -> None:
-    ((opposite, like),) = candidates_of([(1, 1, "Ada", None, 1, 0.9), (1, 2, "Grace", None, 2, -0.9)], 1, "cosine")
+    rows = [CandidateRow(1, 1, "Ada", None, 1, 0.9), CandidateRow(1, 2, "Grace", None, 2, -0.9)]
+    ((opposite, like),) = candidates_of(rows, 1, "cosine")
     assert opposite.similarity == 0.0
     assert like.similarity == pytest.approx(0.9)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from service.errors import InvalidRequest
-from service.gallery.search import Candidate
+from service.gallery.search.search import Candidate
 from service.identity.decision import check_threshold, decide
 
 

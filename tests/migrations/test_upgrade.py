@@ -13,7 +13,7 @@ from service.database.schema.migrate import configuration, migrate
 from service.database.session import tenant_session
 from service.gallery.galleries import find_gallery
 from service.gallery.people import find_person_named
-from service.gallery.search import search
+from service.gallery.search.search import search
 from service.identity.datasets.writing import export_dataset
 from tests.migrations.record import FIRST_REVISION, RECORDED, catalog, count_rows, digests
 from tests.migrations.test_migrations import check, empty_database  # noqa: F401 - a fixture

@@ -11,7 +11,7 @@ from service.database.session import tenant_session
 from service.embedding import external_space
 from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.galleries import create_gallery, find_gallery
-from service.gallery.search import Candidate, search
+from service.gallery.search.search import Candidate, search
 from tests.support.tenants import embedding_of, fill_tenant
 
 OWN_FACES = 2_000

@@ -30,7 +30,7 @@ from service.gallery.bulk_writing import ReferenceRow, add_references, finish_lo
 from service.gallery.faces import NewFace, add_faces
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
 from service.gallery.people import create_person
-from service.gallery.search import search
+from service.gallery.search.search import search
 
 GALLERY = "crowd"
 TENANT = "benchmark"

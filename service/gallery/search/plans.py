@@ -103,10 +103,13 @@ def choose(shape: GalleryShape, limit: int, *, is_filtered: bool = False, mean_o
     if not shape.has_codes:
         return Plan(SearchPath.CHOSEN) if is_filtered or mean_of > 1 else _exact_scan(shape, limit)
     people = _code_plan(SearchPath.PEOPLE, shape, shape.templates, limit)
+    if mean_of > 1:
+        # A mean needs the distances of all references of a person, also of those whose own code is not near.
+        people = replace(people, face_prefilter=None)
     if is_filtered:
         return people if people.max_distance is not None else Plan(SearchPath.CHOSEN)
     if mean_of > 1:
-        return replace(people, face_prefilter=None)
+        return people
     return min(plans(shape, limit), key=lambda plan: cost(plan, shape))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.gallery.export_rows import Reference, stream_references
+from service.gallery.exact_values import Reference, stream_references
 from service.gallery.galleries import Gallery
 
 Format = Literal["dataset", "encoder", "ndjson"]
