@@ -22,7 +22,7 @@ from tests.support.encoders import (  # noqa: F401 - fixtures
     real_encoder,
 )
 
-pytest_plugins = ["tests.support.packs", "tests.support.server"]
+pytest_plugins = ["tests.support.packs", "tests.support.legacy_models", "tests.support.server"]
 
 
 @pytest.hookimpl(tryfirst=True)

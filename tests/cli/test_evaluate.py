@@ -1,4 +1,4 @@
-"""`evaluate`: the keys that scripts rely on, and no data left in the database."""
+"""`evaluate`: the report has the keys that scripts rely on, and no data stay in the database."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 from service.encoder.fake_pictures import draw_nobody, draw_people
 from tests.cli.conftest import Command
 from tests.support.data import data_path
+from tests.support.packs import save_photographs
 
 KEYS = ["people", "probes", "rank1_rate", "fnir", "fpir", "threshold", "failed_to_enroll", "missed", "false_accepts"]
 
@@ -23,11 +24,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_report_has_the_keys_of_the_contract(bare_command: Command, folder: Path) -> None:
-    told = bare_command("evaluate", folder, "--json").json
-    assert [key for key in KEYS if key not in told] == []
-    assert (told["people"], told["probes"]) == (3, 3)
-    assert (told["rank1_rate"], told["fnir"], told["fpir"]) == (1, 0, 0)
-    assert told["failed_to_enroll"] == [{"image": "bob/3.jpg", "reason": "no-face-found"}]
+    report = bare_command("evaluate", folder, "--json").json
+    assert [key for key in KEYS if key not in report] == []
+    assert (report["people"], report["probes"]) == (3, 3)
+    assert (report["rank1_rate"], report["fnir"], report["fpir"]) == (1, 0, 0)
+    assert report["failed_to_enroll"] == [{"image": "bob/3.jpg", "reason": "no-face-found"}]
 
 
 def test_a_threshold_that_nothing_reaches_misses_everybody(bare_command: Command, folder: Path) -> None:
@@ -36,16 +37,25 @@ def test_a_threshold_that_nothing_reaches_misses_everybody(bare_command: Command
     assert done.out.count("missed") == 3
 
 
-def test_nothing_of_an_evaluation_is_left(bare_command: Command, folder: Path) -> None:
+def test_an_evaluation_leaves_no_tenant(bare_command: Command, folder: Path) -> None:
     before = bare_command("tenants", "list").out
     bare_command("evaluate", folder)
     assert bare_command("tenants", "list").out == before
 
 
-def test_a_folder_that_is_none_is_named(bare_command: Command) -> None:
+def test_the_error_about_a_missing_folder_names_it(bare_command: Command) -> None:
     done = bare_command("evaluate", "nowhere")
     assert done.code == 5
     assert "nowhere" in done.err
+
+
+def test_a_pack_recognizes_people_in_photographs_and_no_stranger(
+    bare_command: Command, made_pack: Path, tmp_path: Path
+) -> None:
+    people = save_photographs(tmp_path / "made", ["Ada", "Grace", "Mary"])
+    report = bare_command("evaluate", people, "--encoder", f"insightface:{made_pack}", "--json").json
+    assert (report["people"], report["probes"], report["rank1_rate"]) == (3, 6, 1.0)
+    assert (report["missed"], report["false_accepts"], report["failed_to_enroll"]) == ([], [], [])
 
 
 @pytest.mark.parametrize("encoder", ["dlib", "insightface"])
@@ -53,6 +63,6 @@ def test_real_people_are_recognized_and_no_stranger_is(bare_command: Command, en
     """The figures of docs/accuracy.md."""
     if encoder == "insightface":
         encoder = f"insightface:{data_path('models', 'scrfd2.5g-mobilefacenet128')}"
-    told = bare_command("evaluate", data_path("faces", "people"), "--encoder", encoder, "--json").json
-    assert (told["people"], told["probes"], told["rank1_rate"]) == (6, 8, 1.0)
-    assert (told["missed"], told["false_accepts"], told["failed_to_enroll"]) == ([], [], [])
+    report = bare_command("evaluate", data_path("faces", "people"), "--encoder", encoder, "--json").json
+    assert (report["people"], report["probes"], report["rank1_rate"]) == (6, 8, 1.0)
+    assert (report["missed"], report["false_accepts"], report["failed_to_enroll"]) == ([], [], [])

@@ -119,9 +119,10 @@ def test_a_network_that_returns_another_shape_is_refused_at_the_start(made_pack:
     folder = Path(shutil.copytree(made_pack, tmp_path / "pack"))
     network = onnx.load(folder / RECOGNIZER)
     (reshape,) = (tensor for tensor in network.graph.initializer if tensor.name == "flat")
-    reshape.CopyFrom(onnx.numpy_helper.from_array(np.array([3, 16]), "flat"))
-    (weights,) = (tensor for tensor in network.graph.initializer if tensor.name == "weights")
-    weights.CopyFrom(onnx.numpy_helper.from_array(np.zeros((16, 8), dtype=np.float32), "weights"))
+    reshape.CopyFrom(onnx.numpy_helper.from_array(np.array([3, 32]), "flat"))
+    for name, shape in (("weights", (32, 8)), ("bias", (8,))):
+        (tensor,) = (tensor for tensor in network.graph.initializer if tensor.name == name)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros(shape, dtype=np.float32), name))
     network.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 3
     network.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 8
     onnx.save(network, folder / RECOGNIZER)

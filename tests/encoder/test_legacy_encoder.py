@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -20,8 +21,8 @@ from service.models.mxnet.conversion import convert_folder
 from service.models.packs import file_digest
 from service.settings import Settings
 from tests.models.mxnet import families
-from tests.support.data import data_path
-from tests.support.encoders import LIMITS, cosine, people_photographs, photograph
+from tests.support.encoders import LIMITS, cosine
+from tests.support.legacy_models import RECOGNIZER, LegacyPair
 
 KINDS = ("legacy", "legacy-padded-crop")
 
@@ -39,22 +40,12 @@ def open_encoder(folder: Path, kind: str = "legacy") -> Encoder:
     return load_encoder(f"{kind}:{folder}", Settings())
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The published mnet025, converted, beside the MobileFaceNet of an InsightFace pack."""
-    folder = tmp_path_factory.mktemp("pair")
-    convert_folder(data_path("legacy-models", "retinaface_mnet025"), folder)
-    shutil.copy(data_path("models", "scrfd2.5g-mobilefacenet128", "mobilefacenet.onnx"), folder)
-    return folder
-
-
-def embeddings(encoder: Encoder) -> dict[str, list[np.ndarray]]:
+def embeddings(encoder: Encoder, photographs: Mapping[str, list[bytes]]) -> dict[str, list[np.ndarray]]:
     """Person -> an embedding of the largest face of each photograph."""
-    found = {}
-    for name, paths in people_photographs().items():
-        images = [decode_image(path.read_bytes(), LIMITS) for path in paths]
-        found[name] = [_largest(encoder, image) for image in images]
-    return found
+    return {
+        name: [_largest(encoder, decode_image(image, LIMITS)) for image in images]
+        for name, images in photographs.items()
+    }
 
 
 def _largest(encoder: Encoder, image: Image) -> np.ndarray:
@@ -63,21 +54,22 @@ def _largest(encoder: Encoder, image: Image) -> np.ndarray:
     return encoder.embed(encoder.align(image, faces[:1]))[0]
 
 
-def test_every_person_is_recognized_and_no_stranger_is_accepted(pair: Path) -> None:
+def test_every_person_is_recognized_and_no_stranger_is_accepted(legacy_pair: LegacyPair) -> None:
     """The first photograph of each person is enrolled, the others are probes, and each person is once a stranger."""
-    encoder = open_encoder(pair)
-    found = embeddings(encoder)
-    for name, (_, *probes) in found.items():
+    encoder = open_encoder(legacy_pair.folder)
+    people = embeddings(encoder, legacy_pair.photographs)
+    for name, (_, *probes) in people.items():
         for probe in probes:
-            scores = {other: cosine(probe, references[0]) for other, references in found.items()}
+            scores = {other: cosine(probe, references[0]) for other, references in people.items()}
             assert max(scores, key=lambda other: scores[other]) == name
             assert scores[name] >= encoder.space.threshold
-    for one, other in itertools.permutations(found, 2):
-        for first, second in itertools.product(found[one], found[other]):
+    for one, other in itertools.permutations(people, 2):
+        for first, second in itertools.product(people[one], people[other]):
             assert cosine(first, second) < encoder.space.threshold - 0.1
 
 
-def test_the_two_preprocessings_are_two_embedding_spaces(pair: Path) -> None:
+def test_the_two_preprocessings_are_two_embedding_spaces(made_legacy_pair: LegacyPair) -> None:
+    pair = made_legacy_pair.folder
     aligned, padded = (open_encoder(pair, kind).space for kind in KINDS)
     assert aligned.digest != padded.digest
     assert (aligned.name, padded.name) == (f"legacy:{pair}", f"legacy-padded-crop:{pair}")
@@ -85,14 +77,14 @@ def test_the_two_preprocessings_are_two_embedding_spaces(pair: Path) -> None:
     assert padded.threshold == PADDED_THRESHOLD == 0.3
 
 
-def test_padded_crops_are_embedded_as_the_network_gives_them(pair: Path) -> None:
+def test_padded_crops_are_embedded_as_the_network_gives_them(legacy_pair: LegacyPair) -> None:
     """OpenCV runs the network on the crops that test_padded_crop.py checks; the network's own scaling is 127.5."""
-    encoder = open_encoder(pair, "legacy-padded-crop")
-    image = photograph("groups", "two_people.jpg")
+    encoder = open_encoder(legacy_pair.folder, "legacy-padded-crop")
+    image = decode_image(legacy_pair.group, LIMITS)
     faces = encoder.detect(image)
     crops = encoder.align(image, faces)
     assert all(np.array_equal(crop, padded_crop(image, face.box)) for crop, face in zip(crops, faces, strict=True))
-    network = cv2.dnn.readNetFromONNX(str(pair / "mobilefacenet.onnx"))
+    network = cv2.dnn.readNetFromONNX(str(legacy_pair.folder / RECOGNIZER))
     for embedding, crop in zip(encoder.embed(crops), crops, strict=True):
         network.setInput((crop.transpose(2, 0, 1)[None] - np.float32(127.5)) / np.float32(127.5))
         expected = network.forward()[0]
@@ -100,14 +92,15 @@ def test_padded_crops_are_embedded_as_the_network_gives_them(pair: Path) -> None
         assert np.linalg.norm(embedding) > 1.5
 
 
-def test_a_face_that_reaches_beyond_the_picture_is_left_out_of_padded_crops_only(pair: Path) -> None:
-    image = photograph("hard", "obama_partial_face.jpg")
-    assert [len(open_encoder(pair, kind).detect(image)) for kind in KINDS] == [1, 0]
+def test_a_face_that_reaches_beyond_the_picture_is_left_out_of_padded_crops_only(legacy_pair: LegacyPair) -> None:
+    image = decode_image(legacy_pair.partial, LIMITS)
+    assert [len(open_encoder(legacy_pair.folder, kind).detect(image)) for kind in KINDS] == [1, 0]
 
 
-def test_faces_of_several_pictures_are_embedded_as_alone(pair: Path) -> None:
-    encoder = open_encoder(pair)
-    images = [photograph("groups", "two_people.jpg"), photograph("people", "rose_leslie", "1.jpg")]
+def test_faces_of_several_pictures_are_embedded_as_alone(legacy_pair: LegacyPair) -> None:
+    encoder = open_encoder(legacy_pair.folder)
+    alone = legacy_pair.photographs[legacy_pair.people_of_group[0]][0]
+    images = [decode_image(data, LIMITS) for data in (legacy_pair.group, alone)]
     crops = [crop for image in images for crop in encoder.align(image, encoder.detect(image))]
     together = encoder.embed(crops)
     assert len(together) == 3

@@ -16,6 +16,7 @@ from service.identity.evaluate import evaluate
 from service.identity.portraits import find_portraits, natural_key
 from service.settings import Settings
 from tests.support.data import data_path
+from tests.support.packs import save_photographs
 
 
 def write(folder: Path, person: str, **pictures: bytes) -> None:
@@ -123,6 +124,19 @@ def test_pictures_are_in_natural_order(tmp_path: Path) -> None:
         "a",
         "\u00b2",
     ]
+
+
+async def test_a_pack_finds_every_probe_and_accepts_no_stranger(
+    database: Database, settings: Settings, made_pack: Path, tmp_path: Path
+) -> None:
+    people = save_photographs(tmp_path, ["Ada", "Grace", "Mary"])
+    opened = open_encoders(settings.model_copy(update={"encoder": [f"insightface:{made_pack}"]}))
+    try:
+        report = await evaluate(database, opened, people, opened.default)
+    finally:
+        opened.close()
+    assert (report.people, report.probes, report.failed_to_enroll) == (3, 6, [])
+    assert (report.rank1_rate, report.fnir, report.fpir) == (1.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("encoder", ["dlib", "insightface"])

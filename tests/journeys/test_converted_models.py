@@ -16,43 +16,30 @@ from service.database.connection import Database
 from service.encoder.images.decode import ImageLimits, decode_image
 from service.encoder.opening import load_encoder
 from service.settings import Settings
-from tests.support.data import data_path
+from tests.support.legacy_models import RECOGNIZER, LegacyPair
 from tests.support.server import PROGRAM, open_client
 
-STRANGERS = ("kit_harington", "lin_manuel_miranda")
 LIMITS = ImageLimits(bytes=20 * 2**20, pixels=40_000_000)
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The published mnet025, converted by the command, beside the MobileFaceNet of an InsightFace pack."""
-    folder = tmp_path_factory.mktemp("pair")
-    models = data_path("legacy-models", "retinaface_mnet025")
-    subprocess.run([*PROGRAM, "models", "convert", models, "--out", folder], check=True, capture_output=True)
-    shutil.copy(data_path("models", "scrfd2.5g-mobilefacenet128", "mobilefacenet.onnx"), folder)
+@pytest.fixture
+def folder(legacy_pair: LegacyPair, tmp_path: Path) -> Path:
+    """The detector, converted by the command, beside the recognition model."""
+    folder = tmp_path / "pair"
+    subprocess.run([*PROGRAM, "models", "convert", legacy_pair.mxnet, "--out", folder], check=True, capture_output=True)
+    shutil.copy(legacy_pair.folder / RECOGNIZER, folder)
     return folder
 
 
 @pytest.fixture
 async def legacy_client(
-    settings: Settings, database: Database, client: httpx.AsyncClient, pair: Path
+    settings: Settings, database: Database, client: httpx.AsyncClient, folder: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service whose encoders are the two of the converted pair."""
-    spelled = f"legacy:{pair},legacy-padded-crop:{pair}"
-    app = create_app(settings.model_copy(update={"encoder": spelled.split(",")}))
+    encoders = [f"legacy:{folder}", f"legacy-padded-crop:{folder}"]
+    app = create_app(settings.model_copy(update={"encoder": encoders}))
     async with app.router.lifespan_context(app), open_client(app, client.headers["X-API-Key"]) as opened:
         yield opened
-
-
-def photographs() -> dict[str, list[bytes]]:
-    """Person -> photographs."""
-    people = sorted(data_path("faces", "people").iterdir())
-    return {person.name: [path.read_bytes() for path in sorted(person.iterdir())] for person in people}
-
-
-def cast() -> dict[str, list[bytes]]:
-    """The people of the gallery; the others stay strangers."""
-    return {name: pictures for name, pictures in photographs().items() if name not in STRANGERS}
 
 
 async def recognized(client: httpx.AsyncClient, gallery: str, photograph: bytes) -> list[str | None]:
@@ -65,48 +52,47 @@ async def recognized(client: httpx.AsyncClient, gallery: str, photograph: bytes)
 
 async def finished(client: httpx.AsyncClient, job: str) -> dict[str, Any]:
     """Return the job when it has ended."""
-    for _ in range(600):
-        found: dict[str, Any] = (await client.get(f"/v1/jobs/{job}")).json()
-        if found["status"] in {"succeeded", "failed"}:
-            return found
+    while True:
+        answer: dict[str, Any] = (await client.get(f"/v1/jobs/{job}")).json()
+        if answer["status"] in {"succeeded", "failed"}:
+            return answer
         await asyncio.sleep(0.1)
-    raise AssertionError(f"job {job} takes more than a minute")
 
 
 async def test_people_enrolled_with_a_converted_detector_are_recognized_and_strangers_are_not(
-    legacy_client: httpx.AsyncClient,
+    legacy_client: httpx.AsyncClient, legacy_pair: LegacyPair
 ) -> None:
     await legacy_client.post("/v1/galleries", json={"name": "cast"})
-    for name, (first, *_) in cast().items():
+    for name, (first, *_) in legacy_pair.enrolled.items():
         made = await legacy_client.post("/v1/galleries/cast/people", json={"name": name})
-        place = f"/v1/galleries/cast/people/{made.json()['id']}/faces"
-        enrolled = await legacy_client.post(place, files={"image": first})
+        path = f"/v1/galleries/cast/people/{made.json()['id']}/faces"
+        enrolled = await legacy_client.post(path, files={"image": first})
         assert (len(enrolled.json()["faces"]), enrolled.json()["rejected"]) == (1, [])
-    for name, (_, *probes) in cast().items():
+    for name, (_, *probes) in legacy_pair.enrolled.items():
         for probe in probes:
             assert await recognized(legacy_client, "cast", probe) == [name]
-    for stranger in STRANGERS:
-        for probe in photographs()[stranger]:
+    for stranger in legacy_pair.strangers:
+        for probe in legacy_pair.photographs[stranger]:
             assert await recognized(legacy_client, "cast", probe) == [None]
-    group = data_path("faces", "groups", "two_people.jpg").read_bytes()
-    assert await recognized(legacy_client, "cast", group) == ["barack_obama", "joe_biden"]
+    assert await recognized(legacy_client, "cast", legacy_pair.group) == list(legacy_pair.people_of_group)
 
 
-async def test_a_dataset_of_the_legacy_recognizer_goes_on_being_useful(
-    legacy_client: httpx.AsyncClient, pair: Path
+async def test_a_dataset_of_the_legacy_recognizer_recognizes_new_images(
+    legacy_client: httpx.AsyncClient, legacy_pair: LegacyPair, folder: Path
 ) -> None:
-    """Its rows are embeddings of padded crops; new images are cropped the same way, and the other space is refused."""
-    encoder = load_encoder(f"legacy-padded-crop:{pair}", Settings(_env_file=None))
+    """Its rows are embeddings of padded crops. New images are cropped in the same way."""
+    encoder = load_encoder(f"legacy-padded-crop:{folder}", Settings(_env_file=None))
     rows = []
-    for name, (first, *_) in cast().items():
+    for name, (first, *_) in legacy_pair.enrolled.items():
         image = decode_image(first, LIMITS)
         embedding = encoder.embed(encoder.align(image, encoder.detect(image)[:1]))[0]
         rows.append([name, ",".join(str(float(number)) for number in embedding)])
     space = encoder.space.name
+    encoder.close()
     made = await legacy_client.post("/v1/galleries", json={"name": "old", "embedding_space": space})
     assert made.json()["threshold"] == 0.3
     started = await legacy_client.post("/v1/galleries/old/import", content=json.dumps(rows))
     job = await finished(legacy_client, started.json()["job"])
     assert (job["status"], job["result"]["faces"]) == ("succeeded", len(rows))
-    for name, (first, *_) in cast().items():
+    for name, (first, *_) in legacy_pair.enrolled.items():
         assert await recognized(legacy_client, "old", first) == [name]

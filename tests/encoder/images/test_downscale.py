@@ -1,5 +1,7 @@
 """Images decoded no larger than needed, with the same result."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,10 +11,13 @@ from service.encoder.encoders import Encoders
 from service.encoder.fake_pictures import draw_people
 from service.encoder.images.decode import decode_image
 from service.encoder.images.downscale import SourceImage
+from service.encoder.insightface import InsightfaceEncoder
 from service.errors import UnreadableImage
+from service.models.packs import read_pack
 from tests.encoder.images.test_decode import turned_file
 from tests.encoder.test_real_encoders import overlap
 from tests.support.encoders import LIMITS, cosine, people_photographs, photograph, portrait, similarity
+from tests.support.packs import draw_spots, save_pack, two_people
 
 
 def enlarged_photograph(image: Image, longer: int) -> Image:
@@ -67,18 +72,49 @@ def test_a_large_file_cut_off_is_refused_at_every_size() -> None:
         SourceImage(data[: len(data) // 2], LIMITS).reduced(500)
 
 
+async def check_halving(encoder: Encoder, large: Image, faces: int) -> None:
+    """Halving during decoding gives the faces that halving after decoding gives."""
+    encoders = Encoders([encoder], LIMITS, 200)
+    file = turned_file(large, 1, "JPEG", quality=92)
+    halved = await encoders.encode(encoders.default, file)
+    averaged = await encoders.encode(encoders.default, decode_image(file, LIMITS))
+    encoders._pipeline.close()
+    assert len(halved) == len(averaged) == faces
+    for one, other in zip(halved, averaged, strict=True):
+        assert overlap(one.face.box, other.face.box) > 0.98
+        assert cosine(one.embedding, other.embedding) >= 0.99
+
+
+async def test_a_large_image_gives_the_same_faces_when_it_is_halved(made_encoder: Encoder) -> None:
+    """12 megapixels, as from phones."""
+    await check_halving(made_encoder, enlarged_photograph(two_people(), 4000), 2)
+
+
 async def test_large_photographs_give_the_same_faces_when_they_are_halved(insightface_encoder: Encoder) -> None:
-    """12 megapixels, as from phones: halved during decoding against halved after it."""
-    encoders = Encoders([insightface_encoder], LIMITS, 200)
     for paths in people_photographs().values():
         large = enlarged_photograph(decode_image(paths[0].read_bytes(), LIMITS), 4000)
-        file = turned_file(large, 1, "JPEG", quality=92)
-        halved = await encoders.encode(encoders.default, file)
-        averaged = await encoders.encode(encoders.default, decode_image(file, LIMITS))
-        assert len(halved) == len(averaged) == 1
-        assert overlap(halved[0].face.box, averaged[0].face.box) > 0.98
-        assert cosine(halved[0].embedding, averaged[0].embedding) >= 0.99
+        await check_halving(insightface_encoder, large, 1)
+
+
+async def test_small_faces_of_a_large_image_are_cut_out_of_the_whole(tmp_path: Path) -> None:
+    """Faces of 160 pixels in the whole image have 20 in the image that is searched."""
+    encoder = InsightfaceEncoder("insightface:small", read_pack(save_pack(tmp_path, board_pixels=21)))
+    group = enlarged_photograph(draw_spots({"Ada": (160, 192), "Grace": (448, 256)}), 1280).astype(int)
+    grain = np.random.default_rng(1).integers(-60, 61, (*group.shape[:2], 1))  # the searched image does not show it
+    canvas = np.full((3000, 5120, 3), 90, dtype=np.uint8)
+    # Each spot is in the center of a cell of 8 pixels when the longer side of the canvas has 640.
+    canvas[156 : 156 + 960, 220 : 220 + 1280] = (group + grain).clip(0, 255)
+    encoders = Encoders([encoder], LIMITS, 200)
+    file = turned_file(canvas, 1, "JPEG", quality=95)
+    faces = await encoders.encode(encoders.default, file)
     encoders._pipeline.close()
+    assert len(faces) == 2
+    for face in faces:
+        (expected,) = encoder.embed(encoder.align(decode_image(file, LIMITS), [face.face]))
+        assert cosine(face.embedding, expected) > 0.999
+        assert face.face.box.right - face.face.box.left == pytest.approx(160, abs=1)
+        assert face.face.quality_parts is not None
+        assert face.face.quality_parts.size == 1.0
 
 
 async def test_small_faces_of_a_large_photograph_are_cut_out_of_the_whole(insightface_encoder: Encoder) -> None:
