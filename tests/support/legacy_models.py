@@ -55,7 +55,7 @@ class LegacyPair:
     mxnet: Path
     """The folder of the detector in MXNet's format."""
     photographs: Mapping[str, list[bytes]]
-    """Image files of each person. The first is to be enrolled."""
+    """Image files of each person. Tests enroll the first one."""
     strangers: tuple[str, ...]
     group: bytes
     """Two people, from left to right."""
@@ -146,7 +146,7 @@ def draw_boards(people: Mapping[str, int], variation: int = 0, width: int | None
 
 
 def _board(name: str, variation: int) -> npt.NDArray[np.float64]:
-    """4x4 colors with checks of a contrast, all of which belong to the name.
+    """4x4 colors and the contrast of their checks, which belong to the name.
 
     Green is the mean of red and blue, so the detector ignores it.
     """

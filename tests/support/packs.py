@@ -49,8 +49,8 @@ def save_pack(folder: Path, board_pixels: int = _BOARD_PIXELS) -> Path:
 def detector(board_pixels: int = _BOARD_PIXELS) -> Any:
     """A network with the input and the nine outputs of SCRFD. It finds green spots at stride 8.
 
-    It reports faces of that board in an input of 640 pixels. A smaller board has a smaller spot, which a steeper network
-    finds at the centers of cells only.
+    It reports faces of that board in an input of 640 pixels. A smaller board has a smaller spot, which a steeper
+    network finds at the centers of cells only.
     """
     scale = board_pixels / _BOARD_PIXELS
     nodes = [helper.make_node("Conv", ["input.1", "greenness"], ["green"])]

@@ -18,6 +18,7 @@ from service.models.mxnet.manifest import read_manifest
 from tests.models.mxnet import families
 from tests.support.data import data_path
 from tests.support.encoders import photograph
+from tests.support.legacy_models import DETECTOR, LegacyPair, draw_boards
 
 
 def open_detector(folder: Path) -> RetinafaceDetector:
@@ -83,8 +84,8 @@ def test_faces_of_photographs_are_found(published: RetinafaceDetector, parts: tu
         assert left_mouth[0] < right_mouth[0]
 
 
-def test_nothing_is_found_where_nobody_is(published: RetinafaceDetector) -> None:
-    found = published.detect(np.full((200, 300, 3), 127, dtype=np.uint8))
+def test_an_image_without_a_face_has_no_detections(made_legacy_pair: LegacyPair) -> None:
+    found = open_detector(made_legacy_pair.folder / DETECTOR).detect(np.full((200, 300, 3), 127, dtype=np.uint8))
     assert (found.boxes.shape, found.scores.shape, found.landmarks.shape) == ((0, 4), (0,), (0, 5, 2))
 
 
@@ -97,7 +98,19 @@ def _same_place(one: Detections, other: Detections) -> float:
     return float(decoding.shared(one.boxes[0], other.boxes[0]))
 
 
-def test_a_very_large_picture_is_searched_smaller(published: RetinafaceDetector) -> None:
+def test_a_very_large_image_is_searched_at_four_megapixels(made_legacy_pair: LegacyPair) -> None:
+    detector = open_detector(made_legacy_pair.folder / DETECTOR)
+    image = np.full((1600, 2500, 3), 90, dtype=np.uint8)
+    image[320:704, 640:1344] = draw_boards({"Ada": 0, "Grace": 11})
+    assert image.shape[0] * image.shape[1] == LARGEST_PIXELS
+    found = detector.detect(np.asarray(cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)))
+    expected = detector.detect(image)
+    assert len(expected.scores) == 2
+    assert np.allclose(found.boxes, expected.boxes * 2)
+    assert np.allclose(found.landmarks, expected.landmarks * 2)
+
+
+def test_a_very_large_photograph_is_searched_smaller(published: RetinafaceDetector) -> None:
     """Its faces have the same places as in the large image; at full size they would be too large for the detector."""
     photo = photograph("groups", "two_people.jpg")
     large, scale = _enlarged(photo, 4 * LARGEST_PIXELS)
