@@ -72,7 +72,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         try:
             # Load the models before the server is ready, so that the first request is not slow.
             await asyncio.to_thread(encoders.load)
-            app.state.service = ServerState(settings, database, encoders)
+            app.state.server_state = ServerState(settings, database, encoders)
             async with _worker_beside(settings, database, encoders):
                 yield
         finally:

@@ -74,10 +74,10 @@ class StartedJob(BaseModel):
 )
 @needs("enroll")
 async def import_dataset(
-    request: Request, response: Response, gallery: GalleryName, session: RequestSession, service: CurrentServerState
+    request: Request, response: Response, gallery: GalleryName, session: RequestSession, state: CurrentServerState
 ) -> StartedJob:
     """Import references from a file in a background job, either completely or, after an error, not at all."""
-    limit_bytes = service.settings.maximum_import_bytes
+    limit_bytes = state.settings.maximum_import_bytes
     await find_gallery(session, gallery)
     await release_connection(session)
     pieces = file_chunks(request, limit_bytes) if is_multipart(request) else chunks(request, limit_bytes)

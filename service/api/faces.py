@@ -30,7 +30,7 @@ from service.http.probes import NewReference
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 from service.http.state import CurrentServerState, request_encoders
-from service.http.uploads import receive_images, takes_pictures
+from service.http.uploads import receive_and_charge_images, takes_pictures
 from service.identity.enroll import Enrollment, enroll_embedding, enroll_pictures
 from service.identity.review import Review
 
@@ -142,7 +142,7 @@ async def add(
     gallery: GalleryName,
     person: str,
     session: RequestSession,
-    service: CurrentServerState,
+    state: CurrentServerState,
     several: Annotated[
         Literal["reject", "largest"],
         Query(description="What to do with an image of several faces of similar size."),
@@ -153,8 +153,8 @@ async def add(
     If no image can be used, nothing is added and the response is the problem of the first image.
     """
     if takes_pictures(request):
-        images = await receive_images(request, MAXIMUM_PICTURES)
-        review = Review.of(service.settings)
+        images = await receive_and_charge_images(request, most=MAXIMUM_PICTURES)
+        review = Review.of(state.settings)
         enrollment = await enroll_pictures(
             session, request_encoders(request), gallery, person, images, several=several, review=review
         )

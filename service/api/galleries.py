@@ -123,12 +123,12 @@ class CountedGallery(GalleryShape):
 )
 @needs("enroll")
 async def create(
-    new: NewGallery, session: RequestSession, service: CurrentServerState, caller: CurrentCaller
+    new: NewGallery, session: RequestSession, state: CurrentServerState, caller: CurrentCaller
 ) -> GalleryShape:
     """Create a gallery."""
     if caller.galleries is not None and new.name not in caller.galleries:
         raise Forbidden("this key may not use a gallery of that name")
-    space = resolve_space(service.encoders, new.embedding_space)
+    space = resolve_space(state.encoders, new.embedding_space)
     return GalleryShape.of(
         await create_gallery(session, new.name, space, new.threshold, verification_only=new.verification_only)
     )

@@ -73,18 +73,18 @@ async def alive() -> Alive:
 
 
 @router.get("/readyz", responses=problems(DatabaseUnavailable))
-async def ready(service: CurrentServerState) -> Ready:
+async def ready(state: CurrentServerState) -> Ready:
     """Readiness: the database answers and has the newest schema. Returns the encoders of this server."""
-    state = await service.readiness.state()
-    if not state.is_current:
+    schema = await state.readiness.state()
+    if not schema.is_current:
         raise DatabaseUnavailable(
-            f"the schema has revision {state.revision}, this server needs {state.newest}: run `face-identity migrate`"
+            f"the schema has revision {schema.revision}, this server needs {schema.newest}: run `face-identity migrate`"
         )
     encoders = [
         LoadedEncoder(name=space.name, digest=space.digest, dimension=space.dimension)
-        for space in service.encoders.spaces
+        for space in state.encoders.spaces
     ]
-    return Ready(database=_shape(state), encoders=encoders)
+    return Ready(database=_shape(schema), encoders=encoders)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"example": "# HELP …"}}}})
@@ -93,11 +93,11 @@ async def metrics() -> Response:
     return Response(metrics_text(), media_type=METRICS_CONTENT_TYPE)
 
 
-def _shape(state: SchemaState) -> DatabaseState:
+def _shape(schema: SchemaState) -> DatabaseState:
     return DatabaseState(
-        postgresql=state.postgresql,
-        pgvector=state.pgvector,
-        pgvector_is_safe=state.pgvector_is_safe,
-        schema_revision=state.revision,
-        schema_is_current=state.is_current,
+        postgresql=schema.postgresql,
+        pgvector=schema.pgvector,
+        pgvector_is_safe=schema.pgvector_is_safe,
+        schema_revision=schema.revision,
+        schema_is_current=schema.is_current,
     )

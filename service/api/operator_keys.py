@@ -17,7 +17,8 @@ from service.api.keys import Rotation
 from service.api.shapes import List, RequestModel, ShortName
 from service.errors import Conflict
 from service.http.openapi import leads_to, problems
-from service.http.operators import OperatorTransaction, operator_router
+from service.http.routes import operator_router
+from service.http.sessions import OperatorTransaction
 
 router = operator_router("/v1/operator/keys", "operator-keys")
 

@@ -22,7 +22,8 @@ from service.database.pagination import Cursor as Cursors
 from service.database.session import tenant_session
 from service.errors import Conflict
 from service.http.openapi import leads_to, problems
-from service.http.operators import OperatorTransaction, operator_router
+from service.http.routes import operator_router
+from service.http.sessions import OperatorTransaction
 from service.http.state import CurrentServerState
 
 router = operator_router("/v1/operator/tenants", "tenants")
@@ -135,9 +136,9 @@ class UsageShape(BaseModel):
         tenant="response.body#/name",
     ),
 )
-async def create(new: NewTenant, connection: OperatorTransaction, service: CurrentServerState) -> MadeTenant:
+async def create(new: NewTenant, connection: OperatorTransaction, state: CurrentServerState) -> MadeTenant:
     """Create a tenant and its first key, which has all scopes of a tenant."""
-    quotas = new.quotas.applied_to(quotas_of_new_tenants(service.settings))
+    quotas = new.quotas.applied_to(quotas_of_new_tenants(state.settings))
     tenant_id = await create_tenant(connection, new.name, quotas)
     key = await make_first_key(connection, tenant_id)
     made = await read_tenant(connection, new.name)
@@ -159,10 +160,10 @@ async def show(tenant: TenantName, connection: OperatorTransaction) -> TenantSha
 
 
 @router.get("/{tenant}/usage")
-async def usage(tenant: TenantName, connection: OperatorTransaction, service: CurrentServerState) -> UsageShape:
+async def usage(tenant: TenantName, connection: OperatorTransaction, state: CurrentServerState) -> UsageShape:
     """Return how much a tenant stores, in numbers only."""
     summary = await read_tenant(connection, tenant)
-    async with tenant_session(service.database.engine, summary.tenant_id) as session:
+    async with tenant_session(state.database.engine, summary.tenant_id) as session:
         return UsageShape.of(await read_usage(session), summary.quotas)
 
 

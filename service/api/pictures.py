@@ -105,9 +105,9 @@ class Encoding(BaseModel):
 
 @router.post("/detect", responses=_PROBLEMS, openapi_extra=body_of(pictures="One image."))
 @needs("recognize", runs_model=True)
-async def detect(request: Request, service: CurrentServerState, encoder: EncoderName = None) -> Detection:
+async def detect(request: Request, state: CurrentServerState, encoder: EncoderName = None) -> Detection:
     """Find the faces in an image."""
-    space = _encoder_space(service, encoder)
+    space = _encoder_space(state, encoder)
     data, encoders = await receive_image(request), request_encoders(request)
     image = await encoders.decode(data)
     faces = await encoders.detect(space, image)
@@ -118,16 +118,16 @@ async def detect(request: Request, service: CurrentServerState, encoder: Encoder
 
 @router.post("/encode", responses=_PROBLEMS, openapi_extra=body_of(pictures="One image."))
 @needs("recognize", runs_model=True)
-async def encode(request: Request, service: CurrentServerState, encoder: EncoderName = None) -> Encoding:
+async def encode(request: Request, state: CurrentServerState, encoder: EncoderName = None) -> Encoding:
     """Return the embedding of every face in an image, and the embedding space."""
-    space = _encoder_space(service, encoder)
+    space = _encoder_space(state, encoder)
     encoded = await request_encoders(request).encode(space, await receive_image(request))
     faces = [EncodedShape(**found(face.face), embedding=face.embedding.tolist()) for face in encoded]
     return Encoding(faces=faces, embedding_space=SpaceShape.of(space))
 
 
-def _encoder_space(service: ServerState, name: str | None) -> EmbeddingSpace:
-    space = resolve_space(service.encoders, name)
+def _encoder_space(state: ServerState, name: str | None) -> EmbeddingSpace:
+    space = resolve_space(state.encoders, name)
     if space.is_external:
         raise InvalidRequest("encoder: external:... names embeddings made elsewhere; name an encoder of this server")
     return space

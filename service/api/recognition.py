@@ -29,7 +29,7 @@ from service.http.probes import read_probes
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 from service.http.state import CurrentServerState, ServerState, request_encoders
-from service.http.uploads import receive_image, receive_images, takes_pictures
+from service.http.uploads import receive_and_charge_images, receive_image, takes_pictures
 from service.identity.recognize import Identification, IdentifiedFace, recognize_embeddings, recognize_picture
 from service.identity.review import Review
 from service.identity.verify import Verification, compare_pictures, verify_embedding, verify_picture
@@ -197,7 +197,7 @@ async def recognize(
     request: Request,
     gallery: GalleryName,
     session: RequestSession,
-    service: CurrentServerState,
+    state: CurrentServerState,
     candidates: Candidates = 5,
     threshold: Threshold = None,
     metadata: MetadataFilter = None,
@@ -205,7 +205,7 @@ async def recognize(
 ) -> RecognitionShape:
     """Identification (1:N): find the people of a gallery in an image, or for embeddings."""
     options = _SearchOptions(candidates, threshold, metadata, mean_of)
-    return await _recognize(request, session, service, gallery, options)
+    return await _recognize(request, session, state, gallery, options)
 
 
 @router.post(
@@ -219,7 +219,7 @@ async def recognize_galleries(
     request: Request,
     galleries: GalleryNames,
     session: RequestSession,
-    service: CurrentServerState,
+    state: CurrentServerState,
     candidates: Candidates = 5,
     threshold: Threshold = None,
     metadata: MetadataFilter = None,
@@ -230,7 +230,7 @@ async def recognize_galleries(
     The default threshold is the highest threshold of these galleries.
     """
     options = _SearchOptions(candidates, threshold, metadata, mean_of)
-    return await _recognize(request, session, service, galleries, options)
+    return await _recognize(request, session, state, galleries, options)
 
 
 @dataclass(frozen=True)
@@ -244,18 +244,18 @@ class _SearchOptions:
 async def _recognize(
     request: Request,
     session: AsyncSession,
-    service: ServerState,
+    state: ServerState,
     galleries: str | Sequence[str],
     options: _SearchOptions,
 ) -> RecognitionShape:
     if takes_pictures(request):
         image = await receive_image(request)
-        review = Review.of(service.settings)
+        review = Review.of(state.settings)
         recognition = await recognize_picture(
             session, request_encoders(request), galleries, image, review=review, **vars(options)
         )
     else:
-        probes = await read_probes(request, service.settings.maximum_request_bytes)
+        probes = await read_probes(request, state.settings.maximum_request_bytes)
         recognition = await recognize_embeddings(session, galleries, probes, **vars(options))
     return RecognitionShape.of(recognition)
 
@@ -272,13 +272,13 @@ async def verify(
     gallery: GalleryName,
     person: str,
     session: RequestSession,
-    service: CurrentServerState,
+    state: CurrentServerState,
     threshold: Threshold = None,
 ) -> VerificationShape:
     """Verification (1:1): decide whether an image or embedding shows this person."""
     if takes_pictures(request):
         image = await receive_image(request)
-        review = Review.of(service.settings)
+        review = Review.of(state.settings)
         verification = await verify_picture(
             session, request_encoders(request), gallery, person, image, threshold=threshold, review=review
         )
@@ -295,11 +295,11 @@ async def verify(
 )
 @needs("verify", runs_model=True)
 async def compare(
-    request: Request, service: CurrentServerState, encoder: EncoderName = None, threshold: Threshold = None
+    request: Request, state: CurrentServerState, encoder: EncoderName = None, threshold: Threshold = None
 ) -> VerificationShape:
     """Compare the faces of two images without a gallery. Nothing is stored."""
-    first, second = await receive_images(request, most=2, least=2)
-    review = Review.of(service.settings)
+    first, second = await receive_and_charge_images(request, least=2, most=2)
+    review = Review.of(state.settings)
     return VerificationShape.of(
         await compare_pictures(
             request_encoders(request), first.data, second.data, encoder=encoder, threshold=threshold, review=review

@@ -1,4 +1,4 @@
-"""Authentication of requests: the key in the header becomes a `Caller` before the body is read.
+"""Authentication of requests: the key in the header becomes a `Caller` or an `Operator` before the body is read.
 
 This takes one round trip to the database. No connection is held afterwards.
 """
@@ -8,11 +8,15 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request
 from starlette.datastructures import Headers
 
-from service.access.authentication import Caller, admit
+from service.access.authentication import Caller, Operator, admit, admit_operator
+from service.access.key_format import read_key
 from service.access.quotas import CostClass
 from service.errors import Forbidden, NotFound, Unauthenticated
 from service.http.state import ServerState
 from service.identity.spaces import MAXIMUM_GALLERIES
+
+OPERATOR_SCOPE = "operator"
+"""The scope of operator keys in errors and in the OpenAPI document. No key of a tenant has it."""
 
 
 def key_in(headers: Headers) -> str | None:
@@ -24,11 +28,21 @@ def key_in(headers: Headers) -> str | None:
     return key
 
 
-async def caller_with(service: ServerState, key: str | None, cost_class: CostClass = "request") -> Caller:
+async def caller_with(state: ServerState, key: str | None, cost_class: CostClass = "request") -> Caller:
     """The caller of a key. Raises Unauthenticated without a valid key, TooManyRequests over its rate limit."""
     if key is None:
         raise Unauthenticated("send an API key as X-API-Key or as Authorization: Bearer")
-    return await admit(service.database.engine, key, cost_class)
+    return await admit(state.database.engine, key, cost_class)
+
+
+async def operator_with(state: ServerState, key: str | None) -> Operator:
+    """The operator of a key. Raises Unauthenticated without a valid key, Forbidden for the key of a tenant."""
+    if key is None:
+        raise Unauthenticated("send an operator key as X-API-Key or as Authorization: Bearer")
+    if read_key(key) is not None:
+        detail = f"this operation needs an operator key; a tenant's key has no scope {OPERATOR_SCOPE!r}"
+        raise Forbidden(detail, scope=OPERATOR_SCOPE)
+    return await admit_operator(state.database.engine, key)
 
 
 def check_scope(caller: Caller, scope: str) -> None:

@@ -1,8 +1,8 @@
-"""Routes that need a key: caller and scope are checked before the body is read.
+"""Routes that need a key, of a tenant or of the operator: caller and scope are checked before the body is read.
 
 An overloaded server refuses images even before that.
 
-A route names its scope with `@needs("scope")`. A route without one cannot be made.
+A route for tenants names its scope with `@needs("scope")`. A route without a scope cannot be made.
 """
 
 import asyncio
@@ -26,21 +26,24 @@ from service.errors import (
     Overloaded,
     PayloadTooLarge,
     RequestTimedOut,
+    ServiceError,
     TooManyRequests,
     Unauthenticated,
     UnsupportedMediaType,
 )
 from service.http.bodies import MAXIMUM_JSON_BYTES, as_plain, is_json, is_multipart, read_body
-from service.http.callers import caller_with, check_scope, key_in
+from service.http.callers import OPERATOR_SCOPE, caller_with, check_scope, key_in, operator_with
 from service.http.disconnects import cancel_on_disconnect
-from service.http.openapi import SECURITY, problems
+from service.http.openapi import OPERATOR_SECURITY, SECURITY, problems
 from service.http.sessions import answer_and_commit
 from service.http.state import ServerState, server_state
 
-OF_JSON_BODIES = problems(UnsupportedMediaType, PayloadTooLarge, RequestTimedOut)
-"""Problems of every route with a JSON body."""
+Answer = Callable[[Request], Coroutine[Any, Any, Response]]
+"""The handler that FastAPI makes of a route function."""
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 REFUSED_AFTER_SECONDS = 0.1
+_PROBLEMS_OF_JSON_BODIES = problems(UnsupportedMediaType, PayloadTooLarge, RequestTimedOut)
+_USUAL_PROBLEMS = (Unauthenticated, Forbidden, NotFound, InvalidRequest, DatabaseUnavailable)
 _SCOPE = "needed_scope"
 _RUNS_MODEL = "runs_model"
 
@@ -58,64 +61,102 @@ def needs(scope: str, *, runs_model: bool = False) -> Callable[[Endpoint], Endpo
 
 
 class KeyedRoute(APIRoute):
-    """A route that only a key with the needed scope may use."""
+    """A route that authenticates its caller by a key before the body is read. A JSON body is strict JSON.
+
+    Subclasses say which keys they accept: see `authenticate_and_answer`.
+    """
+
+    needed_scope = ""
+    """The scope that a key must have. `needs` sets it for each endpoint of a tenant."""
+    security = SECURITY
+    usual_problems: tuple[type[ServiceError], ...] = _USUAL_PROBLEMS
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        self.needed_scope: str = getattr(endpoint, _SCOPE, "")
+        self.needed_scope = self.needed_scope or getattr(endpoint, _SCOPE, "")
         if not self.needed_scope:
             raise TypeError(f"{endpoint.__qualname__} does not name its scope")
-        self.runs_model: bool = getattr(endpoint, _RUNS_MODEL)
-        usual = problems(
-            *(Unauthenticated, Forbidden, NotFound, InvalidRequest, TooManyRequests, DatabaseUnavailable),
-            *([Overloaded] if self.runs_model else []),
-        )
+        self.runs_model: bool = getattr(endpoint, _RUNS_MODEL, False)
+        usual = problems(*self.usual_problems, *([Overloaded] if self.runs_model else []))
         options["responses"] = {**usual, **(options.get("responses") or {})}
-        extra = {"security": SECURITY, "x-needed-scope": self.needed_scope}
+        extra = {"security": self.security, "x-needed-scope": self.needed_scope}
         options["openapi_extra"] = {**extra, **(options.get("openapi_extra") or {})}
         super().__init__(path, endpoint, **options)
         if self.body_field is not None:
-            self.responses = {**OF_JSON_BODIES, **self.responses}
+            self.responses = {**_PROBLEMS_OF_JSON_BODIES, **self.responses}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler of FastAPI: authenticate first."""
         answer = super().get_route_handler()
 
-        async def answer_caller(request: Request) -> Response:
-            has_pictures = self.runs_model and is_multipart(request)
-            cost_class: CostClass = "inference" if has_pictures else "request"
-            key = key_in(request.headers)
-            with contextlib.ExitStack() as reservations:
-                if has_pictures and key is not None:
-                    slot = reservations.enter_context(await _reserve_slot(server_state(request)))
-                    request.state.image_slot = slot
-                caller = await caller_with(server_state(request), key, cost_class)
-                request.state.caller = caller
-                request.scope["tenant_id"], request.scope["key"] = caller.tenant_id, to_text(caller.key_id)
-                check_scope(caller, self.needed_scope)
-                if has_pictures:
-                    return await answer_and_commit(request, cancel_on_disconnect(request, answer))
-                strict = await StrictRequest.of(request) if self.body_field is not None else request
-                return await answer_and_commit(request, answer(strict))
+        async def answer_request(request: Request) -> Response:
+            return await self.authenticate_and_answer(request, server_state(request), answer)
 
-        return answer_caller
+        return answer_request
+
+    async def authenticate_and_answer(self, request: Request, state: ServerState, answer: Answer) -> Response:
+        """Authenticate the caller, then answer with `answer`. Raises Unauthenticated or Forbidden."""
+        raise NotImplementedError
+
+    async def read_strictly(self, request: Request) -> Request:
+        """The request with its JSON parsed strictly, if the route has a JSON body."""
+        return await StrictRequest.of(request) if self.body_field is not None else request
 
 
-async def _reserve_slot(service: ServerState) -> Reservation:
+class TenantRoute(KeyedRoute):
+    """A route for the keys of tenants that have the needed scope. It commits the session of the request."""
+
+    usual_problems = (*_USUAL_PROBLEMS, TooManyRequests)
+
+    async def authenticate_and_answer(self, request: Request, state: ServerState, answer: Answer) -> Response:
+        key = key_in(request.headers)
+        if not (self.runs_model and is_multipart(request)):
+            await self._authenticate(request, state, key, "request")
+            return await answer_and_commit(request, answer(await self.read_strictly(request)))
+        with contextlib.nullcontext() if key is None else await _reserve_slot(state) as slot:
+            request.state.image_slot = slot
+            await self._authenticate(request, state, key, "inference")
+            return await answer_and_commit(request, cancel_on_disconnect(request, answer))
+
+    async def _authenticate(self, request: Request, state: ServerState, key: str | None, cost: CostClass) -> None:
+        caller = await caller_with(state, key, cost)
+        request.state.caller = caller
+        request.scope["tenant_id"], request.scope["key"] = caller.tenant_id, to_text(caller.key_id)
+        check_scope(caller, self.needed_scope)
+
+
+class OperatorRoute(KeyedRoute):
+    """A route for operator keys. It never sees a tenant's data."""
+
+    needed_scope = OPERATOR_SCOPE
+    security = OPERATOR_SECURITY
+
+    async def authenticate_and_answer(self, request: Request, state: ServerState, answer: Answer) -> Response:
+        operator = await operator_with(state, key_in(request.headers))
+        request.scope["key"] = to_text(operator.key_id)
+        return await answer(await self.read_strictly(request))
+
+
+async def _reserve_slot(state: ServerState) -> Reservation:
     """Reserve a slot for an image. Raises Overloaded, after a moment, if images are refused now.
 
     This comes before the key is looked up, because the lookup costs more than the rest of a refusal. The moment keeps
     clients that retry at once from spending the processors on refusals.
     """
     try:
-        return service.encoders.reserve_slot()
+        return state.encoders.reserve_slot()
     except Overloaded:
         await asyncio.sleep(REFUSED_AFTER_SECONDS)
         raise
 
 
 def keyed_router(prefix: str, tag: str) -> APIRouter:
-    """A router whose routes all need a key."""
-    return APIRouter(prefix=prefix, tags=[tag], route_class=KeyedRoute)
+    """A router whose routes all need the key of a tenant."""
+    return APIRouter(prefix=prefix, tags=[tag], route_class=TenantRoute)
+
+
+def operator_router(prefix: str, tag: str) -> APIRouter:
+    """A router whose routes all need an operator key."""
+    return APIRouter(prefix=prefix, tags=[tag], route_class=OperatorRoute)
 
 
 class StrictRequest(Request):

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Annotated
 
 from fastapi import Depends, Request
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from starlette.responses import Response
 
+from service.access.operator import operator_transaction
 from service.database.session import tenant_session
 from service.http.callers import current_caller
 from service.http.state import server_state
@@ -47,10 +48,21 @@ async def reading_session(request: Request) -> AsyncIterator[AsyncSession]:
 
     A stream waits for its turn, so that slow readers never hold every connection of the pool.
     """
-    service = server_state(request)
-    async with service.streams, tenant_session(service.database.engine, current_caller(request).tenant_id) as session:
+    state = server_state(request)
+    async with state.streams, tenant_session(state.database.engine, current_caller(request).tenant_id) as session:
         yield session
+
+
+async def operator_connection(request: Request) -> AsyncIterator[AsyncConnection]:
+    """The operator's transaction. It is committed when the route returns, and rolled back if the route raises.
+
+    The default scope of a FastAPI dependency would commit after the answer is sent, so that a failed commit would still
+    have answered 200.
+    """
+    async with operator_transaction(server_state(request).database.engine) as connection:
+        yield connection
 
 
 RequestSession = Annotated[AsyncSession, Depends(request_session)]
 StreamSession = Annotated[AsyncSession, Depends(reading_session, scope="request")]
+OperatorTransaction = Annotated[AsyncConnection, Depends(operator_connection, scope="function")]

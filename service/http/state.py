@@ -35,8 +35,8 @@ class ServerState:
 
 def server_state(request: Request) -> ServerState:
     """The state of the server. A mounted dialect shares that of the application around it."""
-    service: ServerState = request.app.state.service
-    return service
+    state: ServerState = request.app.state.server_state
+    return state
 
 
 def request_encoders(request: Request) -> Encoders:
@@ -46,11 +46,11 @@ def request_encoders(request: Request) -> Encoders:
     return encoders if slot is None else encoders.with_slot(slot)
 
 
-async def _running_service(request: Request) -> ServerState:
+async def _server_state(request: Request) -> ServerState:
     """The state as a dependency. It is asynchronous, because FastAPI runs a plain function in a thread, which costs 0.2
     ms.
     """
     return server_state(request)
 
 
-CurrentServerState = Annotated[ServerState, Depends(_running_service)]
+CurrentServerState = Annotated[ServerState, Depends(_server_state)]

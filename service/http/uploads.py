@@ -9,6 +9,7 @@ from service.http.callers import current_caller
 from service.http.multipart import OVERHEAD_BYTES, read_pictures
 from service.http.state import server_state
 from service.identity.enroll import EnrollmentImage
+from service.settings import Settings
 
 
 def takes_pictures(request: Request) -> bool:
@@ -20,19 +21,27 @@ def takes_pictures(request: Request) -> bool:
     raise UnsupportedMediaType("send images as multipart/form-data or an embedding as application/json")
 
 
-async def receive_images(request: Request, most: int = 1, least: int = 1) -> list[EnrollmentImage]:
-    """Receive the images of a form, within the limits of the settings, and charge the rate limit for each."""
+async def receive_image(request: Request) -> bytes:
+    """Receive the only image of a form. The route has charged the rate limit for it."""
+    (image,) = await _receive_images(request, server_state(request).settings, least=1, most=1)
+    return image.data
+
+
+async def receive_and_charge_images(request: Request, *, least: int = 1, most: int) -> list[EnrollmentImage]:
+    """Receive the images of a form, and charge the rate limit for every image after the first.
+
+    The route has charged the first image before it read the body. Raises TooManyRequests over the rate limit.
+    """
+    state = server_state(request)
+    images = await _receive_images(request, state.settings, least=least, most=most)
+    await charge(state.database.engine, current_caller(request), "inference", len(images) - 1)
+    return images
+
+
+async def _receive_images(request: Request, settings: Settings, *, least: int, most: int) -> list[EnrollmentImage]:
     if not is_multipart(request):
         raise UnsupportedMediaType("send images as multipart/form-data")
-    settings = server_state(request).settings
     total = min(settings.maximum_request_bytes, most * (settings.maximum_image_bytes + OVERHEAD_BYTES))
-    pictures = await read_pictures(
+    return await read_pictures(
         request, image_bytes=settings.maximum_image_bytes, total_bytes=total, least=least, most=most
     )
-    await charge(server_state(request).database.engine, current_caller(request), "inference", len(pictures) - 1)
-    return pictures
-
-
-async def receive_image(request: Request) -> bytes:
-    """Receive the only image of a form."""
-    return (await receive_images(request))[0].data

@@ -43,7 +43,7 @@ async def test_an_overloaded_server_refuses_images_with_retry_after_and_recovers
 ) -> None:
     await client.post("/v1/galleries", json={"name": "staff"})
     images = {"image": ("a.jpg", draw_people(["Ada"]), "image/jpeg")}
-    async with overloaded(application.state.service.encoders):
+    async with overloaded(application.state.server_state.encoders):
         while (refused := await client.post("/v1/galleries/staff/recognize", files=images)).status_code == 200:
             pass  # a slot was free for a moment
         alive, ready = await client.get("/healthz"), await client.get("/readyz")
@@ -58,7 +58,7 @@ async def test_an_overloaded_server_refuses_images_with_retry_after_and_recovers
 async def test_an_overloaded_server_still_recognizes_embeddings(
     application: FastAPI, client: httpx.AsyncClient
 ) -> None:
-    encoders: Encoders = application.state.service.encoders
+    encoders: Encoders = application.state.server_state.encoders
     await client.post("/v1/galleries", json={"name": "staff"})
     probe = [1.0] + [0.0] * (encoders.default.dimension - 1)
     async with overloaded(encoders):

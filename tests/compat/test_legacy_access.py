@@ -105,7 +105,7 @@ async def test_a_key_counts_in_open_mode(
 async def test_open_callers_are_held_to_their_tenants_rate(
     open_application: FastAPI, gnosis: httpx.AsyncClient, database: Database
 ) -> None:
-    name = open_application.state.service.settings.legacy_tenant
+    name = open_application.state.server_state.settings.legacy_tenant
     assert (await post(gnosis, "/encoder/image", *FIELDS)).status_code == 200
     engine = create_async_engine(database.logins.service)
     async with operator_transaction(engine) as connection:

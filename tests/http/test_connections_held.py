@@ -67,7 +67,7 @@ async def test_a_body_that_arrives_slowly_holds_no_connection(path: str, caller:
 async def test_a_model_at_work_holds_no_connection(
     narrow: FastAPI, caller: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoders = narrow.state.service.encoders
+    encoders = narrow.state.server_state.encoders
     begun, go_on, encode = asyncio.Event(), asyncio.Event(), encoders.encode
 
     async def slow_encode(*arguments: object, **named: object) -> object:

@@ -106,14 +106,14 @@ def test_a_field_that_the_client_invented_is_shown_printable_and_short() -> None
 
 
 async def test_a_pool_without_a_free_connection_is_503(application: FastAPI, database: Database) -> None:
-    engine = application.state.service.database.engine
+    engine = application.state.server_state.database.engine
     full = create_async_engine(database.logins.service, pool_size=1, max_overflow=0, pool_timeout=0.01)
     async with full.connect(), open_client(application, new_key(1)) as client:
-        application.state.service.database.engine = full
+        application.state.server_state.database.engine = full
         try:
             answer = await client.get("/v1/galleries")
         finally:
-            application.state.service.database.engine = engine
+            application.state.server_state.database.engine = engine
     await full.dispose()
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:face-identity:database-unavailable")
     assert answer.headers["retry-after"] == "1"

@@ -60,7 +60,7 @@ async def test_what_a_failing_route_wrote_is_rolled_back(application: FastAPI, c
     @router.post("/broken")
     @needs("enroll")
     async def broken(session: RequestSession) -> None:
-        await create_gallery(session, "half-written", application.state.service.encoders.default)
+        await create_gallery(session, "half-written", application.state.server_state.encoders.default)
         raise RuntimeError("secret-of-the-inside")
 
     application.include_router(router)
@@ -82,15 +82,15 @@ async def test_a_database_that_is_away_is_503_and_says_when_to_come_back(
     application: FastAPI, database: Database
 ) -> None:
     """The request has a key of the right format: only the database could tell whether it is valid."""
-    away = application.state.service.database.engine
+    away = application.state.server_state.database.engine
     from service.access.key_format import new_key
 
     async with open_client(application, new_key(1)) as client:
-        application.state.service.database.engine = create_async_engine(
+        application.state.server_state.database.engine = create_async_engine(
             database.logins.service.set(host="127.0.0.1", port=1, query={})
         )
         answer = await client.get("/v1/galleries")
-        application.state.service.database.engine = away
+        application.state.server_state.database.engine = away
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:face-identity:database-unavailable")
     assert answer.headers["retry-after"] == "1"
     assert "127.0.0.1" not in answer.text
@@ -159,9 +159,9 @@ async def test_a_request_cancelled_during_its_rollback_keeps_the_connection_usab
 
 async def test_a_stream_waits_until_another_one_has_ended(application: FastAPI, tenant_id: int) -> None:
     """A pool of two connections lends one to streams, so that slow readers leave one for other requests."""
-    app, running = FastAPI(), application.state.service
+    app, running = FastAPI(), application.state.server_state
     settings = running.settings.model_copy(update={"database_pool_size": 2})
-    app.state.service = dataclasses.replace(running, settings=settings)
+    app.state.server_state = dataclasses.replace(running, settings=settings)
     request = Request({"type": "http", "app": app})
     request.state.caller = Caller(tenant_id, 1, frozenset())
     first, second = reading_session(request), reading_session(request)

@@ -48,7 +48,7 @@ class Rewritten:
 def without_filters(application: FastAPI, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rewritten]:
     """Remove the tenant from the application's statements inside the block, on every path to the database."""
     rewritten = Rewritten()
-    engine = application.state.service.database.engine.sync_engine
+    engine = application.state.server_state.database.engine.sync_engine
 
     def without_filter(statement: str) -> str:
         changed = _FILTER.sub(r"(\1 IS NOT NULL OR CAST(\2 AS bigint) IS NULL)", statement)

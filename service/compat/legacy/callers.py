@@ -59,13 +59,13 @@ class LegacyRoute(APIRoute):
         await ExceptionMiddleware(super().handle, handlers)(scope, receive, send)
 
 
-async def _caller_of(service: ServerState, headers: Headers) -> Caller:
+async def _caller_of(state: ServerState, headers: Headers) -> Caller:
     key = key_in(headers) or _basic_password(headers)
-    if key is None and service.settings.legacy_api == "open":
-        caller = Caller(await _open_tenant(service), _NO_KEY, frozenset({SCOPE}))
-        await charge(service.database.engine, caller, "inference", 1)
+    if key is None and state.settings.legacy_api == "open":
+        caller = Caller(await _open_tenant(state), _NO_KEY, frozenset({SCOPE}))
+        await charge(state.database.engine, caller, "inference", 1)
         return caller
-    return await caller_with(service, key, "inference")
+    return await caller_with(state, key, "inference")
 
 
 def _basic_password(headers: Headers) -> str | None:
@@ -78,17 +78,17 @@ def _basic_password(headers: Headers) -> str | None:
         return None
 
 
-async def _open_tenant(service: ServerState) -> int:
+async def _open_tenant(state: ServerState) -> int:
     """The tenant of callers without a key. The first process that needs it makes it."""
-    name = service.settings.legacy_tenant
+    name = state.settings.legacy_tenant
     while True:
-        async with operator_transaction(service.database.engine) as connection:
+        async with operator_transaction(state.database.engine) as connection:
             try:
                 return await find_tenant(connection, name)
             except NotFound:
                 pass
         try:
-            async with operator_transaction(service.database.engine) as connection:
-                return await create_tenant(connection, name, quotas_of_new_tenants(service.settings))
+            async with operator_transaction(state.database.engine) as connection:
+                return await create_tenant(connection, name, quotas_of_new_tenants(state.settings))
         except Conflict:
             await asyncio.sleep(0)  # another process was first

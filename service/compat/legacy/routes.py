@@ -18,7 +18,7 @@ from service.errors import InvalidRequest, NotOffered, UnreadableImage, Unsuppor
 from service.gallery.galleries import Gallery
 from service.http.callers import check_gallery, current_caller
 from service.http.sessions import RequestSession
-from service.http.state import CurrentServerState, ServerState, request_encoders, server_state
+from service.http.state import CurrentServerState, ServerState, request_encoders
 from service.identity.legacy_recognition import encode_portrait, label_faces, legacy_space
 from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 from service.identity.uploaded_datasets import gallery_of_dataset
@@ -40,30 +40,31 @@ Drawn = Annotated[bool, Query(alias="return_img_b64", description="Include the i
 
 
 @router.post("/detector/image", tags=["detector"], openapi_extra=_form_of({"file": _FILE}))
-async def detect_image(request: Request, service: CurrentServerState, drawn: Drawn = False) -> dict[str, Any]:
+async def detect_image(request: Request, state: CurrentServerState, drawn: Drawn = False) -> dict[str, Any]:
     """Every face of the image in `file`. The label of a face is its index."""
-    data = (await _form(request, "file")).file("file")
-    found = await request_encoders(request).detect(_space(service), data)
-    return await _faces_of_picture(service, data, [(face, place) for place, face in enumerate(found)], drawn)
+    data = (await _form(request, state, "file")).file("file")
+    found = await request_encoders(request).detect(_space(state), data)
+    return await _faces_of_picture(state, data, [(face, place) for place, face in enumerate(found)], drawn)
 
 
 @router.post("/encoder/image", tags=["encoder"], openapi_extra=_form_of({"file": _FILE}))
-async def encode_image(request: Request, service: CurrentServerState) -> list[float] | None:
+async def encode_image(request: Request, state: CurrentServerState) -> list[float] | None:
     """The embedding of the largest face in `file`, or null if it shows none."""
-    data = (await _form(request, "file")).file("file")
-    embedding = await encode_portrait(request_encoders(request), _space(service), data)
+    data = (await _form(request, state, "file")).file("file")
+    embedding = await encode_portrait(request_encoders(request), _space(state), data)
     return None if embedding is None else embedding.tolist()
 
 
 @router.post("/encoder/images", tags=["encoder"], openapi_extra=_form_of({"key": _TEXT, "files": _FILES}))
-async def encode_images(request: Request, service: CurrentServerState) -> dict[str, Any]:
+async def encode_images(request: Request, state: CurrentServerState) -> dict[str, Any]:
     """The embeddings of the images in `files` under `key`. Images without a face are left out."""
-    form = await _form(request, "files", "file", "key")
+    form = await _form(request, state, "files", "file", "key")
     key, pictures = form.text("key"), form.files("files", "file")
-    await charge(service.database.engine, current_caller(request), "inference", len(pictures) - 1)
+    await charge(state.database.engine, current_caller(request), "inference", len(pictures) - 1)
+    space = _space(state)
     entries = []
     for place, data in enumerate(pictures):
-        embedding = await _portrait_if_any(request, data)
+        embedding = await _portrait_if_any(request, space, data)
         if embedding is not None:
             entries.append({"img": place, "embedding": embedding})
     return {key: entries}
@@ -75,22 +76,22 @@ async def encode_images(request: Request, service: CurrentServerState) -> dict[s
     openapi_extra=_form_of({"file": _FILE}, {"dataset": _FILE, "gallery": _TEXT}),
 )
 async def recognize_image(
-    request: Request, service: CurrentServerState, session: RequestSession, drawn: Drawn = False
+    request: Request, state: CurrentServerState, session: RequestSession, drawn: Drawn = False
 ) -> dict[str, Any]:
     """Every face of the image in `file` with its label in `dataset`, or in the gallery named by `gallery`."""
-    form = await _form(request, "file", "gallery", DATASET)
+    form = await _form(request, state, "file", "gallery", DATASET)
     data = form.file("file")
     named = await _named_gallery(request, session, form)
-    space = _space(service) if named is None else named.space
+    space = _space(state) if named is None else named.space
     encoded = await request_encoders(request).encode(space, data)
     if named is None:
-        lifetime = timedelta(seconds=service.settings.legacy_dataset_seconds)
+        lifetime = timedelta(seconds=state.settings.legacy_dataset_seconds)
         gallery = await gallery_of_dataset(session, form.dataset(), space, lifetime)
     else:
         gallery = await find_same_gallery(session, named)
     labeled = await label_faces(session, gallery, encoded)
     faces = [(one.face, NOBODY if one.label is None else one.label) for one in labeled]
-    return await _faces_of_picture(service, data, faces, drawn)
+    return await _faces_of_picture(state, data, faces, drawn)
 
 
 @router.post("/detector/stream", tags=["detector"])
@@ -100,11 +101,11 @@ async def stream() -> None:
     raise NotOffered("streams are not offered: send images")
 
 
-async def _form(request: Request, *names: str) -> Form:
+async def _form(request: Request, state: ServerState, *names: str) -> Form:
     """The form's fields of these names. An overloaded server refuses before anything is read."""
-    slot = server_state(request).encoders.reserve_slot()
+    slot = state.encoders.reserve_slot()
     request.state.image_slot = slot
-    settings = server_state(request).settings
+    settings = state.settings
     limits = dict.fromkeys(names, settings.maximum_image_bytes)
     limits |= {name: MAXIMUM_TEXT_BYTES for name in ("key", "gallery") if name in names}
     if DATASET in names:
@@ -116,8 +117,8 @@ async def _form(request: Request, *names: str) -> Form:
         raise
 
 
-def _space(service: ServerState) -> EmbeddingSpace:
-    return legacy_space(service.encoders, service.settings.legacy_encoder)
+def _space(state: ServerState) -> EmbeddingSpace:
+    return legacy_space(state.encoders, state.settings.legacy_encoder)
 
 
 async def _named_gallery(request: Request, session: AsyncSession, form: Form) -> Gallery | None:
@@ -134,21 +135,21 @@ async def _named_gallery(request: Request, session: AsyncSession, form: Form) ->
     return gallery
 
 
-async def _portrait_if_any(request: Request, data: bytes) -> list[float] | None:
+async def _portrait_if_any(request: Request, space: EmbeddingSpace, data: bytes) -> list[float] | None:
     """None for a file that is not an image, as the legacy recognizer had it. The positions of the others tell which one
     it was.
     """
     try:
-        embedding = await encode_portrait(request_encoders(request), _space(server_state(request)), data)
+        embedding = await encode_portrait(request_encoders(request), space, data)
     except (UnreadableImage, UnsupportedImageFormat):
         return None
     return None if embedding is None else embedding.tolist()
 
 
 async def _faces_of_picture(
-    service: ServerState, data: bytes, faces: Sequence[tuple[DetectedFace, str | int]], drawn: bool
+    state: ServerState, data: bytes, faces: Sequence[tuple[DetectedFace, str | int]], drawn: bool
 ) -> dict[str, Any]:
     answer = faces_answer(faces)
     if drawn:
-        answer["img_b64"] = await drawn_picture(service.encoders, data, faces)
+        answer["img_b64"] = await drawn_picture(state.encoders, data, faces)
     return answer
