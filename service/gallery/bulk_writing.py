@@ -1,9 +1,9 @@
 """Bulk writing of references, in batches of bounded size. A person is found by external id or name, or made."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,24 +43,40 @@ class BulkResult:
 PersonKey = tuple[str | None, str]
 """The key by which a row finds its person: an external id, or None and a name."""
 
+
+class KnownPersonRow(NamedTuple):
+    """A row of `SELECT_PEOPLE_BY_KEY`."""
+
+    number: int
+    name: str
+    external_id: str | None
+
+
 # One index lookup per person, held in place by OFFSET 0. With `name = ANY (...)` the planner, which has no statistics
 # of names, reads the whole gallery for every batch: half a million people took 9 minutes that way, and a million take
 # less than 5 minutes now. The statement is never prepared: a plan made while the table was empty would read the whole
-# gallery, too. `-gallery_id` selects the name indexes, see tables.py.
-FIND_PEOPLE = """
-    SELECT person.* FROM unnest(CAST(%(external_ids)s AS text[])) AS wanted (external_id) CROSS JOIN LATERAL (
+# gallery, too.
+#
+# The statement says -gallery_id, because the unique indexes of names and external ids hold -gallery_id. With
+# gallery_id the planner may take the primary key, which has the same first two columns, and read the whole gallery for
+# each person: docs/decisions/0015-indexes-that-a-statement-names.md shows that plan. SQLAlchemy statements call
+# `tables.by_name_index` for the same spelling.
+SELECT_PEOPLE_BY_KEY = """
+    SELECT person.id, person.name, person.external_id
+    FROM unnest(CAST(%(external_ids)s AS text[])) AS wanted (external_id) CROSS JOIN LATERAL (
         SELECT id, name, external_id FROM person
         WHERE tenant_id = %(tenant)s AND -gallery_id = -CAST(%(gallery)s AS integer)
             AND external_id = wanted.external_id OFFSET 0
     ) AS person
     UNION ALL
-    SELECT person.* FROM unnest(CAST(%(names)s AS text[])) AS wanted (name) CROSS JOIN LATERAL (
+    SELECT person.id, person.name, person.external_id
+    FROM unnest(CAST(%(names)s AS text[])) AS wanted (name) CROSS JOIN LATERAL (
         SELECT id, name, external_id FROM person
         WHERE tenant_id = %(tenant)s AND -gallery_id = -CAST(%(gallery)s AS integer)
             AND name = wanted.name AND external_id IS NULL OFFSET 0
     ) AS person
 """
-_MAKE = text(f"""
+_INSERT_PEOPLE = text(f"""
     INSERT INTO person (tenant_id, gallery_id, id, name, external_id, metadata)
     SELECT :tenant, :gallery, id, name, external_id, CAST(metadata AS jsonb)
     FROM unnest(
@@ -85,16 +101,16 @@ async def add_references(session: AsyncSession, gallery: Gallery, rows: Sequence
     batch makes.
     """
     faces = [prepare_face(row.values, gallery.space, row.source) for row in rows]
-    wanted = _identities(rows)
+    wanted = _first_rows(rows)
     if not faces:
         return BulkResult(0, 0)
     # Insert first, look up only the people that exist already: a load of new people needs no lookup.
-    made = await _make(session, gallery, list(wanted.values()))
-    found = await _find(session, gallery, {identity: row for identity, row in wanted.items() if identity not in made})
-    await _hold(session, gallery, set(found.values()))
-    numbers = found | made
+    made = await _make_people(session, gallery, list(wanted.values()))
+    known = await _find_people(session, gallery, {key: row for key, row in wanted.items() if key not in made})
+    await _lock(session, gallery, set(known.values()))
+    numbers = known | made
     new_people = frozenset(made.values())
-    await store_faces(session, gallery, [numbers[_identity(row)] for row in rows], faces, new_people)
+    await store_faces(session, gallery, [numbers[_key(row)] for row in rows], faces, new_people)
     return BulkResult(len(made), len(faces))
 
 
@@ -108,24 +124,26 @@ async def finish_load(engine: AsyncEngine) -> None:
         await connection.execute(text("VACUUM (ANALYZE, SKIP_LOCKED) face, face_detail, person, person_template"))
 
 
-def _identity(row: ReferenceRow) -> PersonKey:
+def _key(row: ReferenceRow | KnownPersonRow) -> PersonKey:
     return (None, row.name) if row.external_id is None else (row.external_id, "")
 
 
-def _identities(rows: Sequence[ReferenceRow]) -> dict[PersonKey, ReferenceRow]:
+def _first_rows(rows: Sequence[ReferenceRow]) -> dict[PersonKey, ReferenceRow]:
     """The first row of each person, checked."""
     first: dict[PersonKey, ReferenceRow] = {}
     for row in rows:
-        if _identity(row) not in first:
+        if _key(row) not in first:
             check_name(row.name)
             if row.external_id is not None:
                 check_name(row.external_id, "external_id")
             check_metadata({} if row.metadata is None else row.metadata)
-            first[_identity(row)] = row
+            first[_key(row)] = row
     return first
 
 
-async def _find(session: AsyncSession, gallery: Gallery, wanted: dict[PersonKey, ReferenceRow]) -> dict[PersonKey, int]:
+async def _find_people(
+    session: AsyncSession, gallery: Gallery, wanted: dict[PersonKey, ReferenceRow]
+) -> dict[PersonKey, int]:
     if not wanted:
         return {}
     values = {
@@ -134,10 +152,11 @@ async def _find(session: AsyncSession, gallery: Gallery, wanted: dict[PersonKey,
         "external_ids": [external_id for external_id, _ in wanted if external_id is not None],
         "names": [name for external_id, name in wanted if external_id is None],
     }
-    return _by_identity(await fetch_rows_in_transaction(session, FIND_PEOPLE, values, prepare=False))
+    rows = await fetch_rows_in_transaction(session, SELECT_PEOPLE_BY_KEY, values, prepare=False)
+    return _by_key(map(KnownPersonRow._make, rows))
 
 
-async def _make(session: AsyncSession, gallery: Gallery, rows: Sequence[ReferenceRow]) -> dict[PersonKey, int]:
+async def _make_people(session: AsyncSession, gallery: Gallery, rows: Sequence[ReferenceRow]) -> dict[PersonKey, int]:
     if not rows:
         return {}
     values = {
@@ -148,15 +167,15 @@ async def _make(session: AsyncSession, gallery: Gallery, rows: Sequence[Referenc
         "external_ids": [row.external_id for row in rows],
         "metadata": [json.dumps({} if row.metadata is None else row.metadata) for row in rows],
     }
-    made = (await session.execute(_MAKE, values)).all()
+    made = (await session.execute(_INSERT_PEOPLE, values)).all()
     await record_change(session, gallery.id, SizeChange(people=len(made), bytes=sum(row.bytes for row in made)))
-    return _by_identity([(row.id, row.name, row.external_id) for row in made])
+    return _by_key(KnownPersonRow(row.id, row.name, row.external_id) for row in made)
 
 
-def _by_identity(rows: Sequence[tuple[int, str, str | None]]) -> dict[PersonKey, int]:
-    return {(external_id, "" if external_id is not None else name): number for number, name, external_id in rows}
+def _by_key(rows: Iterable[KnownPersonRow]) -> dict[PersonKey, int]:
+    return {_key(row): row.number for row in rows}
 
 
-async def _hold(session: AsyncSession, gallery: Gallery, numbers: set[int]) -> None:
+async def _lock(session: AsyncSession, gallery: Gallery, numbers: set[int]) -> None:
     if numbers - await lock_people(session, gallery, sorted(numbers)):
         raise NotFound("a person was deleted during the load")

@@ -5,13 +5,12 @@ transaction that changes the gallery.
 """
 
 import math
-from collections import namedtuple
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,7 +19,7 @@ from service.database.pagination import Cursor, Page, check_limit
 from service.database.quotas import check_at_commit
 from service.database.session import tenant_of
 from service.database.statements import fetch_rows
-from service.embedding import EmbeddingSpace
+from service.embedding import EmbeddingSpace, Metric
 from service.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from service.gallery import tables
 from service.gallery.content import UNSET, Unset, check_gallery_name
@@ -71,19 +70,39 @@ class SizeChange:
     """Bytes of the values whose size the caller chooses, as `PERSON_BYTES` and `FACE_BYTES` measure them."""
 
 
+class GalleryRow(NamedTuple):
+    """A row of `_SELECT_GALLERY`: the columns of `gallery`, and the sums of its counters."""
+
+    tenant_id: int
+    id: int
+    name: str
+    embedding_space: str
+    embedding_space_digest: str
+    dimension: int
+    metric: Metric
+    default_threshold: float
+    threshold: float | None
+    verification_only: bool
+    created_at: datetime
+    people: int
+    faces: int
+    templates: int
+
+
 # Plain SQL for psycopg: every request looks up its gallery, and SQLAlchemy took longer to build the statement than
 # PostgreSQL to answer it.
-_COUNTS = ("people", "faces", "templates")
-_Found = namedtuple("_Found", [*(column.name for column in tables.gallery.c), *_COUNTS])  # type: ignore[misc]
-_FIND = f"""
-    SELECT {", ".join(f"gallery.{column.name}" for column in tables.gallery.c)},
-        {", ".join(f"counted.{name}" for name in _COUNTS)}
+_SELECT_GALLERY = """
+    SELECT gallery.tenant_id, gallery.id, gallery.name, gallery.embedding_space, gallery.embedding_space_digest,
+        gallery.dimension, gallery.metric, gallery.default_threshold, gallery.threshold, gallery.verification_only,
+        gallery.created_at, counted.people, counted.faces, counted.templates
     FROM gallery CROSS JOIN LATERAL (
-        SELECT {", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in _COUNTS)} FROM gallery_size
+        SELECT coalesce(sum(people), 0) AS people, coalesce(sum(faces), 0) AS faces,
+            coalesce(sum(templates), 0) AS templates
+        FROM gallery_size
         WHERE gallery_size.tenant_id = %(tenant)s AND gallery_size.gallery_id = gallery.id
     ) AS counted
     WHERE gallery.tenant_id = %(tenant)s AND gallery.name = %(name)s AND gallery.expires_at IS NULL
-"""  # noqa: S608 - names of our own columns
+"""
 
 PERSON_BYTES = "octet_length(name) + coalesce(octet_length(external_id), 0) + octet_length(metadata::text)"
 """SQL expression over a row of `person`."""
@@ -139,10 +158,11 @@ async def create_gallery(
 
 async def find_gallery(session: AsyncSession, name: str) -> Gallery:
     """The gallery of that name. Raises NotFound if the tenant has none."""
-    rows = await fetch_rows(session, _FIND, {"tenant": tenant_of(session), "name": name}) if _may_exist(name) else []
+    values = {"tenant": tenant_of(session), "name": name}
+    rows = await fetch_rows(session, _SELECT_GALLERY, values) if _may_exist(name) else []
     if not rows:
         raise NotFound(f"there is no gallery named {name!r}")
-    return gallery_of(_Found(*rows[0]))
+    return gallery_of(GalleryRow(*rows[0]))
 
 
 def _may_exist(name: str) -> bool:
@@ -238,14 +258,14 @@ def space_columns(space: EmbeddingSpace) -> dict[str, Any]:
 def with_counts(wanted: ColumnElement[bool], tenant_id: int) -> Select[Any]:
     """Select the tenant's galleries that satisfy `wanted`, with their counters."""
     size = tables.gallery_size.c
-    sums = [func.coalesce(func.sum(size[name]), 0).label(name) for name in _COUNTS]
+    sums = [func.coalesce(func.sum(size[name]), 0).label(name) for name in ("people", "faces", "templates")]
     counted = (
         select(*sums).where(size.tenant_id == tenant_id, size.gallery_id == tables.gallery.c.id).lateral("counted")
     )
     return select(tables.gallery, counted).where(tables.gallery.c.tenant_id == tenant_id, wanted)
 
 
-def gallery_of(row: Any, *, is_new: bool = False) -> Gallery:
+def gallery_of(row: GalleryRow | Row[Any], *, is_new: bool = False) -> Gallery:
     """The gallery in a row of `with_counts`, or in a row that was just inserted."""
     space = EmbeddingSpace(
         row.embedding_space, row.embedding_space_digest, row.dimension, row.metric, _short(row.default_threshold)

@@ -4,6 +4,7 @@ They change in the transaction that changes the references. The candidate step o
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +24,24 @@ _ROUNDS = 3
 Matrix = npt.NDArray[np.float32]
 """Embeddings of unit length, shape (count, dimension)."""
 
-_READ = text("""
+
+class EmbeddingRow(NamedTuple):
+    """A row of `_SELECT_EMBEDDINGS`; the embedding is in the binary format of halfvec."""
+
+    person_id: int
+    embedding: bytes
+
+
+_SELECT_EMBEDDINGS = text("""
     SELECT person_id, halfvec_send(embedding) AS embedding FROM face
     WHERE tenant_id = :tenant AND gallery_id = :gallery AND person_id = ANY (CAST(:people AS bigint[]))
     ORDER BY person_id, id
 """)
-_DELETE = text("""
+_DELETE_TEMPLATES = text("""
     DELETE FROM person_template
     WHERE tenant_id = :tenant AND gallery_id = :gallery AND person_id = ANY (CAST(:people AS bigint[]))
 """)
-_INSERT = text("""
+_INSERT_TEMPLATES = text("""
     INSERT INTO person_template (tenant_id, gallery_id, person_id, code)
     SELECT :tenant, :gallery, person_id, code
     FROM unnest(CAST(:people AS bigint[]), CAST(:codes AS varbit[])) AS template (person_id, code)
@@ -48,9 +57,9 @@ async def renew_templates(session: AsyncSession, gallery: Gallery, people: Seque
         return 0
     keys = {"tenant": gallery.tenant_id, "gallery": gallery.id, "people": big_integers(people)}
     references: dict[int, list[npt.NDArray[np.float32]]] = {}
-    for row in await session.execute(_READ, keys):
+    for row in map(EmbeddingRow._make, await session.execute(_SELECT_EMBEDDINGS, keys)):
         references.setdefault(row.person_id, []).append(read_half_vector(row.embedding))
-    deleted = (await session.execute(_DELETE, keys)).rowcount  # type: ignore[attr-defined]
+    deleted = (await session.execute(_DELETE_TEMPLATES, keys)).rowcount  # type: ignore[attr-defined]
     made = await add_templates(session, gallery, {person: np.stack(rows) for person, rows in references.items()})
     return made - int(deleted)
 
@@ -71,7 +80,7 @@ async def add_templates(session: AsyncSession, gallery: Gallery, references: Map
         "people": big_integers([people[place] for place in places]),
         "codes": bit_strings(codes[places]),
     }
-    await session.execute(_INSERT, values)
+    await session.execute(_INSERT_TEMPLATES, values)
     return len(places)
 
 

@@ -6,11 +6,11 @@ float64.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Row, TextClause, text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.binary import half_vector_type, half_vectors
@@ -38,6 +38,17 @@ class Votes:
     count: int
     first: int
     person_id: str | None = None
+
+
+class VoteRow(NamedTuple):
+    """A row of the statements below: certain votes, and the exact values of the references whose vote is doubtful."""
+
+    ordinal: int
+    person_id: int
+    certain: int
+    name: str
+    first: int
+    originals: list[bytes] | None
 
 
 def _statement(similarity: str, condition: str) -> TextClause:
@@ -114,7 +125,7 @@ async def count_votes(
         "certain": above + margin,
     }
     votes: list[list[Votes]] = [[] for _ in probes]
-    for row in await session.execute(statement_of(gallery.space), values):
+    for row in map(VoteRow._make, await session.execute(statement_of(gallery.space), values)):
         count = row.certain + _count_doubtful(row, probes[row.ordinal - 1], gallery.space, above)
         if count > 0:
             votes[row.ordinal - 1].append(Votes(row.name, count, row.first, to_text(row.person_id)))
@@ -137,7 +148,7 @@ def _margin(matrix: npt.NDArray[np.float32], space: EmbeddingSpace) -> float:
     return (2 * longest + 1) * _HALF_ROUNDING + _SUMMING_ERROR
 
 
-def _count_doubtful(row: Row[Any], probe: Embedding, space: EmbeddingSpace, above: float) -> int:
+def _count_doubtful(row: VoteRow, probe: Embedding, space: EmbeddingSpace, above: float) -> int:
     if row.originals is None:
         return 0
     references = np.stack([from_bytes(original, space.dimension) for original in row.originals])

@@ -32,14 +32,14 @@ class PreparedFace:
     detection: str | None
 
 
-_FACES = text("""
+_INSERT_FACES = text("""
     INSERT INTO face (tenant_id, gallery_id, person_id, id, code, embedding)
     SELECT :tenant, :gallery, person_id, id, code, embedding
     FROM unnest(
         CAST(:people AS bigint[]), CAST(:ids AS bigint[]), CAST(:codes AS varbit[]), CAST(:embeddings AS halfvec[])
     ) AS given (person_id, id, code, embedding)
 """)
-_DETAILS = text(f"""
+_INSERT_DETAILS = text(f"""
     WITH stored AS (
         INSERT INTO face_detail (tenant_id, gallery_id, person_id, face_id, original, source, detection)
         SELECT :tenant, :gallery, person_id, id, original, CAST(source AS jsonb), CAST(detection AS jsonb)
@@ -91,9 +91,9 @@ async def store_faces(
     }
     codes = face_codes(matrix) if has_codes(gallery.space) else _NO_CODES
     vectors = half_vectors(matrix, await half_vector_type(session))
-    await session.execute(_FACES, keys | {"codes": bit_strings(codes), "embeddings": vectors})
-    size = (await session.execute(_DETAILS, keys | _details(faces))).scalar_one()
-    templates = await _follow(session, gallery, people, matrix, new_people)
+    await session.execute(_INSERT_FACES, keys | {"codes": bit_strings(codes), "embeddings": vectors})
+    size = (await session.execute(_INSERT_DETAILS, keys | _details(faces))).scalar_one()
+    templates = await _update_templates(session, gallery, people, matrix, new_people)
     await record_change(session, gallery.id, SizeChange(faces=len(faces), templates=templates, bytes=size))
     return identifiers
 
@@ -106,7 +106,7 @@ def _details(faces: Sequence[PreparedFace]) -> dict[str, Any]:
     }
 
 
-async def _follow(
+async def _update_templates(
     session: AsyncSession,
     gallery: Gallery,
     people: Sequence[int],

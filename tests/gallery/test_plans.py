@@ -6,7 +6,7 @@ The tests hold the shape: which index is read, in what order, with the whole key
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,14 +14,16 @@ import numpy as np
 import psycopg
 import pytest
 from psycopg import AsyncClientCursor
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from service.database.connection import Database, Logins, connect, open_pool
 from service.database.schema.migrate import migrate
 from service.database.session import PLANNING, driver_of, tenant_session
 from service.database.statements import fetch_rows_in_transaction
-from service.gallery.bulk_writing import FIND_PEOPLE, ReferenceRow, add_references, finish_load
+from service.gallery.bulk_writing import SELECT_PEOPLE_BY_KEY, ReferenceRow, add_references, finish_load
 from service.gallery.galleries import create_gallery, find_gallery
+from service.gallery.people import list_people
 from service.gallery.search.plans import SearchPath
 from service.gallery.search.statements import StatementShape, statement, statement_of_one_person
 from tests.conftest import new_tenant
@@ -237,7 +239,7 @@ async def test_a_load_looks_each_of_its_people_up_by_the_whole_key(loaded: Loade
     async with tenant_session(loaded.engine, loaded.tenant_id) as session:
         with_ids = [ReferenceRow(f"name {place}", f"id {place}", np.ones(512)) for place in range(1000)]
         await add_references(session, await find_gallery(session, "crowd"), with_ids)
-        read = [node for node in nodes(await explained(session, FIND_PEOPLE, values)) if node.relation]
+        read = [node for node in nodes(await explained(session, SELECT_PEOPLE_BY_KEY, values)) if node.relation]
     assert [node.index for node in read] == ["person_external_id_key", "person_name_key"]
     assert all(" = wanted" in node.condition for node in read)
 
@@ -254,8 +256,78 @@ async def test_people_of_earlier_batches_are_looked_up_by_the_whole_key(
         FROM generate_series(1, %(people)s) AS number RETURNING id"""
     async with tenant_session(loaded.engine, loaded.tenant_id) as session:
         await fetch_rows_in_transaction(session, insert, values | {"people": people})
-        read = [node for node in nodes(await explained(session, FIND_PEOPLE, values)) if node.relation]
+        read = [node for node in nodes(await explained(session, SELECT_PEOPLE_BY_KEY, values)) if node.relation]
     assert [node.index for node in read] == ["person_external_id_key", "person_name_key"]
+
+
+@pytest.mark.parametrize(("floor", "matches"), [("1", 20), ("none", 0)])
+async def test_a_list_filtered_by_metadata_reads_the_people_of_its_gallery_along_the_primary_key(
+    loaded: Loaded, floor: str, matches: int
+) -> None:
+    """No index holds metadata. The scan begins at the cursor and ends with the page or with the gallery."""
+    insert = """INSERT INTO person (tenant_id, gallery_id, id, name, metadata)
+        SELECT tenant_id, id, number, 'filtered ' || number,
+            jsonb_build_object('floor', CAST(mod(number, 1000) AS text))
+        FROM gallery CROSS JOIN generate_series(1, %(people)s) AS number
+        WHERE name IN ('crowd', 'other') RETURNING id"""
+    async with tenant_session(loaded.engine, loaded.tenant_id) as session:
+        gallery = await find_gallery(session, "crowd")
+        await create_gallery(session, "other", space_of())
+        await fetch_rows_in_transaction(session, insert, {"people": 20_000})
+        sent = await statement_sent_by(session, list_people(session, gallery, metadata={"floor": floor}))
+        plan = await explained_with_counts(session, *sent)
+    (people,) = [node for node in with_counts(plan) if node.get("Relation Name") == "person"]
+    assert people["Index Name"] == "person_pkey"
+    condition = people["Index Cond"]
+    assert all(f"({column} " in condition for column in ("tenant_id =", "gallery_id =", "id >")), condition
+    of_the_gallery = gallery.people + 20_000
+    assert people["Actual Rows"] + people.get("Rows Removed by Filter", 0) == of_the_gallery
+    counted = [node for node in with_counts(plan) if node.get("Relation Name") == "face"]
+    assert [node["Actual Loops"] for node in counted] == [matches]
+
+
+async def test_a_page_of_people_filtered_by_metadata_reads_no_farther_than_its_end(loaded: Loaded) -> None:
+    insert = """INSERT INTO person (tenant_id, gallery_id, id, name, metadata)
+        SELECT %(tenant)s, %(gallery)s, number, 'filtered ' || number, '{"floor": 1}'
+        FROM generate_series(1, 20000) AS number RETURNING id"""
+    async with tenant_session(loaded.engine, loaded.tenant_id) as session:
+        gallery = await find_gallery(session, "crowd")
+        await fetch_rows_in_transaction(session, insert, {"tenant": loaded.tenant_id, "gallery": gallery.id})
+        sent = await statement_sent_by(session, list_people(session, gallery, limit=50, metadata={"floor": 1}))
+        plan = await explained_with_counts(session, *sent)
+    (people,) = [node for node in with_counts(plan) if node.get("Relation Name") == "person"]
+    assert (people["Index Name"], people["Actual Rows"]) == ("person_pkey", 51)
+    assert people.get("Rows Removed by Filter", 0) == 0
+
+
+async def statement_sent_by(session: AsyncSession, work: Coroutine[Any, Any, object]) -> tuple[str, Any]:
+    """Run the work, and return the statement that it sent, with its parameters."""
+    connection = (await session.connection()).sync_connection
+    assert connection is not None
+    sent: list[tuple[str, Any]] = []
+
+    def keep(_connection: object, _cursor: object, statement: str, parameters: Any, *_more: object) -> None:
+        sent.append((statement, parameters))
+
+    event.listen(connection, "before_cursor_execute", keep)
+    await work
+    event.remove(connection, "before_cursor_execute", keep)
+    (only,) = sent
+    return only
+
+
+async def explained_with_counts(session: AsyncSession, query: str, values: Any) -> dict[str, Any]:
+    """Run the statement, and return its plan with the rows that each node read."""
+    driver = await driver_of(session)
+    row = await (await driver.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {query}", values)).fetchone()
+    assert row is not None
+    plan: dict[str, Any] = row[0][0]["Plan"]
+    return plan
+
+
+def with_counts(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the node and all nodes below it."""
+    return [plan] + [node for child in plan.get("Plans", []) for node in with_counts(child)]
 
 
 async def test_a_finished_load_lets_searches_read_the_index_alone(loaded: Loaded) -> None:
