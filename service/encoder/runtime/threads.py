@@ -37,9 +37,12 @@ class PriorityThreads:
             thread.start()
 
     def submit(self, work: Callable[[], None], urgency: Priority) -> None:
-        """Queue `work` for a thread. Raises RuntimeError after close."""
+        """Queue `work` for a thread. Raises RuntimeError after close, except for work that finishes images in progress.
+
+        Running work submits that. Its own thread runs it next, so it is not lost if all other threads have ended.
+        """
         with self._changed:
-            if self._closed:
+            if self._closed and urgency is not Priority.FINISHING:
                 raise RuntimeError("the encoders are closed")
             self._waiting[urgency].append(work)
             self._changed.notify()
