@@ -44,8 +44,8 @@ class FakeEncoder:
         return FAKE_SPACE
 
     @property
-    def detection_side(self) -> None:
-        """All pixels."""
+    def detection_side(self) -> int | None:
+        return None
 
     @property
     def crop_side(self) -> int:

@@ -83,6 +83,13 @@ def test_quality_falls_when_the_nose_leaves_the_middle() -> None:
     assert measure_quality(image, FACE, profile, 0.9).pose < 0.6
 
 
+@pytest.mark.parametrize("nose_height", [206.0, 282.0])
+def test_the_pose_of_a_face_that_looks_up_or_down_is_worse(nose_height: float) -> None:
+    """The nose is at the height of the eyes if a face looks up, and at that of the mouth if it looks down."""
+    looking = (*LANDMARKS[:2], (228.0, nose_height), *LANDMARKS[3:])
+    assert measure_quality(portrait(), FACE, looking, 0.9).pose < 0.6
+
+
 def test_quality_of_a_face_outside_the_picture_is_nothing() -> None:
     image = np.zeros((50, 50, 3), dtype=np.uint8)
     assert measure_quality(image, Box(60, 60, 90, 90), ((0.0, 0.0),) * 5, 0.5).score == 0.0

@@ -1,4 +1,4 @@
-"""Uploads to upright RGB pixels: which files are refused, and before which work."""
+"""Decoding: files become upright RGB pixels, and files that are refused are refused before they are decoded."""
 
 import io
 import struct
@@ -44,7 +44,7 @@ def test_each_format_is_decoded_to_rgb(format: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
-def test_each_mode_of_png_becomes_rgb(mode: str) -> None:
+def test_each_mode_of_png_is_decoded_to_rgb(mode: str) -> None:
     white: Any = {"1": 1, "L": 255, "LA": (255, 255), "P": 255, "RGBA": (255, 255, 255, 255), "I;16": 65535}[mode]
     picture = Pillow.new(mode, (8, 6), white)
     if mode == "P":
@@ -54,29 +54,39 @@ def test_each_mode_of_png_becomes_rgb(mode: str) -> None:
     assert decoded.min() >= 254
 
 
-def test_sixteen_bits_of_grey_are_scaled_not_clipped() -> None:
+def test_sixteen_bit_gray_is_scaled_and_not_clipped() -> None:
     picture = Pillow.fromarray(np.full((4, 4), 0x8000, dtype=np.uint16))
     assert decode_image(saved(picture), LIMITS)[0, 0].tolist() == [128, 128, 128]
 
 
-def test_sixteen_bits_of_color_are_scaled() -> None:
+def test_sixteen_bit_color_is_scaled() -> None:
     rows = b"".join(b"\0" + struct.pack(">3H", 0xFFFF, 0x8000, 0) * 2 for _ in range(2))
     file = PNG_HEADER + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0))
     file += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     assert decode_image(file, LIMITS)[1, 1].tolist() == [255, 128, 0]
 
 
-def test_transparent_pixels_lie_on_white() -> None:
+def test_transparent_pixels_become_white() -> None:
     assert decode_image(saved(Pillow.new("RGBA", (4, 4), (0, 0, 0, 0))), LIMITS).min() == 255
     palette = Pillow.new("P", (4, 4), 0)
     palette.putpalette([10, 20, 30])
     assert decode_image(saved(palette, transparency=0), LIMITS).min() == 255
+    color = Pillow.new("RGB", (4, 4), (10, 20, 30))
+    assert decode_image(saved(color, transparency=(10, 20, 30)), LIMITS).min() == 255
 
 
 def test_cmyk_jpeg_keeps_its_colors() -> None:
     decoded = decode_image(saved(colors().convert("CMYK"), "JPEG", quality=95), LIMITS)
     assert np.allclose(decoded[4, 9], (255, 0, 0), atol=40)
     assert np.allclose(decoded[15, 30], (255, 255, 255), atol=12)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_gray_and_cmyk_jpegs_have_exactly_the_pixels_that_pillow_decodes(mode: str) -> None:
+    """OpenCV rounds the colors of CMYK differently, so such a file must not take the short way through OpenCV."""
+    noise = Pillow.fromarray(np.random.default_rng(1).integers(0, 255, (60, 80, 3), dtype=np.uint8))
+    data = saved(noise.convert(mode), "JPEG", quality=95)
+    assert np.array_equal(decode_image(data, LIMITS), np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB")))
 
 
 TURNS = {
@@ -102,7 +112,7 @@ def turned_file(pixels: np.ndarray, orientation: int, format: str = "PNG", **opt
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_is_turned_upright(orientation: int, format: str) -> None:
+def test_an_image_of_every_exif_orientation_is_turned_upright(orientation: int, format: str) -> None:
     upright = np.asarray(colors())
     options = {"lossless": True} if format == "WEBP" else {"quality": 95} if format == "JPEG" else {}
     decoded = decode_image(turned_file(upright, orientation, format, **options), LIMITS)
@@ -116,14 +126,14 @@ def test_an_unknown_orientation_changes_nothing() -> None:
     assert decode_image(saved(colors(), exif=exif.tobytes()), LIMITS).shape == (20, 40, 3)
 
 
-def test_more_bytes_than_allowed_are_refused() -> None:
+def test_a_file_of_more_bytes_than_allowed_is_refused() -> None:
     with pytest.raises(ImageTooLarge, match="at most 100 "):
         decode_image(saved(colors(), "BMP"), ImageLimits(bytes=100, pixels=10**6))
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP"])
 @pytest.mark.parametrize("lossless", [False, True])
-def test_more_pixels_than_allowed_are_refused(format: str, lossless: bool) -> None:
+def test_an_image_of_more_pixels_than_allowed_is_refused(format: str, lossless: bool) -> None:
     data = saved(colors(), format, lossless=lossless)
     with pytest.raises(ImageTooLarge, match="40 x 20 pixels"):
         decode_image(data, ImageLimits(bytes=10**6, pixels=799))
@@ -167,8 +177,50 @@ def test_a_png_of_400_megapixels_is_refused_before_it_is_decoded(tmp_path: Path)
     assert not ran.stderr
 
 
+WEBP_HEADERS = {
+    "lossy": b"VP8 " + bytes(4) + bytes(6) + struct.pack("<HH", 40, 20),
+    "lossless": b"VP8L" + bytes(4) + b"\x2f" + struct.pack("<I", 39 | 19 << 14) + bytes(5),
+    "extended": b"VP8X" + bytes(4) + bytes(4) + (39).to_bytes(3, "little") + (19).to_bytes(3, "little"),
+}
+"""The three kinds of WebP, each with a size of 40 x 20 pixels and without the content that should follow."""
+
+
+@pytest.mark.parametrize("kind", WEBP_HEADERS)
+def test_a_webp_with_too_many_pixels_is_refused_by_its_header_alone(kind: str) -> None:
+    """The WebP decoder allocates all pixels when a file is opened. So the size has to be checked before."""
+    file = b"RIFF" + bytes(4) + b"WEBP" + WEBP_HEADERS[kind]
+    with pytest.raises(ImageTooLarge, match="40 x 20 pixels, at most 799 are allowed"):
+        decode_image(file, ImageLimits(bytes=10**6, pixels=799))
+    with pytest.raises(UnreadableImage):
+        decode_image(file, ImageLimits(bytes=10**6, pixels=800))
+
+
+DECODE_WITH_LITTLE_MEMORY = """
+import resource, sys
+from service.encoder.images.decode import ImageLimits, decode_image
+data = open(sys.argv[1], "rb").read()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 10_000_000, resource.RLIM_INFINITY))
+try:
+    decode_image(data, ImageLimits(20 * 2**20, 40_000_000))
+except MemoryError:
+    print("out of memory")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="left out: needs the memory limit and /proc of Linux")
+def test_a_lack_of_memory_is_not_reported_as_a_damaged_image(tmp_path: Path) -> None:
+    """A client that gets "damaged" throws the file away. A MemoryError becomes a 500, and the client may retry."""
+    image = tmp_path / "image.png"
+    image.write_bytes(flat_png(6000))
+    ran = subprocess.run(
+        [sys.executable, "-c", DECODE_WITH_LITTLE_MEMORY, image], capture_output=True, text=True, check=False
+    )
+    assert (ran.stdout, ran.stderr) == ("out of memory\n", "")
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP"])
-def test_a_file_cut_off_anywhere_is_refused(format: str) -> None:
+def test_a_truncated_file_is_refused(format: str) -> None:
     data = saved(Pillow.effect_noise((60, 40), 90).convert("RGB"), format)
     for end in (*range(20, 120, 7), len(data) // 3, len(data) // 2, len(data) - 40):
         with pytest.raises(UnreadableImage):
@@ -176,12 +228,12 @@ def test_a_file_cut_off_anywhere_is_refused(format: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"hello, this is text", b"GIF89a\1\0\1\0\0\0\0;", b"%PDF-1.7", b"RIFF1234WAVE"])
-def test_other_files_are_an_unsupported_format(data: bytes) -> None:
+def test_a_file_of_another_format_is_refused_as_unsupported(data: bytes) -> None:
     with pytest.raises(UnsupportedImageFormat):
         decode_image(data, LIMITS)
 
 
-def test_flipped_bytes_give_pixels_or_a_clear_error() -> None:
+def test_a_file_with_changed_bytes_gives_pixels_or_an_error_of_the_service() -> None:
     random = np.random.default_rng(1)
     for format in ("JPEG", "PNG", "WEBP", "BMP"):
         good = saved(colors(), format)

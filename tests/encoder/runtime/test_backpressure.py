@@ -1,4 +1,4 @@
-"""Which images wait and which are refused, on a clock that the test controls."""
+"""Back-pressure: tests of the counters, on a clock that each test moves itself."""
 
 from concurrent.futures import CancelledError
 
@@ -9,7 +9,7 @@ from service.errors import Overloaded
 
 
 class Clock:
-    """Time that moves only if the test moves it."""
+    """A clock that moves only if the test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -29,8 +29,8 @@ def admission(clock: Clock) -> BackPressure:
     return BackPressure(2, clock)
 
 
-def entered(admission: BackPressure, pictures: int) -> list[QueueEntry]:
-    return [admission.enter(bulk=False) for _ in range(pictures)]
+def entered(admission: BackPressure, images: int) -> list[QueueEntry]:
+    return [admission.enter(bulk=False) for _ in range(images)]
 
 
 def done(admission: BackPressure, ticket: QueueEntry, seconds: float = 0.1) -> None:
@@ -55,7 +55,7 @@ def test_sixteen_clients_that_take_turns_are_never_refused(admission: BackPressu
     assert admission.load().refused == 0
 
 
-def test_more_than_can_be_answered_in_time_are_refused_with_a_time(admission: BackPressure) -> None:
+def test_an_image_is_refused_with_retry_after_if_the_queue_is_full(admission: BackPressure) -> None:
     strained(admission)
     with pytest.raises(Overloaded) as refused:
         admission.reserve()
@@ -65,11 +65,13 @@ def test_more_than_can_be_answered_in_time_are_refused_with_a_time(admission: Ba
     assert admission.load().refused == 2
 
 
-def test_a_strained_server_lets_only_as_many_wait_as_are_worked_on(admission: BackPressure, clock: Clock) -> None:
+def test_a_strained_server_lets_only_as_many_images_wait_as_it_has_threads(
+    admission: BackPressure, clock: Clock
+) -> None:
     for ticket in strained(admission):
         clock.now += 0.001
         done(admission, ticket)
-    entered(admission, 4)  # two start at once, two wait
+    entered(admission, 4)  # the two threads are free, so two images can start at once and two wait
     with pytest.raises(Overloaded):
         admission.enter(bulk=False)
 
@@ -85,7 +87,19 @@ def test_images_that_waited_too_long_are_refused_while_the_server_is_strained(
     assert admission.load().running == 0
 
 
-def test_without_strain_long_waits_are_answered(admission: BackPressure, clock: Clock) -> None:
+def test_bulk_work_that_waited_too_long_is_processed_while_the_server_is_strained(
+    admission: BackPressure, clock: Clock
+) -> None:
+    bulk = admission.enter(bulk=True)
+    strained(admission)
+    clock.now += 1.0
+    admission.start(bulk)
+    assert admission.load().running == 1
+
+
+def test_an_image_that_waited_long_is_processed_if_the_server_is_not_strained(
+    admission: BackPressure, clock: Clock
+) -> None:
     (ticket,) = entered(admission, 1)
     clock.now += 60
     admission.start(ticket)
@@ -98,7 +112,7 @@ def test_the_strain_ends_two_seconds_after_the_last_refusal(admission: BackPress
     entered(admission, 2 * PICTURES_A_THREAD)
 
 
-def test_bulk_work_is_never_refused_and_takes_no_place_of_others(admission: BackPressure) -> None:
+def test_bulk_work_is_never_refused_and_takes_no_slot_of_other_work(admission: BackPressure) -> None:
     for _ in range(1000):
         admission.enter(bulk=True)
     strained(admission)
@@ -106,13 +120,13 @@ def test_bulk_work_is_never_refused_and_takes_no_place_of_others(admission: Back
     assert admission.load().waiting == 1001 + 2 * PICTURES_A_THREAD
 
 
-def test_whoever_leaves_makes_room(admission: BackPressure) -> None:
+def test_an_image_that_leaves_the_queue_frees_its_slot(admission: BackPressure) -> None:
     tickets = entered(admission, 2 * PICTURES_A_THREAD)
     admission.leave(tickets[0])
     admission.enter(bulk=False)
 
 
-def test_a_picture_given_up_while_it_waits_is_not_taken_up(admission: BackPressure) -> None:
+def test_a_thread_does_not_start_an_image_that_left_the_queue(admission: BackPressure) -> None:
     (ticket,) = entered(admission, 1)
     admission.leave(ticket)
     with pytest.raises(CancelledError):
@@ -120,7 +134,7 @@ def test_a_picture_given_up_while_it_waits_is_not_taken_up(admission: BackPressu
     assert (admission.load().running, admission.load().waiting) == (0, 0)
 
 
-def test_the_time_to_come_back_grows_with_how_long_pictures_take(admission: BackPressure) -> None:
+def test_retry_after_grows_with_the_duration_of_an_image(admission: BackPressure) -> None:
     for ticket in entered(admission, 20) + entered(admission, 4):
         done(admission, ticket, seconds=10.0)
     entered(admission, 2 * PICTURES_A_THREAD)
@@ -130,9 +144,16 @@ def test_the_time_to_come_back_grows_with_how_long_pictures_take(admission: Back
     assert admission.load().picture_seconds > 5
 
 
-def test_a_place_is_kept_for_a_picture_that_is_being_uploaded_but_not_for_long(
-    admission: BackPressure, clock: Clock
-) -> None:
+def test_a_cancelled_image_does_not_change_the_measured_duration_of_an_image(admission: BackPressure) -> None:
+    """A canceled image skips steps, so its thread seconds say nothing about the next image."""
+    before = admission.load().picture_seconds
+    (ticket,) = entered(admission, 1)
+    ticket.cancelled = True
+    done(admission, ticket, seconds=10.0)
+    assert admission.load().picture_seconds == before
+
+
+def test_a_reservation_keeps_a_slot_for_an_upload_until_it_expires(admission: BackPressure, clock: Clock) -> None:
     for _ in range(2 * PICTURES_A_THREAD):
         admission.reserve()
     with pytest.raises(Overloaded):
@@ -144,7 +165,7 @@ def test_a_place_is_kept_for_a_picture_that_is_being_uploaded_but_not_for_long(
         admission.enter(bulk=False)
 
 
-def test_a_reserved_slot_is_used_by_its_own_image_and_by_no_other(admission: BackPressure) -> None:
+def test_only_the_image_of_a_reservation_can_use_its_slot(admission: BackPressure) -> None:
     slot = admission.reserve()
     entered(admission, 2 * PICTURES_A_THREAD - 1)
     with pytest.raises(Overloaded):
@@ -164,19 +185,19 @@ def test_an_expired_reservation_gives_no_slot(admission: BackPressure, clock: Cl
         admission.enter(bulk=False, slot=slot)
 
 
-def test_a_request_without_an_image_keeps_nobody_out(admission: BackPressure) -> None:
+def test_a_request_without_an_image_releases_its_slot(admission: BackPressure) -> None:
     for _ in range(100):
         with admission.reserve():
             pass
     (ticket,) = entered(admission, 1)
     slot = admission.reserve()
     admission.enter(bulk=False, slot=slot)
-    slot.release()  # a used slot is not released twice
+    slot.release()  # the slot is used, so this changes nothing
     done(admission, ticket)
     assert admission.load().refused == 0
 
 
-def test_few_clients_that_ask_again_at_once_end_the_strain(admission: BackPressure, clock: Clock) -> None:
+def test_a_few_clients_that_retry_at_once_end_the_strain(admission: BackPressure, clock: Clock) -> None:
     for ticket in strained(admission):
         admission.leave(ticket)
     working, waiting = entered(admission, 2), entered(admission, 2)

@@ -1,47 +1,23 @@
-"""Images on their way through the threads: order, batches, cancellation, overload, counts."""
+"""The pipeline of an image: cancellation, overload, downscaled images and measurements."""
 
 import asyncio
+import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+import cv2
 import numpy as np
 import pytest
 
 from service.embedding import Embedding
-from service.encoder.contract import BatchShape, DetectedFace, Image
+from service.encoder.contract import Box, DetectedFace, Image
 from service.encoder.encoders import Encoders
 from service.encoder.fake import FakeEncoder
 from service.encoder.fake_pictures import draw_people, people_pixels
 from service.encoder.runtime.backpressure import PICTURES_A_THREAD
-from service.encoder.runtime.threads import Priority, PriorityThreads
 from service.errors import Overloaded, UnsupportedImageFormat
+from tests.encoder.runtime.gated_encoder import GatedEncoder, begun, image_of, until
 from tests.support.encoders import LIMITS, cosine
-
-
-class GatedEncoder(FakeEncoder):
-    """The fake encoder behind a gate; it records its work."""
-
-    def __init__(self, largest: int = 8, one_at_a_time: bool = False) -> None:
-        super().__init__()
-        self.gate = threading.Event()
-        self.shape = BatchShape(largest, one_at_a_time)
-        self.detected: list[int] = []
-        self.batches: list[int] = []
-        self.threads: set[str] = set()
-
-    @property
-    def batching(self) -> BatchShape:
-        return self.shape
-
-    def detect(self, image: Image) -> list[DetectedFace]:
-        assert self.gate.wait(20)
-        self.detected.append(image.shape[0])
-        self.threads.add(threading.current_thread().name)
-        return super().detect(image)
-
-    def embed(self, crops: Sequence[Image]) -> list[Embedding]:
-        self.batches.append(len(crops))
-        return super().embed(crops)
 
 
 @pytest.fixture
@@ -54,82 +30,39 @@ def encoders(encoder: GatedEncoder) -> Iterator[Encoders]:
     """Encoders with two threads."""
     opened = Encoders([encoder], LIMITS, 200, threads=2)
     yield opened
-    encoder.gate.set()
+    encoder.detection_gate.set()
     opened.close()
 
 
-def picture(height: int, *names: str) -> Image:
-    """Return an image; images are distinguished by their height."""
-    return people_pixels(names or ("Ada",), (300 * max(1, len(names)), height))
-
-
-async def begun(encoders: Encoders, tasks: int) -> None:
-    """Wait until that number of images are in the threads or wait for one."""
-    await until(lambda: encoders.current_load().running + encoders.current_load().waiting >= tasks)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - threads change it, which no asyncio.Event tells of
-        await asyncio.sleep(0.005)
-
-
-async def test_interactive_pictures_overtake_bulk_ones(encoder: GatedEncoder, encoders: Encoders) -> None:
+async def test_an_image_that_is_cancelled_while_it_waits_is_never_processed(
+    encoder: GatedEncoder, encoders: Encoders
+) -> None:
     space = encoders.default
-    first = [asyncio.create_task(encoders.detect(space, picture(200 + n))) for n in range(2)]
-    await begun(encoders, 2)
-    bulk = [asyncio.create_task(encoders.detect(space, picture(300 + n), bulk=True)) for n in range(3)]
-    await begun(encoders, 5)
-    urgent = [asyncio.create_task(encoders.detect(space, picture(400 + n))) for n in range(3)]
-    await begun(encoders, 8)
-    encoder.gate.set()
-    await asyncio.gather(*first, *bulk, *urgent)
-    order = [height // 100 for height in encoder.detected if height >= 300]
-    assert order[:2] == [4, 4]  # the third may be recorded after a bulk image that the other thread began later
-    assert order[-2:] == [3, 3]
-
-
-async def test_bulk_work_gets_on_while_others_keep_coming() -> None:
-    workers = PriorityThreads(1)
-    done: list[str] = []
-    blocked = threading.Event()
-    workers.submit(lambda: assert_true(blocked.wait(20)), Priority.INTERACTIVE)
-    workers.submit(lambda: done.append("bulk"), Priority.BULK)
-    for _ in range(60):
-        workers.submit(lambda: done.append("interactive"), Priority.INTERACTIVE)
-    blocked.set()
-    workers.close()
-    assert 10 < done.index("bulk") < 20
-    assert len(done) == 61
-
-
-def assert_true(value: bool) -> None:
-    assert value
-
-
-async def test_a_cancelled_request_that_waits_is_never_worked_on(encoder: GatedEncoder, encoders: Encoders) -> None:
-    space = encoders.default
-    tasks = [asyncio.create_task(encoders.encode(space, picture(200 + n))) for n in range(6)]
+    tasks = [asyncio.create_task(encoders.encode(space, image_of(200 + n))) for n in range(6)]
     await begun(encoders, 6)
     await until(lambda: encoders.current_load().running == 2)  # both threads are at the gate
     for task in tasks[2:]:
         task.cancel()
     await asyncio.gather(*tasks[2:], return_exceptions=True)
     assert encoders.current_load().waiting == 0
-    encoder.gate.set()
+    encoder.detection_gate.set()
     await asyncio.gather(*tasks[:2])
     assert sorted(encoder.detected) == [200, 201]
 
 
-async def test_a_request_cancelled_in_the_detector_costs_no_recognition(
+async def test_an_image_that_is_cancelled_during_detection_skips_alignment_and_recognition(
     encoder: GatedEncoder, encoders: Encoders
 ) -> None:
-    task = asyncio.create_task(encoders.encode(encoders.default, picture(200)))
-    await begun(encoders, 1)
+    task = asyncio.create_task(encoders.encode(encoders.default, image_of(200)))
+    await until(lambda: encoder.arrived == [200])
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    encoder.gate.set()
-    assert len(await encoders.encode(encoders.default, picture(300))) == 1
+    encoder.detection_gate.set()
+    assert len(await encoders.encode(encoders.default, image_of(300))) == 1
+    await asyncio.to_thread(encoders.close)  # runs all work that was submitted
+    assert sorted(encoder.detected) == [200, 300]
+    assert encoder.aligned == [300]
     assert encoder.batches == [1]
     assert encoders.current_load().running == 0
 
@@ -139,104 +72,134 @@ async def test_a_request_encodes_its_image_in_the_slot_that_it_reserved(
 ) -> None:
     most = 2 * PICTURES_A_THREAD
     with encoders.reserve_slot() as slot:
-        others = [asyncio.create_task(encoders.encode(encoders.default, picture(200))) for _ in range(most - 1)]
+        slot.expires = math.inf  # test_backpressure.py tests the end of a reservation, on a clock of its own
+        others = [asyncio.create_task(encoders.encode(encoders.default, image_of(200))) for _ in range(most - 1)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            await encoders.encode(encoders.default, picture(200))
-        own = asyncio.create_task(encoders.with_slot(slot).encode(encoders.default, picture(200)))
+            await encoders.encode(encoders.default, image_of(200))
+        own = asyncio.create_task(encoders.with_slot(slot).encode(encoders.default, image_of(200)))
         await asyncio.sleep(0)
         assert not own.done()
         with pytest.raises(Overloaded):
-            await encoders.with_slot(slot).encode(encoders.default, picture(200))
-    encoder.gate.set()
+            await encoders.with_slot(slot).encode(encoders.default, image_of(200))
+    encoder.detection_gate.set()
     await asyncio.gather(own, *others, return_exceptions=True)
 
 
-async def test_too_many_pictures_are_refused_and_all_others_answered(encoder: GatedEncoder, encoders: Encoders) -> None:
+async def test_too_many_images_are_refused_and_all_others_are_answered(
+    encoder: GatedEncoder, encoders: Encoders
+) -> None:
     most = 2 * PICTURES_A_THREAD
-    tasks = [asyncio.create_task(encoders.encode(encoders.default, picture(200))) for _ in range(most + 5)]
+    tasks = [asyncio.create_task(encoders.encode(encoders.default, image_of(200))) for _ in range(most + 5)]
     await begun(encoders, most)
-    encoders_after = await asyncio.gather(*tasks[most:], return_exceptions=True)
-    assert all(isinstance(refused, Overloaded) for refused in encoders_after)
+    refused = await asyncio.gather(*tasks[most:], return_exceptions=True)
+    assert all(isinstance(answer, Overloaded) for answer in refused)
     with pytest.raises(Overloaded):
         encoders.reserve_slot()
     with pytest.raises(Overloaded):
         await encoders.decode(draw_people(["Ada"]))
-    encoder.gate.set()
+    encoder.detection_gate.set()
     answered = await asyncio.gather(*tasks[:most], return_exceptions=True)
     assert all(isinstance(answer, Overloaded) or (isinstance(answer, list) and len(answer) == 1) for answer in answered)
     assert sum(not isinstance(answer, Overloaded) for answer in answered) >= 2
 
 
-async def test_faces_of_several_pictures_share_a_batch() -> None:
-    encoder = GatedEncoder(largest=16, one_at_a_time=True)
-    release = threading.Event()
-    original = encoder.embed
-
-    def slow(crops: Sequence[Image]) -> list[Embedding]:
-        assert release.wait(20)
-        return original(crops)
-
-    encoder.embed = slow  # type: ignore[method-assign]  # the first run is held up so that others gather behind it
-    encoder.gate.set()
-    encoders = Encoders([encoder], LIMITS, 200, threads=4)
-    names = [[f"person {number}", f"other {number}"] for number in range(6)]
-    tasks = [asyncio.create_task(encoders.encode(encoders.default, picture(220, *pair))) for pair in names]
-    await until(lambda: len(encoder.detected) == 6)
-    release.set()
-    found = await asyncio.gather(*tasks)
-    assert sum(encoder.batches) == 12
-    assert max(encoder.batches) > 2
-    assert len(encoder.batches) < 6
-    for pair, faces in zip(names, found, strict=True):
-        for name, face in zip(pair, faces, strict=True):
-            image = picture(220, name)
-            (alone,) = FakeEncoder().embed(FakeEncoder().align(image, FakeEncoder().detect(image)))
-            assert cosine(alone, face.embedding) > 0.9
-    encoders.close()
-
-
-async def test_more_faces_than_a_batch_takes_are_all_embedded() -> None:
-    encoder = GatedEncoder(largest=3)
-    encoder.gate.set()
-    encoders = Encoders([encoder], LIMITS, 200, threads=2)
-    names = [f"person {number}" for number in range(11)]
-    faces = await encoders.encode(encoders.default, people_pixels(names, (1600, 200)))
-    assert len(faces) == 11
-    assert sorted(encoder.batches) == [2, 3, 3, 3]
-    similarities = [cosine(one.embedding, other.embedding) for one in faces for other in faces if one is not other]
-    assert max(similarities) < 0.6
-    encoders.close()
-
-
-async def test_an_error_of_the_network_reaches_whoever_waits_and_nobody_else(
+async def test_an_error_reaches_the_caller_and_leaves_nothing_in_the_queue(
     encoder: GatedEncoder, encoders: Encoders
 ) -> None:
-    encoder.gate.set()
-    working = encoder.embed
-
-    def broken(crops: Sequence[Image]) -> list[Embedding]:
-        raise ValueError("broken")
-
-    encoder.embed = broken  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match="broken"):
-        await encoders.encode(encoders.default, picture(200))
-    encoder.embed = working  # type: ignore[method-assign]
-    assert len(await encoders.encode(encoders.default, picture(200))) == 1
+    encoder.detection_gate.set()
+    encoder.broken_batch = 1
+    with pytest.raises(ValueError, match="the network is broken"):
+        await encoders.encode(encoders.default, image_of(200))
+    assert len(await encoders.encode(encoders.default, image_of(200))) == 1
     with pytest.raises(UnsupportedImageFormat):
         await encoders.encode(encoders.default, b"text")
     assert (encoders.current_load().running, encoders.current_load().waiting) == (0, 0)
 
 
-async def test_models_never_work_on_the_event_loop(encoder: GatedEncoder, encoders: Encoders) -> None:
-    encoder.gate.set()
-    await asyncio.gather(*(encoders.encode(encoders.default, picture(200)) for _ in range(8)))
+async def test_models_never_run_on_the_event_loop(encoder: GatedEncoder, encoders: Encoders) -> None:
+    encoder.detection_gate.set()
+    await asyncio.gather(*(encoders.encode(encoders.default, image_of(200)) for _ in range(8)))
     assert threading.current_thread().name not in encoder.threads
     assert len(encoder.threads) <= 2
 
 
-async def test_what_was_done_is_counted_by_stage(encoder: GatedEncoder, encoders: Encoders) -> None:
-    encoder.gate.set()
+def test_opencv_starts_no_threads_of_its_own() -> None:
+    """The threads of the pipeline share the processors. Threads of OpenCV beside them would be too many."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        Encoders([FakeEncoder()], LIMITS, 200, threads=2).close()
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(before)
+
+
+class ReducingEncoder(FakeEncoder):
+    """Detects in images whose longer side is below 600 pixels. Records the images that crops are cut out of."""
+
+    def __init__(self, crop_side: int) -> None:
+        super().__init__()
+        self._crop_side = crop_side
+        self.detected: list[tuple[int, ...]] = []
+        self.aligned: list[tuple[tuple[int, ...], list[Box]]] = []
+
+    @property
+    def detection_side(self) -> int | None:
+        return 300
+
+    @property
+    def crop_side(self) -> int:
+        return self._crop_side
+
+    def detect(self, image: Image) -> list[DetectedFace]:
+        self.detected.append(image.shape[:2])
+        return super().detect(image)
+
+    def align(self, image: Image, faces: Sequence[DetectedFace]) -> list[Image]:
+        self.aligned.append((image.shape[:2], [face.box for face in faces]))
+        return super().align(image, faces)
+
+
+LARGE = people_pixels(["Ada"], (1600, 1200))
+"""Detection gets it as 400 x 300 pixels. The face has 900 pixels on a side, and 225 of them in the reduced image."""
+
+
+async def test_boxes_are_in_pixels_of_the_whole_image_if_detection_gets_a_reduced_one() -> None:
+    encoder = ReducingEncoder(crop_side=112)
+    encoders = Encoders([encoder], LIMITS, 200, threads=1)
+    (expected,) = FakeEncoder().detect(LARGE)
+    (detected,) = await encoders.detect(encoders.default, LARGE)
+    (encoded,) = await encoders.encode(encoders.default, LARGE)
+    assert encoder.detected == [(300, 400)] * 2
+    for face in (detected, encoded.face):
+        assert np.allclose(corners(face.box), corners(expected.box), atol=8)
+        assert np.allclose(face.landmarks, expected.landmarks, atol=8)
+    encoders.close()
+
+
+@pytest.mark.parametrize(("crop_side", "cut_out_of"), [(225, (300, 400)), (240, (1200, 1600))])
+async def test_a_face_that_is_smaller_than_its_crop_in_the_reduced_image_is_cut_out_of_the_whole_image(
+    crop_side: int, cut_out_of: tuple[int, int]
+) -> None:
+    encoder = ReducingEncoder(crop_side)
+    encoders = Encoders([encoder], LIMITS, 200, threads=1)
+    (face,) = await encoders.encode(encoders.default, LARGE)
+    ((shape, (box,)),) = encoder.aligned
+    assert shape == cut_out_of
+    (expected,) = FakeEncoder().detect(LARGE)
+    assert np.allclose(np.array(corners(box)) * (1200 / shape[0]), corners(expected.box), atol=8)
+    (alone,) = FakeEncoder().embed(FakeEncoder().align(LARGE, [expected]))
+    assert cosine(face.embedding, alone) > 0.9
+    encoders.close()
+
+
+def corners(box: Box) -> tuple[float, float, float, float]:
+    return box.left, box.top, box.right, box.bottom
+
+
+async def test_images_faces_and_seconds_of_each_stage_are_counted(encoder: GatedEncoder, encoders: Encoders) -> None:
+    encoder.detection_gate.set()
     await encoders.encode(encoders.default, draw_people(["a", "b", "c"]))
     await encoders.encode(encoders.default, draw_people(["a"]))
     stages = encoders.stages()
@@ -244,17 +207,39 @@ async def test_what_was_done_is_counted_by_stage(encoder: GatedEncoder, encoders
     assert min(stages.decode, stages.detect, stages.align, stages.embed) > 0
 
 
-async def test_closing_finishes_what_was_begun() -> None:
-    encoders = Encoders([FakeEncoder()], LIMITS, 200, threads=1)
-    task = asyncio.create_task(encoders.encode(encoders.default, picture(200)))
-    await asyncio.sleep(0.05)
-    await asyncio.to_thread(encoders.close)
+class SlowlyEmbeddingEncoder(FakeEncoder):
+    """Embeds each crop 200 times, so that recognition takes most of the time of an image."""
+
+    def embed(self, crops: Sequence[Image]) -> list[Embedding]:
+        for _ in range(199):
+            super().embed(crops)
+        return super().embed(crops)
+
+
+async def test_the_thread_seconds_of_an_image_include_its_recognition() -> None:
+    """Retry-After is computed from them. The test adds up the measured stages, however long they took."""
+    encoders = Encoders([SlowlyEmbeddingEncoder()], LIMITS, 200, threads=1)
+    first_guess = encoders.current_load().picture_seconds
+    await encoders.encode(encoders.default, draw_people(["Ada", "Grace", "Linus"]))
+    stages = encoders.stages()
+    smoothing = 0.1
+    of_the_image = first_guess + (encoders.current_load().picture_seconds - first_guess) / smoothing
+    assert of_the_image >= (stages.decode + stages.detect + stages.align + stages.embed) * 0.999999
+    encoders.close()
+
+
+async def test_closing_finishes_the_images_in_progress(encoder: GatedEncoder, encoders: Encoders) -> None:
+    task = asyncio.create_task(encoders.encode(encoders.default, image_of(200)))
+    await until(lambda: encoder.arrived == [200])
+    closing = asyncio.create_task(asyncio.to_thread(encoders.close))
+    encoder.detection_gate.set()
+    await closing
     assert len(await task) == 1
     with pytest.raises(RuntimeError, match="closed"):
         await encoders.detect(encoders.default, np.zeros((10, 10, 3), dtype=np.uint8))
 
 
-async def test_of_too_many_pictures_only_as_many_are_accepted_as_may_wait_and_none_is_lost(
+async def test_a_burst_is_accepted_up_to_the_limit_and_every_request_is_answered(
     encoder: GatedEncoder, encoders: Encoders
 ) -> None:
     """Answers stay fast because few images may wait. The test counts them, since time depends on the machine."""
@@ -262,7 +247,7 @@ async def test_of_too_many_pictures_only_as_many_are_accepted_as_may_wait_and_no
 
     async def request() -> None:
         try:
-            await encoders.detect(encoders.default, picture(200))
+            await encoders.detect(encoders.default, image_of(200))
         except Overloaded:
             outcomes.append("refused")
         else:
@@ -274,7 +259,7 @@ async def test_of_too_many_pictures_only_as_many_are_accepted_as_may_wait_and_no
     assert set(outcomes) == {"refused"}
     load = encoders.current_load()
     assert (load.running + load.waiting, load.refused) == (allowed, 500 - allowed)
-    encoder.gate.set()
+    encoder.detection_gate.set()
     await asyncio.gather(*requests)
     assert len(outcomes) == 500
     assert 2 <= outcomes.count("answered") <= allowed
@@ -285,11 +270,11 @@ async def test_of_too_many_pictures_only_as_many_are_accepted_as_may_wait_and_no
 async def test_an_overload_is_over_after_two_seconds_without_a_refusal(
     encoder: GatedEncoder, encoders: Encoders
 ) -> None:
-    image = picture(200)
+    image = image_of(200)
     requests = [encoders.detect(encoders.default, image) for _ in range(2 * PICTURES_A_THREAD + 1)]
     overload = asyncio.gather(*requests, return_exceptions=True)
     await until(lambda: encoders.current_load().refused > 0)
-    encoder.gate.set()
+    encoder.detection_gate.set()
     await overload
     await asyncio.sleep(2.1)  # a slower machine sleeps longer, which changes nothing
     refused = encoders.current_load().refused
