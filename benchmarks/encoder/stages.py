@@ -38,7 +38,7 @@ def _networks(pack: Path, pictures: Sequence[bytes]) -> dict[str, float]:
     total = encoders.stages()
     encoders.close()
     names = {"decode": "decode", "detect": "detect", "align": "align", "embed": "recognize"}
-    return {name: getattr(total, stage) / total.pictures for stage, name in names.items()}
+    return {name: getattr(total, stage) / total.images for stage, name in names.items()}
 
 
 def _around_models(service: Served, pictures: Sequence[bytes], path: str) -> float:

@@ -12,10 +12,8 @@ from service.embedding import EmbeddingSpace
 from service.encoder.contract import DetectedFace, EncodedFace, Encoder, Image
 from service.encoder.images.decode import ImageLimits
 from service.encoder.runtime.backpressure import QueueState, Reservation
-from service.encoder.runtime.pipeline import Pipeline
-from service.encoder.runtime.processors import usable_processors
-from service.encoder.runtime.run_counter import RunCounter
-from service.encoder.runtime.stage_metrics import StageSeconds
+from service.encoder.runtime.pipeline import Pipeline, StageSeconds
+from service.encoder.runtime.processors import RunCounter, usable_processors
 from service.errors import EmbeddingSpaceMismatch, EncoderUnavailable
 
 

@@ -94,8 +94,8 @@ class InsightfaceEncoder:
             return
         with contextlib.ExitStack() as busy, ThreadPoolExecutor(threads) as pool:
             for device in devices:
-                busy.enter_context(device.runs.picture())
-                busy.enter_context(device.runs.picture())  # two images in progress: every run gets one thread
+                busy.enter_context(device.runs.image())
+                busy.enter_context(device.runs.image())  # two images in progress: every run gets one thread
             for ran in [pool.submit(self._run_at_largest) for _ in range(threads)]:
                 ran.result()
 

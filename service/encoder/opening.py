@@ -7,8 +7,7 @@ from service.encoder.contract import Encoder
 from service.encoder.encoders import Encoders
 from service.encoder.fake import FakeEncoder
 from service.encoder.images.decode import ImageLimits
-from service.encoder.runtime.processors import usable_processors
-from service.encoder.runtime.run_counter import RunCounter
+from service.encoder.runtime.processors import RunCounter, usable_processors
 from service.errors import InvalidSettings
 from service.settings import Settings
 

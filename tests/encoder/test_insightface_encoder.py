@@ -13,7 +13,7 @@ import pytest
 from service.embedding import Embedding
 from service.encoder.contract import Encoder, Image
 from service.encoder.insightface import InsightfaceEncoder
-from service.encoder.runtime.run_counter import RunCounter
+from service.encoder.runtime.processors import RunCounter
 from service.encoder.runtime.sessions import Device
 from service.errors import InvalidModel, InvalidSettings
 from service.models.packs import read_pack

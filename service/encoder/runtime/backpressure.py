@@ -18,16 +18,16 @@ from typing import Literal
 
 from service.errors import Overloaded
 
-PICTURES_A_THREAD = 12
-"""Waiting or running: 24 with 2 cores, so that 16 clients that take turns are never refused."""
+IMAGES_PER_THREAD = 12
+"""Images that wait or run: 24 with 2 cores, so that 16 clients that take turns are never refused."""
 
 _STRAINED_SECONDS = 2.0
 _RESERVED_SECONDS = 0.1
 """How long a slot is reserved for an image whose upload begins. Slower uploads compete for a slot again when they are
 complete, so a slow client cannot keep others out."""
 _LONGEST_WAIT = 1.0
-"""In durations of one image. An image that waited longer for a strained server is refused, so that no answer takes much
-over two durations.
+"""In durations of one image. A strained server refuses an image that waited longer. So no answer takes much more than
+two durations: one of waiting and one of work.
 """
 _SMOOTHING = 0.1
 _FIRST_GUESS_SECONDS = 0.1
@@ -40,7 +40,7 @@ class QueueState:
     running: int
     waiting: int
     refused: int
-    picture_seconds: float
+    image_seconds: float
 
 
 class QueueEntry:
@@ -54,8 +54,8 @@ class QueueEntry:
         self.busy_seconds = 0.0
         """Thread seconds that the image has used."""
 
-    def go_on(self) -> None:
-        """Raises CancelledError if nobody waits for the image any more."""
+    def raise_if_cancelled(self) -> None:
+        """Raise CancelledError if nobody waits for the image any more."""
         if self.cancelled:
             raise CancelledError
 
@@ -98,7 +98,7 @@ class BackPressure:
         self._reserved: deque[Reservation] = deque()
         self._refused = 0
         self._last_refusal = -math.inf
-        self._picture_seconds = _FIRST_GUESS_SECONDS
+        self._image_seconds = _FIRST_GUESS_SECONDS
 
     def enter(self, *, bulk: bool, slot: Reservation | None = None) -> QueueEntry:
         """Put an image into the queue, in the reserved `slot` if it is still valid. Raises Overloaded if it is full.
@@ -131,38 +131,38 @@ class BackPressure:
             if slot in self._reserved:
                 self._reserved.remove(slot)
 
-    def start(self, ticket: QueueEntry) -> None:
+    def start(self, entry: QueueEntry) -> None:
         """A thread starts the image. Raises Overloaded if it has waited too long."""
         with self._lock:
-            if ticket.state == "left":
+            if entry.state == "left":
                 raise CancelledError
             now = self._clock()
-            self._leave_queue(ticket)
-            ticket.state = "running"
+            self._leave_queue(entry)
+            entry.state = "running"
             self._running += 1
-            too_late = now - ticket.entered > _LONGEST_WAIT * self._picture_seconds
-            if too_late and self._is_strained(now) and not ticket.bulk:
+            too_late = now - entry.entered > _LONGEST_WAIT * self._image_seconds
+            if too_late and self._is_strained(now) and not entry.bulk:
                 # does not count as a refusal: it says nothing about new arrivals, so the strain can end
                 raise self._refusal()
 
-    def leave(self, ticket: QueueEntry) -> None:
+    def leave(self, entry: QueueEntry) -> None:
         """The image is done, refused or canceled."""
         with self._lock:
-            if ticket.state == "waiting":
-                self._leave_queue(ticket)
+            if entry.state == "waiting":
+                self._leave_queue(entry)
             else:
                 self._running -= 1
-            ticket.state = "left"
-            if ticket.busy_seconds and not ticket.cancelled:
-                self._picture_seconds += _SMOOTHING * (ticket.busy_seconds - self._picture_seconds)
+            entry.state = "left"
+            if entry.busy_seconds and not entry.cancelled:
+                self._image_seconds += _SMOOTHING * (entry.busy_seconds - self._image_seconds)
 
     def load(self) -> QueueState:
-        """The current counters."""
+        """Return the current counters."""
         with self._lock:
-            return QueueState(self._running, self._waiting + self._waiting_bulk, self._refused, self._picture_seconds)
+            return QueueState(self._running, self._waiting + self._waiting_bulk, self._refused, self._image_seconds)
 
-    def _leave_queue(self, ticket: QueueEntry) -> None:
-        if ticket.bulk:
+    def _leave_queue(self, entry: QueueEntry) -> None:
+        if entry.bulk:
             self._waiting_bulk -= 1
         else:
             self._waiting -= 1
@@ -178,7 +178,7 @@ class BackPressure:
         now = self._clock()
         while self._reserved and self._reserved[0].expires <= now:
             self._reserved.popleft()
-        most = self._threads if self._is_strained(now) else (PICTURES_A_THREAD - 1) * self._threads
+        most = self._threads if self._is_strained(now) else (IMAGES_PER_THREAD - 1) * self._threads
         free = max(0, self._threads - self._running)
         if self._waiting + len(self._reserved) >= most + free:
             self._last_refusal = now
@@ -189,5 +189,5 @@ class BackPressure:
 
     def _refusal(self) -> Overloaded:
         self._refused += 1
-        seconds = max(1, math.ceil(self._waiting * self._picture_seconds / self._threads))
+        seconds = max(1, math.ceil(self._waiting * self._image_seconds / self._threads))
         return Overloaded(f"{self._running + self._waiting} images are in progress", retry_after_seconds=seconds)

@@ -1,13 +1,17 @@
-"""Pipeline of one image: one thread decodes, detects and aligns, then its faces are embedded together with others.
+"""The pipeline of an image: one thread decodes, detects and aligns; then its faces are embedded in a shared batch.
 
-Nothing runs on the event loop. If the caller is canceled, the remaining steps are skipped.
+Nothing runs on the event loop. If the caller is canceled, the remaining steps are skipped. The seconds of each stage
+are added up, for metrics and benchmarks.
 """
 
 import asyncio
+import contextlib
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass, fields
+from typing import Literal, NamedTuple, TypeVar
 
 import cv2
 
@@ -16,24 +20,35 @@ from service.encoder.contract import DetectedFace, EncodedFace, Encoder, Image
 from service.encoder.images.decode import ImageLimits
 from service.encoder.images.downscale import ReducedImage, SourceImage, enlarged
 from service.encoder.runtime.backpressure import BackPressure, QueueEntry, QueueState, Reservation
-from service.encoder.runtime.batching import Batching, Embedded
-from service.encoder.runtime.run_counter import RunCounter
-from service.encoder.runtime.stage_metrics import StageClock, StageSeconds
-from service.encoder.runtime.threads import Priority, PriorityThreads
+from service.encoder.runtime.processors import RunCounter
+from service.encoder.runtime.scheduling import Batching, ImageEmbeddings, Priority, PriorityThreads
 
 S = TypeVar("S")
 T = TypeVar("T")
+Stage = Literal["decode", "detect", "align", "embed"]
 
 
-class _Searched(NamedTuple):
-    """An image, its searched copy, and the faces in pixels of the copy."""
+@dataclass(frozen=True)
+class StageSeconds:
+    """Images and faces since the start, and the thread seconds of each stage."""
 
-    picture: SourceImage
+    images: int = 0
+    faces: int = 0
+    decode: float = 0.0
+    detect: float = 0.0
+    align: float = 0.0
+    embed: float = 0.0
+
+
+class _Detected(NamedTuple):
+    """An image, its copy for detection, and the faces in pixels of the copy."""
+
+    image: SourceImage
     reduced: ReducedImage
     faces: list[DetectedFace]
 
 
-class _CutUp(NamedTuple):
+class _CroppedFaces(NamedTuple):
     """Faces in pixels of the full image, and their crops for the recognition model."""
 
     faces: list[DetectedFace]
@@ -47,32 +62,32 @@ class Pipeline:
         cv2.setNumThreads(1)  # OpenCV uses one thread: the threads of this pipeline divide the processors among them
         self._limits = limits
         self._runs = runs
-        self._workers = PriorityThreads(threads)
-        self._admission = BackPressure(threads)
-        self._batching = {id(encoder): Batching(encoder, self._workers) for encoder in encoders}
-        self._clock = StageClock()
+        self._threads = PriorityThreads(threads)
+        self._back_pressure = BackPressure(threads)
+        self._batching = {id(encoder): Batching(encoder, self._threads) for encoder in encoders}
+        self._clock = _StageClock()
 
     async def decode(self, data: bytes, *, bulk: bool, slot: Reservation | None = None) -> Image:
-        """The upright image."""
+        """Decode a file to the upright image."""
 
-        def step(ticket: QueueEntry) -> Future[Image]:
-            ticket.go_on()
+        def step(entry: QueueEntry) -> Future[Image]:
+            entry.raise_if_cancelled()
             with self._clock.measured("decode"):
-                return _at_once(SourceImage(data, self._limits).whole())
+                return _completed(SourceImage(data, self._limits).whole())
 
-        return await self._through(bulk, slot, step)
+        return await self._process(bulk, slot, step)
 
     async def detect(
         self, encoder: Encoder, image: bytes | Image, *, bulk: bool, slot: Reservation | None = None
     ) -> list[DetectedFace]:
-        """Every face, largest first."""
+        """Detect every face, largest first."""
 
-        def step(ticket: QueueEntry) -> Future[list[DetectedFace]]:
-            searched = self._searched(encoder, image, ticket)
-            faces = encoder.inspect(searched.reduced.pixels, searched.faces)
-            return _at_once([enlarged(face, searched.reduced.factor) for face in faces])
+        def step(entry: QueueEntry) -> Future[list[DetectedFace]]:
+            detected = self._detect(encoder, image, entry)
+            faces = encoder.inspect(detected.reduced.pixels, detected.faces)
+            return _completed([enlarged(face, detected.reduced.factor) for face in faces])
 
-        return await self._through(bulk, slot, step)
+        return await self._process(bulk, slot, step)
 
     async def encode(
         self,
@@ -83,49 +98,49 @@ class Pipeline:
         bulk: bool,
         slot: Reservation | None = None,
     ) -> list[EncodedFace]:
-        """The largest faces with their embeddings, largest first."""
+        """Embed the largest faces, largest first."""
 
-        def step(ticket: QueueEntry) -> Future[list[EncodedFace]]:
-            searched = self._searched(encoder, image, ticket)
+        def step(entry: QueueEntry) -> Future[list[EncodedFace]]:
+            detected = self._detect(encoder, image, entry)
             with self._clock.measured("align"):
-                faces, crops = _cut_up(encoder, searched, maximum_faces)
-            embedded = self._batching[id(encoder)].submit(crops, ticket)
-            return _with(embedded.done, lambda embeddings: self._finished(faces, embeddings, embedded))
+                faces, crops = _crop_faces(encoder, detected, maximum_faces)
+            embedded = self._batching[id(encoder)].submit(crops, entry)
+            return _then(embedded.done, lambda embeddings: self._finish(faces, embeddings, embedded))
 
-        return await self._through(bulk, slot, step)
+        return await self._process(bulk, slot, step)
 
     def reserve_slot(self) -> Reservation:
         """Reserve a slot for an image. Raises Overloaded if an image would be refused now."""
-        return self._admission.reserve()
+        return self._back_pressure.reserve()
 
     def load(self) -> QueueState:
-        """Images running and waiting."""
-        return self._admission.load()
+        """Return the counters of the queue."""
+        return self._back_pressure.load()
 
     def stages(self) -> StageSeconds:
-        """Work since the start."""
+        """Return the work since the start."""
         return self._clock.total()
 
     def close(self) -> None:
         """Finish the submitted work, then end the threads."""
-        self._workers.close()
+        self._threads.close()
 
-    async def _through(self, bulk: bool, slot: Reservation | None, step: Callable[[QueueEntry], Future[T]]) -> T:
-        """Run `step` in a thread and return the result of the future that it returns.
+    async def _process(self, bulk: bool, slot: Reservation | None, step: Callable[[QueueEntry], Future[T]]) -> T:
+        """Run `step` in a thread, and wait for the result of the future that it returns.
 
         Other threads may set that result. The event loop wakes once, when the whole image is done.
         """
-        ticket = self._admission.enter(bulk=bulk, slot=slot)
+        entry = self._back_pressure.enter(bulk=bulk, slot=slot)
         try:
-            with self._runs.picture():
-                return await asyncio.wrap_future(self._submitted(ticket, step))
+            with self._runs.image():
+                return await asyncio.wrap_future(self._submit(entry, step))
         except asyncio.CancelledError:
-            ticket.cancelled = True
+            entry.cancelled = True
             raise
         finally:
-            self._admission.leave(ticket)
+            self._back_pressure.leave(entry)
 
-    def _submitted(self, ticket: QueueEntry, step: Callable[[QueueEntry], Future[T]]) -> Future[T]:
+    def _submit(self, entry: QueueEntry, step: Callable[[QueueEntry], Future[T]]) -> Future[T]:
         done: Future[T] = Future()
 
         def work() -> None:
@@ -133,47 +148,81 @@ class Pipeline:
                 return
             began = time.perf_counter()
             try:
-                self._admission.start(ticket)
-                result = step(ticket)
+                self._back_pressure.start(entry)
+                result = step(entry)
             except BaseException as error:  # raised where the result is awaited
                 done.set_exception(error)
             else:
-                ticket.busy_seconds += time.perf_counter() - began
+                entry.busy_seconds += time.perf_counter() - began
                 result.add_done_callback(lambda result: _settle(done, result.result))
 
-        self._workers.submit(work, Priority.BULK if ticket.bulk else Priority.INTERACTIVE)
+        self._threads.submit(work, Priority.BULK if entry.bulk else Priority.INTERACTIVE)
         return done
 
-    def _finished(
-        self, faces: list[DetectedFace], embeddings: list[Embedding], embedded: Embedded
+    def _finish(
+        self, faces: list[DetectedFace], embeddings: list[Embedding], embedded: ImageEmbeddings
     ) -> list[EncodedFace]:
-        embedded.ticket.busy_seconds += embedded.seconds
-        self._clock.add(pictures=1, faces=len(embeddings), embed=embedded.seconds)
+        embedded.entry.busy_seconds += embedded.seconds
+        self._clock.add(images=1, faces=len(embeddings), embed=embedded.seconds)
         return [EncodedFace(*both) for both in zip(faces, embeddings, strict=True)]
 
-    def _searched(self, encoder: Encoder, image: bytes | Image, ticket: QueueEntry) -> _Searched:
+    def _detect(self, encoder: Encoder, image: bytes | Image, entry: QueueEntry) -> _Detected:
         with self._clock.measured("decode"):
-            picture = SourceImage(image, self._limits)
-            reduced = picture.reduced(encoder.detection_side)
-        ticket.go_on()
+            source = SourceImage(image, self._limits)
+            reduced = source.reduced(encoder.detection_side)
+        entry.raise_if_cancelled()
         with self._clock.measured("detect"):
             faces = encoder.detect(reduced.pixels)
-        ticket.go_on()
-        return _Searched(picture, reduced, faces)
+        entry.raise_if_cancelled()
+        return _Detected(source, reduced, faces)
 
 
-def _cut_up(encoder: Encoder, searched: _Searched, maximum_faces: int) -> _CutUp:
-    """The largest faces. A face that is small in the reduced image is cut out of the full image."""
-    reduced = searched.reduced
-    small = encoder.inspect(reduced.pixels, searched.faces[:maximum_faces])
+class _StageClock:
+    """Adds up the seconds that the threads report."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sums = dict.fromkeys((field.name for field in fields(StageSeconds)), 0.0)
+
+    @contextlib.contextmanager
+    def measured(self, stage: Stage) -> Iterator[None]:
+        """Add the seconds inside the block to `stage`."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(**{stage: time.perf_counter() - began})
+
+    def add(self, **more: float) -> None:
+        """Add to the fields of StageSeconds."""
+        with self._lock:
+            for name, number in more.items():
+                self._sums[name] += number
+
+    def total(self) -> StageSeconds:
+        """Return the sums so far."""
+        with self._lock:
+            sums = dict(self._sums)
+        images, faces = int(sums.pop("images")), int(sums.pop("faces"))
+        return StageSeconds(images, faces, **sums)
+
+
+def _crop_faces(encoder: Encoder, detected: _Detected, maximum_faces: int) -> _CroppedFaces:
+    """Cut out the largest faces. If one is smaller than its crop in the reduced image, all are cut out of the full one.
+
+    An enlarged crop would hold less than the file does. But decoding the full image costs more than detection saved, so
+    it happens only then.
+    """
+    reduced = detected.reduced
+    small = encoder.inspect(reduced.pixels, detected.faces[:maximum_faces])
     faces = [enlarged(face, reduced.factor) for face in small]
-    if reduced.factor == 1 or all(_is_fine(face, encoder.crop_side) for face in small):
-        return _CutUp(faces, encoder.align(reduced.pixels, small))
-    return _CutUp(faces, encoder.align(searched.picture.whole(), faces))
+    if reduced.factor == 1 or all(_fills_its_crop(face, encoder.crop_side) for face in small):
+        return _CroppedFaces(faces, encoder.align(reduced.pixels, small))
+    return _CroppedFaces(faces, encoder.align(detected.image.whole(), faces))
 
 
-def _is_fine(face: DetectedFace, crop_side: int) -> bool:
-    """Whether the crop needs no upscaling."""
+def _fills_its_crop(face: DetectedFace, crop_side: int) -> bool:
+    """Return whether the crop needs no upscaling."""
     return min(face.box.right - face.box.left, face.box.bottom - face.box.top) >= crop_side
 
 
@@ -185,15 +234,15 @@ def _settle(done: Future[T], result: Callable[[], T]) -> None:
         done.set_exception(error)
 
 
-def _at_once(value: T) -> Future[T]:
-    """A completed future."""
+def _completed(value: T) -> Future[T]:
+    """Return a completed future."""
     done: Future[T] = Future()
     done.set_result(value)
     return done
 
 
-def _with(future: Future[S], change: Callable[[S], T]) -> Future[T]:
-    """A future for `change` of the result of `future`."""
+def _then(future: Future[S], change: Callable[[S], T]) -> Future[T]:
+    """Return a future for `change` of the result of `future`."""
     done: Future[T] = Future()
     future.add_done_callback(lambda future: _settle(done, lambda: change(future.result())))
     return done

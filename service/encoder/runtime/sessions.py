@@ -1,5 +1,6 @@
-"""ONNX Runtime sessions on the requested device. A missing device is refused; no other device replaces it in
-silence.
+"""ONNX Runtime sessions on the device and execution provider that the settings name.
+
+A missing device or provider is refused by name. No other one replaces it in silence.
 """
 
 from collections.abc import Sequence
@@ -11,9 +12,27 @@ import numpy.typing as npt
 import onnxruntime
 
 from service.encoder.networks.session import Session
-from service.encoder.runtime.providers import Provider, chosen_provider, provider_options
-from service.encoder.runtime.run_counter import RunCounter
+from service.encoder.runtime.processors import RunCounter
 from service.errors import InvalidModel, InvalidSettings
+
+Provider = Literal["cpu", "cuda", "tensorrt", "openvino", "coreml"]
+
+_NAMES: dict[Provider, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+}
+_NEEDS_GPU: tuple[Provider, ...] = ("cuda", "tensorrt")
+_NEEDS_NO_GPU: tuple[Provider, ...] = ("cpu", "coreml")
+_PACKAGES: dict[Provider, str] = {
+    "cpu": "onnxruntime",
+    "cuda": "onnxruntime-gpu (the extra 'gpu')",
+    "tensorrt": "onnxruntime-gpu (the extra 'gpu') with TensorRT",
+    "openvino": "onnxruntime-openvino",
+    "coreml": "onnxruntime on macOS",
+}
 
 _LARGEST_DOUBLED_BYTES = 64 * 2**20
 """A network up to this size is opened twice on a CPU, for one thread and for all threads. That costs its size in memory
@@ -104,3 +123,38 @@ def _session(model: Path | bytes, device: Device, threads: int) -> Session:
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+
+
+def chosen_provider(device: int, provider: Literal["auto"] | Provider, setting: str) -> str:
+    """ONNX Runtime's name of the provider. Raises InvalidSettings if device and provider do not fit, or the provider is
+    missing.
+
+    `auto` is the CPU for device -1 and CUDA for 0..N.
+    """
+    chosen: Provider = ("cpu" if device < 0 else "cuda") if provider == "auto" else provider
+    if chosen in _NEEDS_GPU and device < 0:
+        raise InvalidSettings(f"INFERENCE_PROVIDER={chosen} needs a GPU, but {setting}={device} names none")
+    if chosen in _NEEDS_NO_GPU and device >= 0:
+        raise InvalidSettings(f"INFERENCE_PROVIDER={chosen} has no GPU {device}: set {setting}=-1")
+    available = onnxruntime.get_available_providers()
+    if _NAMES[chosen] not in available:
+        raise InvalidSettings(
+            f"{setting}={device} with INFERENCE_PROVIDER={provider} needs {_NAMES[chosen]}, but this onnxruntime "
+            f"has only {', '.join(available)}: install {_PACKAGES[chosen]} instead, or choose the CPU"
+        )
+    return _NAMES[chosen]
+
+
+def provider_options(name: str, device: int) -> list[Any]:
+    """The provider for InferenceSession, followed by the CPU for the few operations that the provider lacks."""
+    cpu = _NAMES["cpu"]
+    if name == cpu:
+        return [cpu]
+    if name == _NAMES["cuda"]:
+        # the default's exhaustive search would run again for every new input shape
+        return [(name, {"device_id": device, "cudnn_conv_algo_search": "HEURISTIC"}), cpu]
+    if name == _NAMES["tensorrt"]:
+        return [(name, {"device_id": device}), (_NAMES["cuda"], {"device_id": device}), cpu]
+    if name == _NAMES["openvino"]:
+        return [(name, {"device_type": "CPU" if device < 0 else f"GPU.{device}"}), cpu]
+    return [name, cpu]

@@ -14,7 +14,7 @@ from service.encoder.contract import Box, DetectedFace, Image
 from service.encoder.encoders import Encoders
 from service.encoder.fake import FakeEncoder
 from service.encoder.fake_pictures import draw_people, people_pixels
-from service.encoder.runtime.backpressure import PICTURES_A_THREAD
+from service.encoder.runtime.backpressure import IMAGES_PER_THREAD
 from service.errors import Overloaded, UnsupportedImageFormat
 from tests.encoder.runtime.gated_encoder import GatedEncoder, begun, image_of, until
 from tests.support.encoders import LIMITS, cosine
@@ -70,7 +70,7 @@ async def test_an_image_that_is_cancelled_during_detection_skips_alignment_and_r
 async def test_a_request_encodes_its_image_in_the_slot_that_it_reserved(
     encoder: GatedEncoder, encoders: Encoders
 ) -> None:
-    most = 2 * PICTURES_A_THREAD
+    most = 2 * IMAGES_PER_THREAD
     with encoders.reserve_slot() as slot:
         slot.expires = math.inf  # test_backpressure.py tests the end of a reservation, on a clock of its own
         others = [asyncio.create_task(encoders.encode(encoders.default, image_of(200))) for _ in range(most - 1)]
@@ -89,7 +89,7 @@ async def test_a_request_encodes_its_image_in_the_slot_that_it_reserved(
 async def test_too_many_images_are_refused_and_all_others_are_answered(
     encoder: GatedEncoder, encoders: Encoders
 ) -> None:
-    most = 2 * PICTURES_A_THREAD
+    most = 2 * IMAGES_PER_THREAD
     tasks = [asyncio.create_task(encoders.encode(encoders.default, image_of(200))) for _ in range(most + 5)]
     await begun(encoders, most)
     refused = await asyncio.gather(*tasks[most:], return_exceptions=True)
@@ -203,7 +203,7 @@ async def test_images_faces_and_seconds_of_each_stage_are_counted(encoder: Gated
     await encoders.encode(encoders.default, draw_people(["a", "b", "c"]))
     await encoders.encode(encoders.default, draw_people(["a"]))
     stages = encoders.stages()
-    assert (stages.pictures, stages.faces) == (2, 4)
+    assert (stages.images, stages.faces) == (2, 4)
     assert min(stages.decode, stages.detect, stages.align, stages.embed) > 0
 
 
@@ -219,11 +219,11 @@ class SlowlyEmbeddingEncoder(FakeEncoder):
 async def test_the_thread_seconds_of_an_image_include_its_recognition() -> None:
     """Retry-After is computed from them. The test adds up the measured stages, however long they took."""
     encoders = Encoders([SlowlyEmbeddingEncoder()], LIMITS, 200, threads=1)
-    first_guess = encoders.current_load().picture_seconds
+    first_guess = encoders.current_load().image_seconds
     await encoders.encode(encoders.default, draw_people(["Ada", "Grace", "Linus"]))
     stages = encoders.stages()
     smoothing = 0.1
-    of_the_image = first_guess + (encoders.current_load().picture_seconds - first_guess) / smoothing
+    of_the_image = first_guess + (encoders.current_load().image_seconds - first_guess) / smoothing
     assert of_the_image >= (stages.decode + stages.detect + stages.align + stages.embed) * 0.999999
     encoders.close()
 
@@ -253,7 +253,7 @@ async def test_a_burst_is_accepted_up_to_the_limit_and_every_request_is_answered
         else:
             outcomes.append("answered")
 
-    allowed = 2 * PICTURES_A_THREAD
+    allowed = 2 * IMAGES_PER_THREAD
     requests = [asyncio.create_task(request()) for _ in range(500)]
     await until(lambda: len(outcomes) == 500 - allowed)  # the others cannot end before the gate opens
     assert set(outcomes) == {"refused"}
@@ -271,7 +271,7 @@ async def test_an_overload_is_over_after_two_seconds_without_a_refusal(
     encoder: GatedEncoder, encoders: Encoders
 ) -> None:
     image = image_of(200)
-    requests = [encoders.detect(encoders.default, image) for _ in range(2 * PICTURES_A_THREAD + 1)]
+    requests = [encoders.detect(encoders.default, image) for _ in range(2 * IMAGES_PER_THREAD + 1)]
     overload = asyncio.gather(*requests, return_exceptions=True)
     await until(lambda: encoders.current_load().refused > 0)
     encoder.detection_gate.set()

@@ -12,7 +12,7 @@ from service.encoder.contract import BatchShape, DetectedFace, Image
 from service.encoder.encoders import Encoders
 from service.encoder.fake import FakeEncoder
 from service.encoder.fake_pictures import people_pixels
-from service.encoder.runtime.threads import Priority, PriorityThreads
+from service.encoder.runtime.scheduling import Priority, PriorityThreads
 from tests.encoder.runtime.gated_encoder import HANG_SECONDS, GatedEncoder, begun, image_of, until
 from tests.support.encoders import LIMITS, cosine
 

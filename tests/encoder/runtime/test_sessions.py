@@ -7,9 +7,8 @@ import pytest
 
 from service.encoder.insightface import InsightfaceEncoder
 from service.encoder.opening import open_encoders
-from service.encoder.runtime.providers import Provider, chosen_provider, provider_options
-from service.encoder.runtime.run_counter import RunCounter
-from service.encoder.runtime.sessions import Device
+from service.encoder.runtime.processors import RunCounter
+from service.encoder.runtime.sessions import Device, Provider, chosen_provider, provider_options
 from service.errors import InvalidSettings
 from service.models.packs import read_pack
 from service.settings import Settings
@@ -91,10 +90,10 @@ def test_a_counter_knows_the_run_that_is_alone() -> None:
 
 def test_a_run_is_not_alone_while_another_picture_is_in_hand() -> None:
     counter = RunCounter()
-    with counter.picture():
+    with counter.image():
         assert counter.begin()
         counter.end()
-        with counter.picture():
+        with counter.image():
             assert not counter.begin()
             counter.end()
         assert counter.begin()
