@@ -7,18 +7,24 @@ from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.people import PersonShape, find_other_person
-from service.api.shapes import Cursor, FoundFace, Limit, List, RequestModel, page_of
+from service.api.shapes import IMAGE_PROBLEMS, Cursor, FoundFace, Limit, List, RequestModel, page_of
 from service.errors import (
     Conflict,
-    DatabaseUnavailable,
+    DuplicatePicture,
     EmbeddingSpaceMismatch,
-    EncoderUnavailable,
+    FaceBadlyLit,
+    FaceBlurred,
+    FaceTooSmall,
+    FaceTurnedAway,
+    FaceUncertain,
+    ImageTooLarge,
+    NearerToAnotherPerson,
     NoFaceFound,
-    Overloaded,
-    PayloadTooLarge,
+    NotLive,
+    ServiceError,
+    SeveralFaces,
     UnreadableImage,
     UnsupportedImageFormat,
-    UnsupportedMediaType,
 )
 from service.gallery.faces import Face, delete_face, list_faces, move_face
 from service.gallery.galleries import find_gallery
@@ -37,6 +43,13 @@ from service.identity.review import Review
 router = keyed_router("/v1/galleries/{gallery}/people/{person}/faces", "faces")
 
 MAXIMUM_PICTURES = 100
+REJECTIONS: tuple[type[ServiceError], ...] = (
+    *(UnreadableImage, UnsupportedImageFormat, ImageTooLarge),
+    *(NoFaceFound, SeveralFaces),
+    *(FaceTooSmall, FaceBlurred, FaceBadlyLit, FaceTurnedAway, FaceUncertain, NotLive),
+    *(DuplicatePicture, NearerToAnotherPerson),
+)
+"""Reasons for which an image is not enrolled. If no image of a request is enrolled, the response is the first one."""
 _FACE: dict[str, Any] = {
     "id": "0c4qyk3d9m2wa",
     "person": "0c4qyk3d9m2w8",
@@ -97,7 +110,9 @@ class RejectionShape(BaseModel):
     """An image that was not enrolled, and the reason."""
 
     image: str
-    reason: str = Field(description="The last part of a problem's `type`, such as `no-face-found`.")
+    reason: str = Field(
+        description=f"The last part of a problem's `type`: {', '.join(kind.slug for kind in REJECTIONS)}."
+    )
     detail: str
 
 
@@ -113,18 +128,7 @@ class EnrollmentShape(BaseModel):
 @router.post(
     "",
     status_code=201,
-    responses=problems(
-        Conflict,
-        EmbeddingSpaceMismatch,
-        PayloadTooLarge,
-        UnsupportedMediaType,
-        UnsupportedImageFormat,
-        UnreadableImage,
-        NoFaceFound,
-        EncoderUnavailable,
-        Overloaded,
-        DatabaseUnavailable,
-    )
+    responses=problems(*IMAGE_PROBLEMS, Conflict, EmbeddingSpaceMismatch, *REJECTIONS)
     | leads_to(
         *("faces_erase", "faces_move"),
         gallery="request.path.gallery",

@@ -5,18 +5,9 @@ from typing import Any
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict
 
-from service.api.shapes import EncoderName, FoundFace, found
+from service.api.shapes import IMAGE_PROBLEMS, EncoderName, FoundFace, found
 from service.embedding import EmbeddingSpace
-from service.errors import (
-    DatabaseUnavailable,
-    EncoderUnavailable,
-    InvalidRequest,
-    Overloaded,
-    PayloadTooLarge,
-    UnreadableImage,
-    UnsupportedImageFormat,
-    UnsupportedMediaType,
-)
+from service.errors import InvalidRequest
 from service.http.openapi import body_of, problems
 from service.http.routes import keyed_router, needs
 from service.http.state import CurrentServerState, ServerState, request_encoders
@@ -25,15 +16,6 @@ from service.identity.spaces import resolve_space
 
 router = keyed_router("/v1", "pictures")
 
-_PROBLEMS = problems(
-    PayloadTooLarge,
-    UnsupportedMediaType,
-    UnsupportedImageFormat,
-    UnreadableImage,
-    EncoderUnavailable,
-    Overloaded,
-    DatabaseUnavailable,
-)
 _FACE: dict[str, Any] = {
     "box": {"left": 10.0, "top": 12.5, "right": 90.0, "bottom": 110.0},
     "detection_score": 0.98,
@@ -103,7 +85,7 @@ class Encoding(BaseModel):
     embedding_space: SpaceShape
 
 
-@router.post("/detect", responses=_PROBLEMS, openapi_extra=body_of(pictures="One image."))
+@router.post("/detect", responses=problems(*IMAGE_PROBLEMS), openapi_extra=body_of(pictures="One image."))
 @needs("recognize", runs_model=True)
 async def detect(request: Request, state: CurrentServerState, encoder: EncoderName = None) -> Detection:
     """Find the faces in an image."""
@@ -116,7 +98,7 @@ async def detect(request: Request, state: CurrentServerState, encoder: EncoderNa
     )
 
 
-@router.post("/encode", responses=_PROBLEMS, openapi_extra=body_of(pictures="One image."))
+@router.post("/encode", responses=problems(*IMAGE_PROBLEMS), openapi_extra=body_of(pictures="One image."))
 @needs("recognize", runs_model=True)
 async def encode(request: Request, state: CurrentServerState, encoder: EncoderName = None) -> Encoding:
     """Return the embedding of every face in an image, and the embedding space."""

@@ -2,25 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import Request
+from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.api.shapes import BoxShape, Candidates, EncoderName, FoundFace, MeanOf, MetadataFilter, Threshold
-from service.errors import (
-    DatabaseUnavailable,
-    EmbeddingSpaceMismatch,
-    EncoderUnavailable,
-    InvalidRequest,
-    NoFaceFound,
-    Overloaded,
-    PayloadTooLarge,
-    UnreadableImage,
-    UnsupportedImageFormat,
-    UnsupportedMediaType,
+from service.api.shapes import (
+    IMAGE_PROBLEMS,
+    BoxShape,
+    Candidates,
+    EncoderName,
+    FoundFace,
+    MeanOf,
+    MetadataFilter,
+    Threshold,
 )
+from service.errors import EmbeddingSpaceMismatch, InvalidRequest, NoFaceFound, NotLive, ServiceError
 from service.gallery.search.search import Candidate
 from service.http.bodies import MAXIMUM_JSON_BYTES, Vector
 from service.http.callers import GalleryName, GalleryNames
@@ -36,16 +34,7 @@ from service.identity.verify import Verification, compare_pictures, verify_embed
 
 router = keyed_router("/v1", "recognition")
 
-_PICTURE_PROBLEMS = problems(
-    EmbeddingSpaceMismatch,
-    PayloadTooLarge,
-    UnsupportedMediaType,
-    UnsupportedImageFormat,
-    UnreadableImage,
-    EncoderUnavailable,
-    Overloaded,
-    DatabaseUnavailable,
-)
+_PROBLEMS: tuple[type[ServiceError], ...] = (EmbeddingSpaceMismatch, *IMAGE_PROBLEMS)
 _ADA: dict[str, Any] = {"person": {"id": "0c4qyk3d9m2w8", "name": "Ada"}, "similarity": 0.83}
 _BOX: dict[str, Any] = {"left": 10.0, "top": 12.5, "right": 90.0, "bottom": 110.0}
 _RECOGNITION: dict[str, Any] = {
@@ -186,9 +175,29 @@ class VerificationShape(BaseModel):
         )
 
 
+@dataclass(frozen=True)
+class SearchOptions:
+    """The query parameters of a recognition, by the names that the identity room gives them."""
+
+    limit: int
+    threshold: float | None
+    metadata: dict[str, Any] | None
+    mean_of: int
+
+
+async def read_search_options(
+    candidates: Candidates = 5, threshold: Threshold = None, metadata: MetadataFilter = None, mean_of: MeanOf = 1
+) -> SearchOptions:
+    """The options of a recognition in one gallery or in several."""
+    return SearchOptions(candidates, threshold, metadata, mean_of)
+
+
+Options = Annotated[SearchOptions, Depends(read_search_options)]
+
+
 @router.post(
     "/galleries/{gallery}/recognize",
-    responses=_PICTURE_PROBLEMS,
+    responses=problems(*_PROBLEMS),
     openapi_extra=body_of(pictures="One image.", json=_PROBES),
 )
 @needs("recognize", runs_model=True)
@@ -198,19 +207,15 @@ async def recognize(
     gallery: GalleryName,
     session: RequestSession,
     state: CurrentServerState,
-    candidates: Candidates = 5,
-    threshold: Threshold = None,
-    metadata: MetadataFilter = None,
-    mean_of: MeanOf = 1,
+    options: Options,
 ) -> RecognitionShape:
     """Identification (1:N): find the people of a gallery in an image, or for embeddings."""
-    options = _SearchOptions(candidates, threshold, metadata, mean_of)
     return await _recognize(request, session, state, gallery, options)
 
 
 @router.post(
     "/recognize",
-    responses=_PICTURE_PROBLEMS,
+    responses=problems(*_PROBLEMS),
     openapi_extra=body_of(pictures="One image.", json=_PROBES),
 )
 @needs("recognize", runs_model=True)
@@ -220,25 +225,13 @@ async def recognize_galleries(
     galleries: GalleryNames,
     session: RequestSession,
     state: CurrentServerState,
-    candidates: Candidates = 5,
-    threshold: Threshold = None,
-    metadata: MetadataFilter = None,
-    mean_of: MeanOf = 1,
+    options: Options,
 ) -> RecognitionShape:
     """Identification (1:N) over several galleries of one embedding space; each candidate names its gallery.
 
     The default threshold is the highest threshold of these galleries.
     """
-    options = _SearchOptions(candidates, threshold, metadata, mean_of)
     return await _recognize(request, session, state, galleries, options)
-
-
-@dataclass(frozen=True)
-class _SearchOptions:
-    limit: int
-    threshold: float | None
-    metadata: dict[str, Any] | None
-    mean_of: int
 
 
 async def _recognize(
@@ -246,7 +239,7 @@ async def _recognize(
     session: AsyncSession,
     state: ServerState,
     galleries: str | Sequence[str],
-    options: _SearchOptions,
+    options: SearchOptions,
 ) -> RecognitionShape:
     if takes_pictures(request):
         image = await receive_image(request)
@@ -262,7 +255,7 @@ async def _recognize(
 
 @router.post(
     "/galleries/{gallery}/people/{person}/verify",
-    responses=_PICTURE_PROBLEMS | problems(NoFaceFound),
+    responses=problems(*_PROBLEMS, NoFaceFound, NotLive),
     openapi_extra=body_of(pictures="One image; its largest face is verified.", json=_PROBE),
 )
 @needs("verify", runs_model=True)
@@ -290,7 +283,7 @@ async def verify(
 
 @router.post(
     "/compare",
-    responses=_PICTURE_PROBLEMS | problems(NoFaceFound),
+    responses=problems(*_PROBLEMS, NoFaceFound, NotLive),
     openapi_extra=body_of(pictures="Two images; the largest face of each is compared.", least=2, most=2),
 )
 @needs("verify", runs_model=True)

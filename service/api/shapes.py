@@ -11,7 +11,18 @@ from pydantic_core import PydanticCustomError
 from service.access.names import MAXIMUM_NAME_LENGTH as MAXIMUM_PRINTABLE_LENGTH
 from service.database.pagination import Page
 from service.encoder.contract import Box, DetectedFace
-from service.errors import InvalidRequest, UnstorableJson
+from service.errors import (
+    DatabaseUnavailable,
+    EncoderUnavailable,
+    InvalidRequest,
+    Overloaded,
+    PayloadTooLarge,
+    ServiceError,
+    UnreadableImage,
+    UnstorableJson,
+    UnsupportedImageFormat,
+    UnsupportedMediaType,
+)
 from service.gallery.content import (
     MAXIMUM_GALLERY_NAME_LENGTH,
     MAXIMUM_METADATA_BYTES,
@@ -23,6 +34,17 @@ from service.identity.recognize import MAXIMUM_MEAN_OF
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
+
+IMAGE_PROBLEMS: tuple[type[ServiceError], ...] = (
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    UnsupportedImageFormat,
+    UnreadableImage,
+    EncoderUnavailable,
+    Overloaded,
+    DatabaseUnavailable,
+)
+"""Problems of every route that takes images."""
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items per page.")]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the previous page.")]

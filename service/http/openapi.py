@@ -1,5 +1,6 @@
 """Additions to the OpenAPI document: the two ways to send a key, and the problems of each route."""
 
+import itertools
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -43,16 +44,31 @@ _PROBLEM = {
 
 
 def problems(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that can answer these problems."""
+    """The `responses` of a route that can answer these problems, with an example for each."""
     responses: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
-        response = responses.setdefault(kind.status, {"description": "", "content": {MEDIA_TYPE: {}}})
-        content = response["content"][MEDIA_TYPE]
-        content["schema"] = {"$ref": "#/components/schemas/Problem"}
-        content.setdefault("examples", {})[kind.slug] = {"value": _example(kind)}
-        titles = [example["value"]["title"] for example in content["examples"].values()]
-        response["description"] = " ".join(f"{title}." for title in titles)
+        responses = join_responses(responses, {kind.status: _problem_response({kind.slug: {"value": _example(kind)}})})
     return responses
+
+
+def join_responses(*parts: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of several parts of a route. If several parts have problems of one status, all are listed."""
+    joined: dict[int | str, dict[str, Any]] = {}
+    for status, response in itertools.chain.from_iterable(part.items() for part in parts):
+        examples = _problem_examples(joined.get(status, {})) | _problem_examples(response)
+        joined[status] = _problem_response(examples) if examples else response
+    return joined
+
+
+def _problem_response(examples: dict[str, Any]) -> dict[str, Any]:
+    content = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}
+    description = " ".join(f"{example['value']['title']}." for example in examples.values())
+    return {"description": description, "content": {MEDIA_TYPE: content}}
+
+
+def _problem_examples(response: dict[str, Any]) -> dict[str, Any]:
+    examples: dict[str, Any] = response.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {})
+    return examples
 
 
 def leads_to(*operations: str, answer: int = 201, **parameters: str) -> dict[int | str, dict[str, Any]]:

@@ -9,14 +9,12 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from service.database.failures import DATABASE_FAILURES, as_service_error
 from service.errors import (
-    DatabaseUnavailable,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -34,7 +32,6 @@ TYPE_PREFIX = "urn:face-identity:"
 MAXIMUM_FIELD_LENGTH = 100
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RETRY_AFTER_SECONDS = 1
-_DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeout)
 _OF_STATUS: dict[int, tuple[type[ServiceError], str]] = {
     404: (NotFound, "no resource at this path"),
     405: (MethodNotAllowed, "the Allow header lists the supported methods"),
@@ -45,7 +42,7 @@ _OF_STATUS: dict[int, tuple[type[ServiceError], str]] = {
 
 def install_problems(app: FastAPI) -> None:
     """Answer every error of `app` as a problem."""
-    for kind in (ServiceError, RequestValidationError, HTTPException, *_DATABASE_ERRORS):
+    for kind in (ServiceError, RequestValidationError, HTTPException, *DATABASE_FAILURES):
         app.add_exception_handler(kind, _answer)
 
 
@@ -88,7 +85,11 @@ def known_error(error: Exception) -> ServiceError | None:
     if isinstance(error, HTTPException):
         kind, detail = _OF_STATUS.get(error.status_code, (InvalidRequest, "the request could not be parsed"))
         return kind(detail)
-    return _unavailable(error) if isinstance(error, _DATABASE_ERRORS) else None
+    known = as_service_error(error)
+    if known is not None:
+        state = getattr(getattr(error, "orig", error), "sqlstate", None)
+        logger("http").warning("database unavailable", kind=type(error).__name__, sqlstate=state)
+    return known
 
 
 async def _answer(request: Request, error: Exception) -> Response:
@@ -107,12 +108,6 @@ def _allowed(request: Request) -> list[str]:
 def _invalid(error: RequestValidationError) -> InvalidRequest:
     errors = [{"field": _field(found["loc"]), "reason": str(found["msg"])} for found in error.errors()]
     return InvalidRequest("; ".join(f"{found['field']}: {found['reason']}" for found in errors[:3]), errors=errors)
-
-
-def _unavailable(error: Exception) -> DatabaseUnavailable:
-    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
-    logger("http").warning("database unavailable", kind=type(error).__name__, sqlstate=state)
-    return DatabaseUnavailable("try again in a moment")
 
 
 def _field(location: tuple[Any, ...]) -> str:

@@ -34,7 +34,7 @@ from service.errors import (
 from service.http.bodies import MAXIMUM_JSON_BYTES, as_plain, is_json, is_multipart, read_body
 from service.http.callers import OPERATOR_SCOPE, caller_with, check_scope, key_in, operator_with
 from service.http.disconnects import cancel_on_disconnect
-from service.http.openapi import OPERATOR_SECURITY, SECURITY, problems
+from service.http.openapi import OPERATOR_SECURITY, SECURITY, join_responses, problems
 from service.http.sessions import answer_and_commit
 from service.http.state import ServerState, server_state
 
@@ -43,7 +43,6 @@ Answer = Callable[[Request], Coroutine[Any, Any, Response]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 REFUSED_AFTER_SECONDS = 0.1
 _PROBLEMS_OF_JSON_BODIES = problems(UnsupportedMediaType, PayloadTooLarge, RequestTimedOut)
-_USUAL_PROBLEMS = (Unauthenticated, Forbidden, NotFound, InvalidRequest, DatabaseUnavailable)
 _SCOPE = "needed_scope"
 _RUNS_MODEL = "runs_model"
 
@@ -69,7 +68,7 @@ class KeyedRoute(APIRoute):
     needed_scope = ""
     """The scope that a key must have. `needs` sets it for each endpoint of a tenant."""
     security = SECURITY
-    usual_problems: tuple[type[ServiceError], ...] = _USUAL_PROBLEMS
+    usual_problems: tuple[type[ServiceError], ...]
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self.needed_scope = self.needed_scope or getattr(endpoint, _SCOPE, "")
@@ -77,12 +76,12 @@ class KeyedRoute(APIRoute):
             raise TypeError(f"{endpoint.__qualname__} does not name its scope")
         self.runs_model: bool = getattr(endpoint, _RUNS_MODEL, False)
         usual = problems(*self.usual_problems, *([Overloaded] if self.runs_model else []))
-        options["responses"] = {**usual, **(options.get("responses") or {})}
+        options["responses"] = join_responses(usual, options.get("responses") or {})
         extra = {"security": self.security, "x-needed-scope": self.needed_scope}
         options["openapi_extra"] = {**extra, **(options.get("openapi_extra") or {})}
         super().__init__(path, endpoint, **options)
         if self.body_field is not None:
-            self.responses = {**_PROBLEMS_OF_JSON_BODIES, **self.responses}
+            self.responses = join_responses(_PROBLEMS_OF_JSON_BODIES, self.responses)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler of FastAPI: authenticate first."""
@@ -105,7 +104,7 @@ class KeyedRoute(APIRoute):
 class TenantRoute(KeyedRoute):
     """A route for the keys of tenants that have the needed scope. It commits the session of the request."""
 
-    usual_problems = (*_USUAL_PROBLEMS, TooManyRequests)
+    usual_problems = (Unauthenticated, Forbidden, NotFound, InvalidRequest, TooManyRequests, DatabaseUnavailable)
 
     async def authenticate_and_answer(self, request: Request, state: ServerState, answer: Answer) -> Response:
         key = key_in(request.headers)
@@ -129,6 +128,7 @@ class OperatorRoute(KeyedRoute):
 
     needed_scope = OPERATOR_SCOPE
     security = OPERATOR_SECURITY
+    usual_problems = (Unauthenticated, Forbidden, NotFound, InvalidRequest, DatabaseUnavailable)
 
     async def authenticate_and_answer(self, request: Request, state: ServerState, answer: Answer) -> Response:
         operator = await operator_with(state, key_in(request.headers))

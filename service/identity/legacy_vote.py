@@ -12,7 +12,6 @@ import numpy.typing as npt
 from service.embedding import EmbeddingSpace
 from service.gallery.votes import Votes, similarities
 
-POLICY = "legacy-vote"
 VOTING_COSINE = 0.3
 Matrix = npt.NDArray[np.float64]
 

@@ -1,9 +1,16 @@
 """Faces over HTTP: enrolled from images or embeddings, listed, erased."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
 
+from service.encoder.contract import QualityParts
+from service.encoder.fake import FakeEncoder
 from service.encoder.fake_pictures import draw_nobody, draw_people
+from service.encoder.images.decode import ImageLimits, decode_image
+from service.errors import DuplicatePicture, NearerToAnotherPerson, NotLive, ServiceError, SeveralFaces
+from service.identity.review import shortcomings
 
 PEOPLE = "/v1/galleries/staff/people"
 
@@ -84,3 +91,27 @@ async def test_a_gallery_of_external_embeddings_refuses_images_and_says_why(clie
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:face-identity:embedding-space-mismatch")
     assert "external:vendor:3" in refused.json()["detail"]
     assert (await client.post(place, json={"embedding": [1, 0, 0]})).status_code == 201
+
+
+async def test_every_reason_for_rejecting_an_image_is_documented(client: httpx.AsyncClient) -> None:
+    encoder = FakeEncoder()
+    face = encoder.detect(decode_image(draw_people(["Ada"]), ImageLimits(10**7, 10**7)))[0]
+    encoder.close()
+    worst = replace(face, quality_parts=QualityParts(0.0, 0.0, 0.0, 0.0, 0.0))
+    kinds: set[type[ServiceError]] = {each.kind for each in shortcomings(worst, "strict")} | {NotLive}
+    assert len(kinds) == 6
+    kinds |= {SeveralFaces, DuplicatePicture, NearerToAnotherPerson}
+    document = (await client.get("/openapi.json")).json()
+    responses = document["paths"]["/v1/galleries/{gallery}/people/{person}/faces"]["post"]["responses"]
+    for kind in kinds:
+        assert kind.slug in responses[str(kind.status)]["content"]["application/problem+json"]["examples"]
+        assert kind.slug in document["components"]["schemas"]["RejectionShape"]["properties"]["reason"]["description"]
+
+
+async def test_the_problems_of_a_route_are_listed_beside_those_of_every_route(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for path in ("/v1/compare", "/v1/galleries/{gallery}/people/{person}/faces"):
+        problem = document["paths"][path]["post"]["responses"]["422"]
+        slugs = problem["content"]["application/problem+json"]["examples"].keys()
+        assert {"invalid-request", "unreadable-image", "no-face-found", "not-live"} <= slugs
+        assert "The request is not valid for this operation." in problem["description"]

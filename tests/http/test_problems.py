@@ -1,17 +1,20 @@
 """Every error is answered as problem+json, with a number, and without internals."""
 
 import httpx
+import psycopg
 import pytest
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from service.access.key_format import new_key
 from service.database.connection import Database
+from service.database.failures import DATABASE_FAILURES
 from service.encoder.fake_pictures import draw_people
 from service.errors import DatabaseUnavailable, NotFound, ServiceError
-from service.http.problems import known_error
+from service.http.problems import install_problems, known_error
 from service.telemetry import configure_logging
 from tests.support.server import MakeClient, open_client
 
@@ -126,3 +129,17 @@ def test_faults_of_the_service_are_logged_and_those_of_the_client_are_not(error:
         assert known_error(error) is error
     configure_logging("ERROR")
     assert [line["problem"] for line in lines] == [error.slug] * count
+
+
+def test_a_lost_connection_is_503_whichever_driver_reports_it() -> None:
+    for error in (psycopg.OperationalError("gone"), OperationalError("SELECT", {}, psycopg.OperationalError("gone"))):
+        known = known_error(error)
+        assert isinstance(known, DatabaseUnavailable)
+        assert "gone" not in known.detail
+    assert known_error(ProgrammingError("SELECT", {}, psycopg.ProgrammingError("typo"))) is None
+
+
+def test_the_application_answers_every_driver_error_of_the_list() -> None:
+    app = FastAPI()
+    install_problems(app)
+    assert set(DATABASE_FAILURES) <= app.exception_handlers.keys()
