@@ -58,6 +58,6 @@ async def crowds(database: Database) -> dict[str, Case]:
 
 @pytest.fixture
 async def crowded(database: Database, crowds: dict[str, Case]) -> AsyncIterator[AsyncSession]:
-    """A session of the crowds' tenant, rolled back at the end."""
+    """A session of the tenant that has the crowds. It is rolled back at the end."""
     async with tenant_session(database.engine, crowds["small"].gallery.tenant_id) as session:
         yield session

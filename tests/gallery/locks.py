@@ -1,4 +1,4 @@
-"""Waits until a transaction blocks another one, instead of waiting for a time."""
+"""Lets a test wait until one transaction blocks another, instead of waiting for some time."""
 
 import asyncio
 

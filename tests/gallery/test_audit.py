@@ -18,7 +18,7 @@ from tests.gallery.conftest import Case
 
 @pytest.fixture
 async def audited(database: Database, crowds: dict[str, Case]) -> AsyncIterator[AsyncSession]:
-    """A session whose every probe is audited, with warnings logged, whatever an earlier test set."""
+    """A session that audits every probe, with warnings logged whatever an earlier test configured."""
     configure_logging("WARNING")
     engine = open_pool(database.logins.service, 1, audit_share=1.0)
     async with tenant_session(engine, crowds["small"].gallery.tenant_id) as session:
@@ -30,7 +30,7 @@ def counted(name: str) -> tuple[float, float]:
     return SEARCH_AUDITED.labels(name)._value.get(), SEARCH_MISSED.labels(name)._value.get()
 
 
-async def test_an_audit_that_finds_nothing_only_counts(audited: AsyncSession, crowds: dict[str, Case]) -> None:
+async def test_an_audit_without_missed_matches_only_counts(audited: AsyncSession, crowds: dict[str, Case]) -> None:
     case = crowds["middle"]
     before = counted("people")
     with capture_logs() as logs:
@@ -40,7 +40,7 @@ async def test_an_audit_that_finds_nothing_only_counts(audited: AsyncSession, cr
 
 
 @pytest.mark.parametrize("name", ["middle", "large"])
-async def test_a_match_that_the_fast_way_misses_is_counted_and_logged(
+async def test_a_match_that_a_fast_plan_misses_is_counted_and_logged(
     audited: AsyncSession, crowds: dict[str, Case], name: str
 ) -> None:
     case = crowds[name]
@@ -61,14 +61,14 @@ async def test_a_match_that_the_fast_way_misses_is_counted_and_logged(
     assert not any(isinstance(value, float | np.ndarray | list) for value in line.values())
 
 
-async def test_only_the_share_is_audited(crowded: AsyncSession, crowds: dict[str, Case]) -> None:
+async def test_only_the_configured_share_of_probes_is_audited(crowded: AsyncSession, crowds: dict[str, Case]) -> None:
     before = counted("people")
     await search(crowded, crowds["middle"].gallery, list(crowds["middle"].crowd.embeddings[:5]))
     assert counted("people")[0] - before[0] < 5
     assert Settings(_env_file=None).search_audit_share == 0.001
 
 
-async def test_where_everything_is_compared_nothing_is_audited(audited: AsyncSession, crowds: dict[str, Case]) -> None:
+async def test_an_exact_scan_is_not_audited(audited: AsyncSession, crowds: dict[str, Case]) -> None:
     before = counted("all")
     await search(audited, crowds["small"].gallery, list(crowds["small"].crowd.embeddings[:5]))
     assert counted("all") == before

@@ -1,4 +1,6 @@
-"""Loading in bulk: references belong to the right people, all or nothing, and are exported with the same numbers."""
+"""Bulk loads: references belong to the right people, a batch is written whole or not at all, and the export returns the
+same numbers.
+"""
 
 import asyncio
 import math
@@ -42,14 +44,16 @@ async def test_rows_of_one_name_are_one_person(session: AsyncSession, gallery: G
     assert ada.faces == 2
 
 
-async def test_external_ids_tell_people_apart(session: AsyncSession, gallery: Gallery) -> None:
+async def test_people_of_one_name_with_different_external_ids_are_different_people(
+    session: AsyncSession, gallery: Gallery
+) -> None:
     rows = [row("Ada"), row("Ada", "1"), row("Ada", "2"), row("Lovelace", "1")]
     assert (await add_references(session, gallery, rows)).people == 3
     counts = {(person.name, person.external_id): person.faces for person in (await list_people(session, gallery)).items}
     assert counts == {("Ada", None): 1, ("Ada", "1"): 2, ("Ada", "2"): 1}
 
 
-async def test_people_who_are_there_get_more_faces(session: AsyncSession, gallery: Gallery) -> None:
+async def test_existing_people_get_more_faces_and_keep_their_metadata(session: AsyncSession, gallery: Gallery) -> None:
     await create_person(session, gallery, "Ada", metadata={"kept": True})
     assert await add_references(session, gallery, [row("Ada", metadata={"kept": False})]) == BulkResult(0, 1)
     assert await add_references(session, gallery, [row("Ada", seed=1)]) == BulkResult(0, 1)
@@ -58,7 +62,7 @@ async def test_people_who_are_there_get_more_faces(session: AsyncSession, galler
     assert (ada.faces, ada.metadata) == (2, {"kept": True})
 
 
-async def test_metadata_and_source_are_kept(session: AsyncSession, gallery: Gallery) -> None:
+async def test_metadata_and_source_of_a_row_are_stored(session: AsyncSession, gallery: Gallery) -> None:
     await add_references(session, gallery, [row("Ada", metadata={"floor": 3}, source=0), row("Ada", source="b.jpg")])
     ada = await find_person_named(session, gallery, "Ada")
     assert ada is not None
@@ -75,7 +79,7 @@ async def test_metadata_and_source_are_kept(session: AsyncSession, gallery: Gall
         (ReferenceRow("Eve", None, [1.0] * 8, metadata={"a": math.nan}), InvalidRequest),
     ],
 )
-async def test_a_bad_row_leaves_nothing_of_its_batch(
+async def test_an_invalid_row_refuses_its_whole_batch(
     session: AsyncSession, gallery: Gallery, bad: ReferenceRow, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -84,7 +88,7 @@ async def test_a_bad_row_leaves_nothing_of_its_batch(
     assert await add_references(session, gallery, []) == BulkResult(0, 0)
 
 
-async def test_numbers_come_back_exactly(session: AsyncSession, gallery: Gallery) -> None:
+async def test_exported_numbers_equal_the_enrolled_numbers_exactly(session: AsyncSession, gallery: Gallery) -> None:
     wide = np.random.default_rng(3).standard_normal(8)
     narrow = wide.astype(np.float32).astype(np.float64) * 2.5
     tiny = np.array([5e-324, 1e-300, 1.0, -0.0, 1e30, 3.0, 2**-149, 0.1])
@@ -103,7 +107,7 @@ async def test_references_come_in_order_of_enrollment(session: AsyncSession, gal
     assert [reference.source for reference in await everything(session, gallery)] == [0, 1, 2, 3, 4, 5]
 
 
-async def test_another_tenant_reads_nothing(
+async def test_the_export_of_another_tenant_is_empty(
     session: AsyncSession, other_session: AsyncSession, gallery: Gallery
 ) -> None:
     await add_references(session, gallery, [row("Ada")])
@@ -111,7 +115,7 @@ async def test_another_tenant_reads_nothing(
     assert await everything(other_session, gallery) == []
 
 
-async def test_two_loads_at_once_make_one_person(database: Database, tenant_id: int) -> None:
+async def test_two_concurrent_loads_make_each_person_once(database: Database, tenant_id: int) -> None:
     async with (
         tenant_session(database.engine, tenant_id) as first,
         tenant_session(database.engine, tenant_id) as second,

@@ -1,4 +1,4 @@
-"""The geometry of codes: derived values agree with real codes, and few mates are beyond the derived distance."""
+"""The geometry of codes: derived values agree with real codes, and few mates lie beyond the derived distance."""
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,7 @@ def test_mates_beyond_the_distance_are_as_rare_as_promised(
     assert lost <= most * PAIRS + 4 * np.sqrt(most * PAIRS)
 
 
-def test_a_lower_threshold_looks_farther() -> None:
+def test_a_lower_threshold_gives_a_larger_distance() -> None:
     kind = CodeGeometry(512, TEMPLATE_BITS, CLOSE)
     assert max_distance(kind, 0.2) > max_distance(kind, 0.4)
     assert max_distance(kind, 0.9) == max_distance(kind, 0.6)  # down to a cosine of 0.35 whatever the threshold

@@ -32,7 +32,9 @@ def new_faces(count: int, seed: int = 0) -> list[NewFace]:
     return [NewFace(values, f"{place}.jpg") for place, values in enumerate(crowd_of(1, count, seed=seed).embeddings)]
 
 
-async def test_faces_are_listed_as_added(session: AsyncSession, gallery: Gallery, person: Person) -> None:
+async def test_faces_are_listed_in_the_order_they_were_added(
+    session: AsyncSession, gallery: Gallery, person: Person
+) -> None:
     detection = {"box": [1, 2, 3, 4], "detection_score": 0.99}
     values = crowd_of(1, 3).embeddings
     added = await add_faces(
@@ -90,7 +92,7 @@ async def test_faces_of_a_deleted_person_are_not_found(session: AsyncSession, ga
         ([[1.0] * 512], "512"),
     ],
 )
-async def test_one_embedding_that_cannot_be_used_refuses_all(
+async def test_one_invalid_embedding_refuses_all_faces_of_the_call(
     session: AsyncSession, gallery: Gallery, person: Person, values: Sequence[float], reason: str
 ) -> None:
     with pytest.raises(InvalidEmbedding, match=reason):
@@ -98,12 +100,12 @@ async def test_one_embedding_that_cannot_be_used_refuses_all(
     assert (await list_faces(session, gallery, person)).items == []
 
 
-async def test_a_source_that_is_no_json_is_refused(session: AsyncSession, gallery: Gallery, person: Person) -> None:
+async def test_a_source_that_is_not_json_is_refused(session: AsyncSession, gallery: Gallery, person: Person) -> None:
     with pytest.raises(InvalidRequest, match="source"):
         await add_faces(session, gallery, person, [NewFace(new_faces(1)[0].values, source=b"bytes")])
 
 
-async def test_a_face_of_another_person_or_tenant_is_not_there(
+async def test_a_face_is_deleted_only_through_its_own_person_and_tenant(
     session: AsyncSession, other_session: AsyncSession, gallery: Gallery, person: Person
 ) -> None:
     (face,) = await add_faces(session, gallery, person, new_faces(1))
@@ -117,7 +119,7 @@ async def test_a_face_of_another_person_or_tenant_is_not_there(
     assert len((await list_faces(session, gallery, person)).items) == 1
 
 
-async def test_the_best_reference_of_one_person_is_named(
+async def test_the_best_reference_of_a_person_is_returned(
     session: AsyncSession, gallery: Gallery, person: Person
 ) -> None:
     assert await best_reference(session, gallery, person, np.ones(512, np.float32)) is None
@@ -130,7 +132,7 @@ async def test_the_best_reference_of_one_person_is_named(
     assert found.similarity == pytest.approx(1.0, abs=1e-3)
 
 
-async def test_the_nearest_reference_of_one_person_is_named_wherever_it_stands(
+async def test_the_best_reference_is_the_nearest_of_a_person_at_every_position(
     session: AsyncSession, gallery: Gallery, person: Person
 ) -> None:
     references = new_faces(3)

@@ -26,18 +26,20 @@ async def test_a_gallery_is_found_with_its_space_and_threshold(session: AsyncSes
     assert (made.space, made.threshold) == (space_of(512), 0.45)
 
 
-async def test_a_gallery_without_a_threshold_has_its_spaces(session: AsyncSession) -> None:
+async def test_a_gallery_without_a_threshold_has_the_default_of_its_space(session: AsyncSession) -> None:
     assert (await create_gallery(session, "staff", space_of(512))).threshold == 0.4
 
 
-async def test_a_taken_name_is_refused_and_the_transaction_goes_on(session: AsyncSession) -> None:
+async def test_a_taken_name_is_refused_and_the_transaction_stays_usable(session: AsyncSession) -> None:
     await create_gallery(session, "staff", space_of())
     with pytest.raises(Conflict, match="staff"):
         await create_gallery(session, "staff", space_of())
     assert (await find_gallery(session, "staff")).name == "staff"
 
 
-async def test_a_tenant_does_not_see_anothers_gallery(session: AsyncSession, other_session: AsyncSession) -> None:
+async def test_a_tenant_does_not_see_the_gallery_of_another_tenant(
+    session: AsyncSession, other_session: AsyncSession
+) -> None:
     gallery = await create_gallery(session, "staff", space_of())
     await session.commit()
     with pytest.raises(NotFound):
@@ -55,13 +57,13 @@ async def test_a_name_that_cannot_be_used_is_refused(session: AsyncSession, name
 
 
 @pytest.mark.parametrize("name", ["Käthe's 🙂 gallery", "日本", "a.b", "x" * 200])
-async def test_names_of_any_script_are_kept(session: AsyncSession, name: str) -> None:
+async def test_gallery_names_of_any_script_are_stored_exactly(session: AsyncSession, name: str) -> None:
     await create_gallery(session, name, space_of())
     assert (await find_gallery(session, name)).name == name
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, math.nan, math.inf])
-async def test_a_threshold_that_is_no_similarity_is_refused(session: AsyncSession, threshold: float) -> None:
+async def test_a_threshold_that_is_not_a_similarity_is_refused(session: AsyncSession, threshold: float) -> None:
     with pytest.raises(InvalidRequest, match="threshold"):
         await create_gallery(session, "staff", space_of(), threshold)
 
@@ -80,7 +82,7 @@ async def test_pages_list_every_gallery_once_in_order(session: AsyncSession) -> 
     assert found == names
 
 
-async def test_a_list_can_be_kept_to_some_names(session: AsyncSession) -> None:
+async def test_a_list_of_galleries_can_be_restricted_to_some_names(session: AsyncSession) -> None:
     for name in ("a", "b", "c"):
         await create_gallery(session, name, space_of())
     page = await list_galleries(session, names=frozenset({"c", "a", "never made"}))
@@ -88,7 +90,7 @@ async def test_a_list_can_be_kept_to_some_names(session: AsyncSession) -> None:
     assert (await list_galleries(session, names=frozenset())).items == []
 
 
-async def test_a_gallery_can_get_another_name_and_threshold(session: AsyncSession) -> None:
+async def test_the_name_and_the_threshold_of_a_gallery_can_be_changed(session: AsyncSession) -> None:
     gallery = await create_gallery(session, "staff", space_of())
     changed = await update_gallery(session, gallery, name="crew", threshold=0.5)
     assert (changed.id, changed.name, changed.threshold) == (gallery.id, "crew", 0.5)
@@ -96,14 +98,14 @@ async def test_a_gallery_can_get_another_name_and_threshold(session: AsyncSessio
     assert await update_gallery(session, changed) == await find_gallery(session, "crew")
 
 
-async def test_a_gallery_cannot_take_anothers_name(session: AsyncSession) -> None:
+async def test_a_gallery_cannot_take_the_name_of_another_gallery(session: AsyncSession) -> None:
     gallery = await create_gallery(session, "staff", space_of())
     await create_gallery(session, "guests", space_of())
     with pytest.raises(Conflict, match="guests"):
         await update_gallery(session, gallery, name="guests")
 
 
-async def test_deleting_a_gallery_leaves_nothing_of_it(session: AsyncSession) -> None:
+async def test_deleting_a_gallery_deletes_all_of_its_rows(session: AsyncSession) -> None:
     gallery = await gallery_of(session, crowd_of(20))
     await delete_gallery(session, gallery)
     for table in metadata.sorted_tables:
@@ -124,6 +126,6 @@ async def test_counts_follow_what_is_added_and_removed(session: AsyncSession) ->
 
 
 @pytest.mark.parametrize("name", ["", "never made", "a\0b", "\ud800", "x" * 100_000, "scratch/of/somebody"])
-async def test_a_gallery_of_a_name_that_none_can_have_is_not_there(session: AsyncSession, name: str) -> None:
+async def test_a_name_that_no_gallery_can_have_is_not_found(session: AsyncSession, name: str) -> None:
     with pytest.raises(NotFound):
         await find_gallery(session, name)

@@ -4,7 +4,7 @@ Eight tasks on eight connections, each with people of its own, record their work
 """
 
 import asyncio
-import time
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,11 +22,15 @@ from tests.support.galleries import Matrix, crowd_of, load, near, space_of
 
 WORKERS = 8
 ROUNDS = 12
+_ticks = itertools.count()
+"""The order of events. A clock could give two events the same time."""
 
 
 @dataclass
 class Life:
-    """The life of a face: its embedding, its person, and when its enrollment and deletion began and were committed."""
+    """The life of a face: its embedding, its person, and the ticks at which its deletion began, and after
+    which its enrollment and deletion were committed.
+    """
 
     embedding: Matrix
     people: set[str]
@@ -37,7 +41,7 @@ class Life:
 
 @dataclass
 class Sighting:
-    """One search for one face: when it began and ended, and whether the face was found under a right name."""
+    """One search for one face: the ticks at which it began and ended, and whether the face was found under which name."""
 
     face: str
     began: float
@@ -95,7 +99,7 @@ class Worker:
             (face,) = await add_faces(session, gallery, person, [NewFace(embedding)])
             life = self._history.lives[face.id] = Life(embedding, {name})
             await session.commit()
-        life.enrolled = time.monotonic()
+        life.enrolled = next(_ticks)
         if turn % 4 == 3:  # the person is found to be an existing person, or has two names for a while
             async with self._open() as session:
                 other = await create_person(session, gallery, f"{name} again")
@@ -107,7 +111,7 @@ class Worker:
 
     async def _delete(self, face: str, *, whole_person: bool) -> None:
         life = self._history.lives[face]
-        life.deleting = time.monotonic()
+        life.deleting = next(_ticks)
         async with self._open() as session:
             gallery = await find_gallery(session, "crowd")
             if whole_person:
@@ -115,19 +119,19 @@ class Worker:
             else:
                 await delete_face(session, gallery, self._person, face)
             await session.commit()
-        life.deleted = time.monotonic()
+        life.deleted = next(_ticks)
 
     async def _look(self, face: str) -> None:
         probe = near(self._history.lives[face].embedding, 0.5, int(self._random.integers(1 << 30)))
-        began = time.monotonic()
+        began = next(_ticks)
         async with self._open() as session:
             (found,) = await search(session, await find_gallery(session, "crowd"), [probe])
         by_face = {candidate.face_id: candidate.name for candidate in found}
-        self._history.sightings.append(Sighting(face, began, time.monotonic(), face in by_face, by_face.get(face, "")))
+        self._history.sightings.append(Sighting(face, began, next(_ticks), face in by_face, by_face.get(face, "")))
 
 
 @pytest.mark.parametrize("people", [10, 1500])
-async def test_enrolled_is_found_and_deleted_is_not_under_concurrent_writers(
+async def test_enrolled_people_are_found_and_deleted_people_are_not_while_others_write(
     database: Database, tenant_id: int, people: int
 ) -> None:
     engine = open_pool(database.logins.service, WORKERS)
@@ -146,7 +150,7 @@ async def test_enrolled_is_found_and_deleted_is_not_under_concurrent_writers(
     assert found.faces == 2 * people + kept
 
 
-def test_the_checker_sees_what_it_looks_for() -> None:
+def test_the_checker_reports_lost_resurrected_and_mistaken_faces() -> None:
     life = Life(np.ones(512, np.float32), {"Ada"}, enrolled=1.0, deleting=5.0, deleted=6.0)
     lost = Sighting("face", 2.0, 3.0, False, "")
     kept = Sighting("face", 7.0, 8.0, True, "Ada")

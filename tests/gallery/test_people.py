@@ -33,7 +33,7 @@ async def gallery(session: AsyncSession) -> Gallery:
     return await create_gallery(session, "staff", space_of())
 
 
-async def test_a_person_is_found_as_made(session: AsyncSession, gallery: Gallery) -> None:
+async def test_a_person_is_found_with_the_values_it_was_made_with(session: AsyncSession, gallery: Gallery) -> None:
     made = await create_person(session, gallery, "Ada", "employee 1", {"floor": 3, "tags": ["vip"]})
     assert await find_person(session, gallery, made.id) == made
     assert (made.name, made.external_id, made.metadata, made.faces) == (
@@ -45,7 +45,7 @@ async def test_a_person_is_found_as_made(session: AsyncSession, gallery: Gallery
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b\\c", "🧑🏽‍🚀 Zoë", "李雷", "%00' OR 1=1 --", "x" * 500])
-async def test_odd_names_are_kept_exactly(session: AsyncSession, gallery: Gallery, name: str) -> None:
+async def test_unusual_names_are_stored_exactly(session: AsyncSession, gallery: Gallery, name: str) -> None:
     made = await create_person(session, gallery, name)
     assert (await find_person(session, gallery, made.id)).name == name
 
@@ -56,7 +56,9 @@ async def test_a_name_that_cannot_be_used_is_refused(session: AsyncSession, gall
         await create_person(session, gallery, name)
 
 
-async def test_a_name_is_taken_once(session: AsyncSession, gallery: Gallery) -> None:
+async def test_two_people_without_external_id_cannot_have_the_same_name(
+    session: AsyncSession, gallery: Gallery
+) -> None:
     await create_person(session, gallery, "Ada")
     with pytest.raises(Conflict, match="Ada"):
         await create_person(session, gallery, "Ada")
@@ -80,7 +82,7 @@ async def test_external_ids_tell_two_people_of_one_name_apart(session: AsyncSess
     assert (await list_people(session, gallery, external_id="1")).items == [first]
 
 
-async def test_the_same_name_may_stand_in_two_galleries(session: AsyncSession, gallery: Gallery) -> None:
+async def test_two_galleries_can_have_people_of_the_same_name(session: AsyncSession, gallery: Gallery) -> None:
     other = await create_gallery(session, "guests", space_of())
     made = await create_person(session, gallery, "Ada", "1")
     await create_person(session, other, "Ada", "1")
@@ -88,7 +90,7 @@ async def test_the_same_name_may_stand_in_two_galleries(session: AsyncSession, g
         await find_person(session, other, made.id)
 
 
-async def test_a_person_of_another_tenant_is_not_there(
+async def test_a_person_of_another_tenant_is_not_found(
     session: AsyncSession, other_session: AsyncSession, gallery: Gallery
 ) -> None:
     made = await create_person(session, gallery, "Ada")
@@ -101,7 +103,7 @@ async def test_a_person_of_another_tenant_is_not_there(
 
 
 @pytest.mark.parametrize("person_id", ["", "x", "0000000000000", "ZZZZZZZZZZZZZ", "z" * 13, "0" * 12 + "é"])
-async def test_an_identifier_that_is_none_of_ours_is_not_there(
+async def test_a_malformed_or_unknown_identifier_is_not_found(
     session: AsyncSession, gallery: Gallery, person_id: str
 ) -> None:
     with pytest.raises(NotFound):
@@ -114,12 +116,14 @@ async def test_an_identifier_that_is_none_of_ours_is_not_there(
     "metadata",
     [[], "text", {"a": math.nan}, {"a": {1}}, {"a": "\0"}, {"a": "\ud800"}, {"a": "x" * 20_000}, {"\0": 1}],
 )
-async def test_metadata_that_cannot_be_kept_is_refused(session: AsyncSession, gallery: Gallery, metadata: Any) -> None:
+async def test_metadata_that_cannot_be_stored_is_refused(
+    session: AsyncSession, gallery: Gallery, metadata: Any
+) -> None:
     with pytest.raises(InvalidRequest, match="metadata"):
         await create_person(session, gallery, "Ada", metadata=metadata)
 
 
-async def test_metadata_is_kept_exactly(session: AsyncSession, gallery: Gallery) -> None:
+async def test_metadata_is_stored_exactly(session: AsyncSession, gallery: Gallery) -> None:
     metadata = {"a\\u0000": "\\u0000", "ü": [1, 2.5, None, True, {"deep": "🙂"}], "": ""}
     made = await create_person(session, gallery, "Ada", metadata=metadata)
     assert (await find_person(session, gallery, made.id)).metadata == metadata
@@ -141,7 +145,7 @@ async def test_a_page_that_ends_with_the_list_is_the_last(session: AsyncSession,
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "é", "AAAA", "A" * 22, "'; DROP TABLE person; --"])
-async def test_a_cursor_that_no_list_gave_is_refused(session: AsyncSession, gallery: Gallery, cursor: str) -> None:
+async def test_an_invalid_cursor_is_refused(session: AsyncSession, gallery: Gallery, cursor: str) -> None:
     with pytest.raises(InvalidRequest, match="cursor"):
         await list_people(session, gallery, cursor=cursor)
 
@@ -155,7 +159,7 @@ async def test_the_cursor_of_another_gallery_is_refused(session: AsyncSession, g
         await list_people(session, other, cursor=cursor)
 
 
-async def test_a_change_leaves_the_rest_as_it_is(session: AsyncSession, gallery: Gallery) -> None:
+async def test_an_update_changes_only_the_given_fields(session: AsyncSession, gallery: Gallery) -> None:
     made = await create_person(session, gallery, "Ada", "1", {"floor": 3})
     changed = await update_person(session, gallery, made, name="Grace")
     assert (changed.id, changed.name, changed.external_id, changed.metadata) == (made.id, "Grace", "1", {"floor": 3})
@@ -171,7 +175,9 @@ async def test_a_change_to_a_taken_name_is_refused(session: AsyncSession, galler
     assert (await find_person(session, gallery, grace.id)).name == "Grace"
 
 
-async def test_a_deleted_person_is_gone_and_the_name_free(session: AsyncSession, gallery: Gallery) -> None:
+async def test_a_deleted_person_is_not_found_and_the_name_can_be_used_again(
+    session: AsyncSession, gallery: Gallery
+) -> None:
     made = await create_person(session, gallery, "Ada")
     await delete_person(session, gallery, made.id)
     with pytest.raises(NotFound):
@@ -181,7 +187,7 @@ async def test_a_deleted_person_is_gone_and_the_name_free(session: AsyncSession,
     await create_person(session, gallery, "Ada")
 
 
-async def test_nobody_is_added_to_a_gallery_that_was_deleted(session: AsyncSession, gallery: Gallery) -> None:
+async def test_a_person_cannot_be_added_to_a_deleted_gallery(session: AsyncSession, gallery: Gallery) -> None:
     await delete_gallery(session, gallery)
     with pytest.raises(NotFound, match="deleted"):
         await create_person(session, gallery, "Ada")

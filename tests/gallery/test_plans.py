@@ -62,7 +62,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def own_database(database: Database) -> Iterator[Logins]:
-    """A database whose tables nobody else fills or analyzes; autovacuum keeps away."""
+    """A database whose tables no other test fills or analyzes, without autovacuum."""
     name = f"plans_{uuid.uuid4().hex[:12]}"
     with connect(database.logins.administrator) as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -128,7 +128,7 @@ def values_for(name: str, loaded: Loaded) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Node:
-    """What a node of a plan reads."""
+    """The table, the index and the index condition of a node of a plan."""
 
     kind: str
     relation: str
@@ -206,14 +206,14 @@ async def prepared(driver: psycopg.AsyncConnection[Any], query: str) -> tuple[st
 
 
 @pytest.mark.parametrize("name", QUERIES)
-async def test_right_after_a_load_a_fresh_statement_has_its_plan(
+async def test_a_fresh_statement_has_its_plan_right_after_a_load(
     at_hand: AsyncSession, loaded: Loaded, name: str
 ) -> None:
     check_shape(name, await explained(at_hand, QUERIES[name], values_for(name, loaded)))
 
 
 @pytest.mark.parametrize("name", QUERIES)
-async def test_after_ten_uses_a_prepared_statement_has_the_same_plan(
+async def test_a_prepared_statement_has_the_same_plan_after_ten_uses(
     at_hand: AsyncSession, loaded: Loaded, name: str
 ) -> None:
     check_shape(name, await explained_after(at_hand, QUERIES[name], values_for(name, loaded), 10))
@@ -232,7 +232,7 @@ def test_every_statement_names_the_tenant_besides_the_policy(own_database: Login
 
 
 @pytest.mark.parametrize("is_vacuumed", [False, True])
-async def test_a_load_looks_each_of_its_people_up_by_the_whole_key(loaded: Loaded, is_vacuumed: bool) -> None:
+async def test_a_load_looks_up_each_person_by_the_whole_key(loaded: Loaded, is_vacuumed: bool) -> None:
     if is_vacuumed:
         await finish_load(loaded.engine)
     values = {"tenant": loaded.tenant_id, "gallery": loaded.gallery_id, "names": ["a"] * 9, "external_ids": ["b"] * 9}
@@ -330,7 +330,7 @@ def with_counts(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan] + [node for child in plan.get("Plans", []) for node in with_counts(child)]
 
 
-async def test_a_finished_load_lets_searches_read_the_index_alone(loaded: Loaded) -> None:
+async def test_searches_after_a_finished_load_fetch_no_row_of_the_table(loaded: Loaded) -> None:
     """VACUUM passes over a page that another process has pinned, for example the checkpointer, so it may run again."""
     names = ("people", "faces", "people, bounded")
     async with tenant_session(loaded.engine, loaded.tenant_id) as session:
@@ -397,7 +397,7 @@ async def add_galleries(session: AsyncSession) -> None:
     await driver.execute(fill, {"galleries": GALLERIES})
 
 
-async def test_no_index_is_of_one_gallery(loaded: Loaded) -> None:
+async def test_no_index_belongs_to_a_single_gallery(loaded: Loaded) -> None:
     async with tenant_session(loaded.engine, loaded.tenant_id) as session:
         driver = await driver_of(session)
         found = await driver.execute(
@@ -408,8 +408,8 @@ async def test_no_index_is_of_one_gallery(loaded: Loaded) -> None:
     assert [text for text in definitions if "gallery_id =" in text] == []
 
 
-async def test_statistics_hold_nothing_of_a_person(own_database: Logins, loaded: Loaded) -> None:
-    """They would outlive the person: ANALYZE keeps samples of every other column."""
+async def test_planner_statistics_hold_no_personal_data(own_database: Logins, loaded: Loaded) -> None:
+    """Statistics would outlive an erased person, because ANALYZE keeps samples of the values of a column."""
     await finish_load(loaded.engine)
     with connect(own_database.administrator) as connection:
         tables = "('person', 'face', 'face_detail', 'person_template')"

@@ -32,7 +32,9 @@ async def set_age(session: AsyncSession, remaining: timedelta) -> None:
     await session.execute(update(tables.gallery).values(expires_at=func.now() + remaining))
 
 
-async def test_it_is_found_again_by_what_it_was_made_of(session: AsyncSession, space: EmbeddingSpace) -> None:
+async def test_a_scratch_gallery_is_found_by_the_digest_of_its_dataset(
+    session: AsyncSession, space: EmbeddingSpace
+) -> None:
     made = await make_scratch_gallery(session, "digest", space, DAY)
     assert made is not None
     await add_references(session, made, [ReferenceRow("ada", None, np.ones(3))])
@@ -42,14 +44,16 @@ async def test_it_is_found_again_by_what_it_was_made_of(session: AsyncSession, s
     assert await find_scratch_gallery(session, "other digest", space, DAY) is None
 
 
-async def test_it_belongs_to_one_embedding_space(session: AsyncSession, space: EmbeddingSpace) -> None:
+async def test_a_scratch_gallery_belongs_to_one_embedding_space(session: AsyncSession, space: EmbeddingSpace) -> None:
     await make_scratch_gallery(session, "digest", space, DAY)
     other = external_space("external:other:3")
     assert other is not None
     assert await find_scratch_gallery(session, "digest", other, DAY) is None
 
 
-async def test_it_is_neither_listed_nor_found_by_name(session: AsyncSession, space: EmbeddingSpace) -> None:
+async def test_a_scratch_gallery_is_neither_listed_nor_found_by_name(
+    session: AsyncSession, space: EmbeddingSpace
+) -> None:
     made = await make_scratch_gallery(session, "digest", space, DAY)
     assert made is not None
     await create_gallery(session, "staff", space)
@@ -60,7 +64,7 @@ async def test_it_is_neither_listed_nor_found_by_name(session: AsyncSession, spa
         await create_gallery(session, made.name, space)
 
 
-async def test_it_is_not_found_when_its_time_is_over_and_can_be_made_again(
+async def test_an_expired_scratch_gallery_is_not_found_and_can_be_made_again(
     session: AsyncSession, space: EmbeddingSpace
 ) -> None:
     first = await make_scratch_gallery(session, "digest", space, DAY)
@@ -72,7 +76,9 @@ async def test_it_is_not_found_when_its_time_is_over_and_can_be_made_again(
     assert second.id != first.id
 
 
-async def test_use_prolongs_its_life(session: AsyncSession, space: EmbeddingSpace) -> None:
+async def test_finding_a_scratch_gallery_late_in_its_life_extends_its_life(
+    session: AsyncSession, space: EmbeddingSpace
+) -> None:
     await make_scratch_gallery(session, "digest", space, DAY)
     await set_age(session, DAY / 4)
     assert await find_scratch_gallery(session, "digest", space, DAY) is not None
@@ -80,14 +86,16 @@ async def test_use_prolongs_its_life(session: AsyncSession, space: EmbeddingSpac
     assert remaining == DAY
 
 
-async def test_a_young_one_is_not_written_to(session: AsyncSession, space: EmbeddingSpace) -> None:
+async def test_a_find_soon_after_the_making_does_not_extend_the_life(
+    session: AsyncSession, space: EmbeddingSpace
+) -> None:
     await make_scratch_gallery(session, "digest", space, DAY)
     await set_age(session, DAY * 3 / 4)
     await find_scratch_gallery(session, "digest", space, DAY)
     assert await session.scalar(select(tables.gallery.c.expires_at - func.now())) == DAY * 3 / 4
 
 
-async def test_expired_ones_are_deleted_with_their_faces_and_nothing_else(
+async def test_expired_scratch_galleries_are_deleted_with_their_faces_and_nothing_else_is(
     session: AsyncSession, space: EmbeddingSpace
 ) -> None:
     old = await make_scratch_gallery(session, "old", space, DAY)
@@ -103,7 +111,7 @@ async def test_expired_ones_are_deleted_with_their_faces_and_nothing_else(
     assert await find_scratch_gallery(session, "new", space, DAY) is not None
 
 
-async def test_of_two_that_make_it_at_once_one_waits_and_finds_it(
+async def test_the_second_of_two_concurrent_makers_waits_and_finds_the_scratch_gallery(
     database: Database, tenant_id: int, space: EmbeddingSpace
 ) -> None:
     async with (

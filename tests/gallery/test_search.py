@@ -44,14 +44,14 @@ def probes_near(case: Case, cosine: float, count: int = 40) -> list[Matrix]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_way_is_chosen_by_size_and_space(crowds: dict[str, Case], name: str) -> None:
+def test_the_search_path_is_chosen_by_size_and_space(crowds: dict[str, Case], name: str) -> None:
     plan = choose(shape_of(crowds[name].gallery), 5)
     assert (plan.path, plan.max_distance is not None) == (crowds[name].path, crowds[name].is_bounded)
 
 
 @pytest.mark.parametrize("cosine", [0.9, 0.6, 0.45, 0.4])
 @pytest.mark.parametrize("name", CASES)
-async def test_whom_brute_force_finds_at_the_threshold_search_finds(
+async def test_search_finds_every_match_that_brute_force_finds(
     crowded: AsyncSession, crowds: dict[str, Case], name: str, cosine: float
 ) -> None:
     case = crowds[name]
@@ -67,9 +67,7 @@ async def test_whom_brute_force_finds_at_the_threshold_search_finds(
 
 
 @pytest.mark.parametrize("name", ["middle", "large", "differing", "256 dimensions"])
-async def test_the_sieve_of_large_galleries_loses_nobody(
-    crowded: AsyncSession, crowds: dict[str, Case], name: str
-) -> None:
+async def test_the_prefilter_of_faces_loses_no_mate(crowded: AsyncSession, crowds: dict[str, Case], name: str) -> None:
     """Galleries large enough for this filter take too long to load here, so the test forces the filter."""
     case = crowds[name]
     plan = choose(shape_of(case.gallery), 5)
@@ -83,7 +81,7 @@ async def test_the_sieve_of_large_galleries_loses_nobody(
 
 
 @pytest.mark.parametrize("name", ["small", "euclidean", "7 dimensions"])
-async def test_where_everything_is_compared_strangers_come_in_order_too(
+async def test_an_exact_scan_lists_strangers_in_order_too(
     crowded: AsyncSession, crowds: dict[str, Case], name: str
 ) -> None:
     case = crowds[name]
@@ -97,7 +95,7 @@ async def test_where_everything_is_compared_strangers_come_in_order_too(
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_one_probe_gets_what_it_gets_among_many(
+async def test_a_probe_gets_the_same_candidates_alone_and_among_many(
     crowded: AsyncSession, crowds: dict[str, Case], name: str
 ) -> None:
     case = crowds[name]
@@ -106,7 +104,7 @@ async def test_one_probe_gets_what_it_gets_among_many(
     assert [(await search(crowded, case.gallery, [probe], limit=3))[0] for probe in probes] == together
 
 
-async def test_a_thousand_probes_are_one_call(crowded: AsyncSession, crowds: dict[str, Case]) -> None:
+async def test_a_thousand_probes_fit_into_one_search(crowded: AsyncSession, crowds: dict[str, Case]) -> None:
     case = crowds["small"]
     places = np.arange(1000) % len(case.crowd.names)
     found = await search(crowded, case.gallery, [case.crowd.embeddings[place] for place in places], limit=1)
@@ -115,7 +113,7 @@ async def test_a_thousand_probes_are_one_call(crowded: AsyncSession, crowds: dic
         await search(crowded, case.gallery, [case.crowd.embeddings[0]] * 1001)
 
 
-async def test_one_person_of_very_many_references_leaves_room_for_others(
+async def test_a_person_with_very_many_references_does_not_push_others_off_the_list(
     crowded: AsyncSession, crowds: dict[str, Case]
 ) -> None:
     case = crowds["many references"]
@@ -129,7 +127,9 @@ async def test_one_person_of_very_many_references_leaves_room_for_others(
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_the_filter_loses_nobody(crowded: AsyncSession, crowds: dict[str, Case], name: str) -> None:
+async def test_a_metadata_filter_finds_all_matching_people_behind_nearer_strangers(
+    crowded: AsyncSession, crowds: dict[str, Case], name: str
+) -> None:
     """The nearest people do not have the tag, and people farther away do: these must be found."""
     case = crowds[name]
     rows = [
@@ -147,7 +147,7 @@ async def test_the_filter_loses_nobody(crowded: AsyncSession, crowds: dict[str, 
     assert (await search(crowded, gallery, [probe] * 2, metadata={"tags": ["nobody"]})) == [[], []]
 
 
-async def test_a_filter_that_is_no_json_object_is_refused(crowded: AsyncSession, crowds: dict[str, Case]) -> None:
+async def test_a_filter_that_is_not_json_is_refused(crowded: AsyncSession, crowds: dict[str, Case]) -> None:
     with pytest.raises(InvalidRequest, match="metadata"):
         await search(crowded, crowds["small"].gallery, [crowds["small"].crowd.embeddings[0]], metadata={"a": {1}})
 
@@ -189,14 +189,14 @@ async def test_galleries_of_two_spaces_are_not_searched_together(
         await search_galleries(crowded, galleries, [crowds["small"].crowd.embeddings[0]])
 
 
-async def test_people_without_faces_are_nobodys_candidates(session: AsyncSession) -> None:
+async def test_people_without_faces_are_never_candidates(session: AsyncSession) -> None:
     gallery = await gallery_of(session, crowd_of(3, 2))
     await create_person(session, gallery, "no face")
     (found,) = await search(session, await find_gallery(session, gallery.name), [crowd_of(3, 2).embeddings[0]])
     assert len(found) == 3
 
 
-async def test_a_gallery_held_from_before_finds_what_was_added_and_not_what_was_deleted(
+async def test_a_search_with_an_outdated_gallery_finds_added_people_and_no_deleted_people(
     crowded: AsyncSession, crowds: dict[str, Case]
 ) -> None:
     """The sizes in a Gallery only choose the search plan: an outdated size costs time, never a match."""
@@ -212,7 +212,7 @@ async def test_a_gallery_held_from_before_finds_what_was_added_and_not_what_was_
         assert "new" not in {candidate.name for candidate in found}, name
 
 
-async def test_the_distance_for_lone_references_holds_only_while_all_are_alone(
+async def test_the_bound_of_single_references_applies_only_while_nobody_has_two_references(
     crowded: AsyncSession, crowds: dict[str, Case]
 ) -> None:
     """The sizes at the moment of the search decide, not the sizes at the lookup of the gallery."""
@@ -230,7 +230,7 @@ async def test_the_distance_for_lone_references_holds_only_while_all_are_alone(
     assert found.name == case.crowd.best(probe)[0][0]
 
 
-async def test_an_empty_gallery_that_grew_large_is_searched_all_the_same(
+async def test_a_gallery_that_was_empty_at_the_lookup_is_searched_correctly_after_it_grew_large(
     crowded: AsyncSession, crowds: dict[str, Case]
 ) -> None:
     case = crowds["large"]
@@ -259,7 +259,7 @@ async def test_numbers_out_of_range_are_refused(session: AsyncSession, wrong: di
         await search(session, gallery, [np.ones(512, np.float32)], **wrong)
 
 
-async def test_another_tenant_finds_nobody(crowds: dict[str, Case], session: AsyncSession) -> None:
+async def test_a_search_by_another_tenant_finds_nobody(crowds: dict[str, Case], session: AsyncSession) -> None:
     for case in crowds.values():
         assert await search(session, case.gallery, [case.crowd.embeddings[0]]) == [[]]
     assert (await list_people(session, crowds["small"].gallery)).items == []

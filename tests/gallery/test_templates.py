@@ -1,4 +1,4 @@
-"""Templates follow the references: every reference is close to one, at all times."""
+"""Templates follow the references: every reference is always close to a template."""
 
 import numpy as np
 import pytest

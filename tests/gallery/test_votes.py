@@ -13,7 +13,7 @@ from tests.support.galleries import space_of
 PROBE = np.eye(8, dtype=np.float32)[0]
 
 
-async def test_a_reference_exactly_as_similar_as_asked_does_not_vote(session: AsyncSession) -> None:
+async def test_a_reference_exactly_at_the_asked_similarity_does_not_vote(session: AsyncSession) -> None:
     """Its half-precision similarity is not certain, so the exact values decide; a person without a vote is left out."""
     gallery = await create_gallery(session, "staff", space_of(8))
     await add_references(session, gallery, [ReferenceRow("Ada", None, np.eye(8)[1])])

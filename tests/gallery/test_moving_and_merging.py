@@ -30,7 +30,7 @@ async def templates_of(session: AsyncSession, person: Person) -> int:
     return int(await session.scalar(rows.where(tables.person_template.c.person_id == person.number)) or 0)
 
 
-async def test_a_moved_face_is_the_other_persons(session: AsyncSession, gallery: Gallery) -> None:
+async def test_a_moved_face_belongs_to_the_other_person(session: AsyncSession, gallery: Gallery) -> None:
     ada, grace = crowd_of(2, 3).embeddings[:3], crowd_of(2, 3).embeddings[3:]
     first = await person_with(session, gallery, "Ada", np.concatenate([ada, grace[:1]]))
     second = await person_with(session, gallery, "Grace", grace[1:])
@@ -68,7 +68,9 @@ async def test_merged_people_are_one_with_all_faces(session: AsyncSession, galle
     assert (counted.people, counted.faces, counted.templates) == (1, 8, await templates_of(session, second))
 
 
-async def test_counted_bytes_are_those_that_are_kept(session: AsyncSession, gallery: Gallery) -> None:
+async def test_counters_are_zero_after_moving_merging_and_deleting_everything(
+    session: AsyncSession, gallery: Gallery
+) -> None:
     embeddings = crowd_of(2, 2).embeddings
     first = await person_with(session, gallery, "Ada", embeddings[:2])
     second = await person_with(session, gallery, "Grace", embeddings[2:])
@@ -79,7 +81,7 @@ async def test_counted_bytes_are_those_that_are_kept(session: AsyncSession, gall
     assert tuple(rows.one()) == (0, 0, 0, 0)
 
 
-async def test_what_is_not_there_cannot_be_moved_or_merged(session: AsyncSession, gallery: Gallery) -> None:
+async def test_unknown_faces_and_people_cannot_be_moved_or_merged(session: AsyncSession, gallery: Gallery) -> None:
     embeddings = crowd_of(2, 1).embeddings
     first = await person_with(session, gallery, "Ada", embeddings[:1])
     second = await person_with(session, gallery, "Grace", embeddings[1:])
