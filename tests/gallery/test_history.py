@@ -41,7 +41,7 @@ class Life:
 
 @dataclass
 class Sighting:
-    """One search for one face: the ticks at which it began and ended, and whether the face was found under which name."""
+    """One search for one face: the ticks at which it began and ended, and the name under which the face was found."""
 
     face: str
     began: float
