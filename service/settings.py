@@ -85,6 +85,8 @@ class Settings(BaseSettings):
         default_factory=lambda: user_data_path("face-identity"),
         description="Folder of the embedded database, installed models and secrets.",
     )
+    # The names are those of ENCODER_KINDS in service/encoder/encoders.py, which this room must not import. A test
+    # compares them.
     encoder: CommaSeparated = Field(
         default=["dlib"],
         description="Encoders, separated by commas, the default first: dlib | fake | insightface:NAME_OR_FOLDER | "

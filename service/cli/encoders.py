@@ -11,13 +11,13 @@ import typer
 
 from service.cli.context import CommandContext
 from service.embedding import EmbeddingSpace, external_space
-from service.encoder.encoders import Encoders
-from service.encoder.opening import KINDS, open_encoders
+from service.encoder.encoders import ENCODER_KINDS, Encoders
+from service.encoder.opening import open_encoders
 from service.errors import Conflict, EmbeddingSpaceMismatch, NotFound
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
 from service.settings import Settings
 
-_ENCODERS = " | ".join(KINDS)
+_ENCODERS = " | ".join(kind.usage for kind in ENCODER_KINDS)
 EncoderName = Annotated[
     str | None,
     typer.Option("--encoder", "-e", help=f"{_ENCODERS} (default: the first of ENCODER)."),

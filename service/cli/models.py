@@ -8,6 +8,7 @@ import typer
 from service.cli.context import read_settings
 from service.cli.exits import ExitCode
 from service.cli.output import Json, progress, remark, write_json, write_line, write_table
+from service.encoder.encoders import INSIGHTFACE, LEGACY, LEGACY_PADDED_CROP
 from service.errors import Forbidden, NotFound
 from service.models.catalog import LICENSE_NOTICE, catalog_pack
 from service.models.install import install_pack
@@ -45,7 +46,12 @@ def list_all(*, as_json: Json = False) -> None:
     write_table(["pack", "state", "license", "description"], rows, "")
 
 
-@application.command()
+@application.command(
+    help=f"""Install an InsightFace pack into DATA_DIR/models, and verify it.
+
+    Shows the license, which you must accept. Use the pack with ENCODER={INSIGHTFACE.name}:NAME.
+    """
+)
 def install(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A pack from `models list`, or the new name for --file.")],
     *,
@@ -58,10 +64,6 @@ def install(
     accepted: Annotated[bool, typer.Option("--yes", help="Accept the license without a question.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Install an InsightFace pack into DATA_DIR/models, and verify it.
-
-    Shows the license, which you must accept. Use the pack with ENCODER=insightface:NAME.
-    """
     if file is None:
         pack = catalog_pack(name)
         remark(f"{pack.name}: {pack.description}, from {pack.url}")
@@ -94,18 +96,19 @@ def verify(
     _print_pack(verify_pack(name, read_settings().data_dir), as_json)
 
 
-@application.command()
+@application.command(
+    help=f"""Convert MXNet model folders (NAME-symbol.json, NAME-0000.params) to ONNX.
+
+    Use the written folder with ENCODER={LEGACY.usage} or {LEGACY_PADDED_CROP.usage}; it must contain one detector and
+    one recognition model. Exit code 3: some models could not be converted, 7: none could.
+    """
+)
 def convert(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model folder, or a folder of model folders.")],
     *,
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write (default: FOLDER-onnx).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Convert MXNet model folders (NAME-symbol.json, NAME-0000.params) to ONNX.
-
-    Use the written folder with ENCODER=legacy:FOLDER or legacy-padded-crop:FOLDER; it must contain one detector and one
-    recognition model. Exit code 3: some models could not be converted, 7: none could.
-    """
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}")
     report = convert_folder(folder, out)

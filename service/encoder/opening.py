@@ -1,10 +1,22 @@
 """Opens the encoders that ENCODER names. A wrong value fails here, with the places that were searched."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from service.encoder.contract import Encoder
-from service.encoder.encoders import Encoders
+from service.encoder.encoders import (
+    DLIB,
+    ENCODER_KINDS,
+    FAKE,
+    INSIGHTFACE,
+    LEGACY,
+    LEGACY_PADDED_CROP,
+    EncoderKind,
+    Encoders,
+    Extra,
+    parse_encoder_name,
+)
 from service.encoder.fake import FakeEncoder
 from service.encoder.images.decode import ImageLimits
 from service.encoder.runtime.processors import RunCounter, usable_processors
@@ -13,14 +25,12 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.encoder.insightface import Extras
+    from service.encoder.legacy import Preprocessing
     from service.encoder.runtime.sessions import Device  # imported late: importing onnxruntime takes long
-
-KINDS = ("dlib", "fake", "insightface:NAME_OR_FOLDER", "legacy:FOLDER", "legacy-padded-crop:FOLDER")
-"""Values that ENCODER may have."""
 
 
 def open_encoders(settings: Settings) -> Encoders:
-    """Every encoder of ENCODER, in order, then that of LEGACY_ENCODER. Raises InvalidSettings for a wrong one."""
+    """Open every encoder of ENCODER, in order, then that of LEGACY_ENCODER. Raises InvalidSettings for a wrong one."""
     names = list(settings.encoder)
     if not names:
         raise InvalidSettings("ENCODER names no encoder")
@@ -34,7 +44,7 @@ def open_encoders(settings: Settings) -> Encoders:
 
 
 def load_encoder(name: str, settings: Settings) -> Encoder:
-    """The encoder called `name`: one of `KINDS`."""
+    """Open the encoder `name`, spelled as in ENCODER. Raises InvalidSettings for a wrong one."""
     return _load(name, settings, _devices(settings, usable_processors()))
 
 
@@ -57,23 +67,59 @@ def _devices(settings: Settings, threads: int) -> _Devices:
 
 
 def _load(name: str, settings: Settings, devices: _Devices) -> Encoder:
-    _refuse_missing_extras(name, settings)
-    if name == "fake":
-        return FakeEncoder(settings.liveness_threshold if settings.liveness != "off" else None)
-    if name == "dlib":
-        from service.encoder.dlib import DlibEncoder
+    kind, argument = parse_encoder_name(name)
+    _refuse_missing_extras(name, kind, settings)
+    return _OPENERS[kind](_Request(name, argument, settings, devices))
 
-        return DlibEncoder(devices.processor)
-    if name.startswith("insightface:"):
-        from service.encoder.insightface import InsightfaceEncoder
-        from service.models.packs import find_pack
 
-        pack = find_pack(name.removeprefix("insightface:"), settings.data_dir)
-        extras = _extras(settings, pack.folder, devices.recognizer)
-        return InsightfaceEncoder(name, pack, devices.detector, devices.recognizer, extras)
-    if name.startswith(("legacy:", "legacy-padded-crop:")):
-        return _load_legacy(name, settings, devices)
-    raise InvalidSettings(f"ENCODER: {name!r} is none of {', '.join(KINDS)}")
+class _Request(NamedTuple):
+    """An encoder to open: its name as in ENCODER, what follows the colon, and where its networks run."""
+
+    name: str
+    argument: str
+    settings: Settings
+    devices: _Devices
+
+
+def _open_dlib(request: _Request) -> Encoder:
+    from service.encoder.dlib import DlibEncoder
+
+    return DlibEncoder(request.devices.processor)
+
+
+def _open_fake(request: _Request) -> Encoder:
+    settings = request.settings
+    return FakeEncoder(settings.liveness_threshold if settings.liveness != "off" else None)
+
+
+def _open_insightface(request: _Request) -> Encoder:
+    from service.encoder.insightface import InsightfaceEncoder
+    from service.models.packs import find_pack
+
+    pack = find_pack(request.argument, request.settings.data_dir)
+    extras = _extras(request.settings, pack.folder, request.devices.recognizer)
+    return InsightfaceEncoder(request.name, pack, request.devices.detector, request.devices.recognizer, extras)
+
+
+def _open_legacy(request: _Request, preprocessing: "Preprocessing" = "aligned") -> Encoder:
+    from service.encoder.legacy import LegacyEncoder
+    from service.models.legacy_folders import find_models
+
+    models = find_models(request.argument, request.settings.data_dir)
+    return LegacyEncoder(request.name, models, preprocessing, request.devices.detector, request.devices.recognizer)
+
+
+def _open_legacy_padded_crop(request: _Request) -> Encoder:
+    return _open_legacy(request, "padded-crop")
+
+
+_OPENERS: dict[EncoderKind, Callable[[_Request], Encoder]] = {
+    DLIB: _open_dlib,
+    FAKE: _open_fake,
+    INSIGHTFACE: _open_insightface,
+    LEGACY: _open_legacy,
+    LEGACY_PADDED_CROP: _open_legacy_padded_crop,
+}
 
 
 def _extras(settings: Settings, pack: Path, device: "Device") -> "Extras":
@@ -92,20 +138,10 @@ def _extras(settings: Settings, pack: Path, device: "Device") -> "Extras":
     return Extras(liveness, attributes)
 
 
-def _refuse_missing_extras(name: str, settings: Settings) -> None:
+def _refuse_missing_extras(name: str, kind: EncoderKind, settings: Settings) -> None:
     """A server that must enforce something refuses to start with an encoder that cannot."""
-    asked = {"LIVENESS": settings.liveness, "ATTRIBUTES": settings.attributes}
-    for setting, value in asked.items():
-        offered = name.startswith("insightface:") or (name == "fake" and setting == "LIVENESS")
-        if value != "off" and not offered:
-            raise InvalidSettings(f"{setting}={value} works with insightface packs only, not with ENCODER={name}")
-
-
-def _load_legacy(name: str, settings: Settings, devices: _Devices) -> Encoder:
-    from service.encoder.legacy import LegacyEncoder
-    from service.models.legacy_folders import find_models
-
-    kind, _, folder = name.partition(":")
-    models = find_models(folder, settings.data_dir)
-    preprocessing: Literal["aligned", "padded-crop"] = "aligned" if kind == "legacy" else "padded-crop"
-    return LegacyEncoder(name, models, preprocessing, devices.detector, devices.recognizer)
+    values: dict[Extra, str] = {"LIVENESS": settings.liveness, "ATTRIBUTES": settings.attributes}
+    for extra, value in values.items():
+        if value != "off" and extra not in kind.extras:
+            able = " and ".join(kind.usage for kind in ENCODER_KINDS if extra in kind.extras)
+            raise InvalidSettings(f"{extra}={value} works with {able} only, not with ENCODER={name}")

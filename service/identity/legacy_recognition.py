@@ -8,16 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.contract import DetectedFace, EncodedFace
-from service.encoder.encoders import Encoders
+from service.encoder.encoders import LEGACY_PADDED_CROP, Encoders
 from service.encoder.networks.padded_crop import quarter_picture
 from service.errors import InvalidSettings
 from service.gallery.galleries import Gallery
 from service.gallery.votes import Votes, count_votes
 from service.identity.legacy_vote import decide_by_votes, voting_similarity
 from service.identity.spaces import resolve_space
-
-PADDED_CROP = "legacy-padded-crop:"
-"""Encoders of that kind embed as the legacy recognizer did; it shrank the pictures that it enrolled from."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +34,11 @@ def legacy_space(encoders: Encoders, name: str | None) -> EmbeddingSpace:
 
 
 async def encode_portrait(encoders: Encoders, space: EmbeddingSpace, data: bytes) -> Embedding | None:
-    """The embedding of the largest face of an image file, or None if it shows no face."""
-    if not space.name.startswith(PADDED_CROP):
+    """The embedding of the largest face of an image file, or None if it shows no face.
+
+    The legacy recognizer shrank the images that it enrolled from, so encoders that embed as it did shrink them too.
+    """
+    if not LEGACY_PADDED_CROP.has_named(space.name):
         found = await encoders.encode(space, data, maximum_faces=1)
     else:
         picture = await encoders.decode(data)

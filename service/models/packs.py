@@ -45,7 +45,7 @@ class Pack:
 def find_pack(name: str, data_dir: Path) -> Pack:
     """The pack in the folder `name`, or of that name. Raises InvalidSettings, which names the searched folders."""
     if not name:
-        raise InvalidSettings("ENCODER: insightface: needs the name or folder of a pack after the colon")
+        raise InvalidSettings("the name or folder of a pack is missing")
     places = pack_places(name, data_dir)
     for place in places:
         if place.is_dir():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.encoder.encoders import Encoders
+from service.encoder.encoders import ENCODER_KINDS, EncoderKind, Encoders, parse_encoder_name
 from service.encoder.fake import FakeEncoder
 from service.encoder.fake_pictures import draw_nobody, draw_people
 from service.encoder.opening import load_encoder, open_encoders
@@ -22,6 +22,8 @@ from service.errors import (
 )
 from service.settings import Settings
 from tests.support.encoders import LIMITS, cosine
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def settings(encoder: str, **others: Any) -> Settings:
@@ -140,6 +142,33 @@ def test_the_default_encoder_needs_no_setting() -> None:
     opened = open_encoders(Settings(_env_file=None))
     assert [space.name for space in opened.spaces] == ["dlib"]
     opened.close()
+
+
+def test_the_setting_and_the_documentation_name_every_kind_of_encoder() -> None:
+    description = Settings.model_fields["encoder"].description or ""
+    assert description.rpartition(": ")[2] == " | ".join(kind.usage for kind in ENCODER_KINDS) + "."
+    page = (PROJECT / "docs" / "encoders.md").read_text()
+    assert [kind.usage for kind in ENCODER_KINDS if f"`{kind.usage}`" not in page] == []
+    kind, _ = parse_encoder_name(Settings(_env_file=None).encoder[0])
+    assert f"| `{kind.usage}` (default) |" in page
+
+
+@pytest.mark.parametrize("kind", ENCODER_KINDS)
+def test_every_kind_of_encoder_opens_or_refuses_a_folder_that_does_not_exist(kind: EncoderKind, tmp_path: Path) -> None:
+    isolated = settings("dlib", data_dir=tmp_path)
+    if not kind.argument:
+        assert load_encoder(kind.name, isolated).space.name == kind.name
+        return
+    with pytest.raises(InvalidSettings, match=r"'absent'.* searched"):
+        load_encoder(f"{kind.name}:absent", isolated)
+    with pytest.raises(InvalidSettings, match=f"'{kind.name}:' needs {kind.argument} after the colon"):
+        load_encoder(f"{kind.name}:", isolated)
+
+
+def test_an_unknown_encoder_is_refused_with_the_list_of_all_kinds() -> None:
+    with pytest.raises(InvalidSettings) as refused:
+        load_encoder("resnet", settings("dlib"))
+    assert all(kind.usage in refused.value.detail for kind in ENCODER_KINDS)
 
 
 def test_one_encoder_can_be_loaded_alone() -> None:
