@@ -20,9 +20,7 @@ HEAVY = ["numpy", "sqlalchemy", "fastapi", "dlib", "onnxruntime", "cv2", "alembi
 
 def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     kept = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
-    return subprocess.run(
-        [PROGRAM, *arguments], check=False, capture_output=True, text=True, env=kept | environment, timeout=60
-    )
+    return subprocess.run([PROGRAM, *arguments], check=False, capture_output=True, text=True, env=kept | environment)
 
 
 def test_help_lists_every_command_of_the_contract() -> None:
@@ -48,20 +46,22 @@ def test_help_imports_few_modules_and_no_heavy_library() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_repeats_the_summary_of_each_command(name: str) -> None:
-    place, summary = COMMANDS[name]
-    module, member = place.split(":")
+    path, summary = COMMANDS[name]
+    module, member = path.split(":")
     command = getattr(import_module(module), member)
-    said = command.info.help if isinstance(command, typer.Typer) else command.__doc__.strip().split("\n")[0]
-    assert said == summary
+    described = command.info.help if isinstance(command, typer.Typer) else command.__doc__.strip().split("\n")[0]
+    assert described == summary
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"serve", "work", "legacy"}])
 def test_every_command_with_a_result_takes_json(bare_command: Command, name: str) -> None:
-    place, _ = COMMANDS[name]
-    module, member = place.split(":")
+    path, _ = COMMANDS[name]
+    module, member = path.split(":")
     command = getattr(import_module(module), member)
     parts = (
-        [one.name or one.callback.__name__ for one in command.registered_commands] if member == "application" else [""]
+        [each.name or each.callback.__name__ for each in command.registered_commands]
+        if member == "application"
+        else [""]
     )
     assert [part for part in parts if "--json" not in bare_command(name, *part.split(), "--help").out] == []
 

@@ -26,16 +26,16 @@ def test_an_imported_file_is_exported_byte_for_byte(command: Command, dataset: P
 
 
 @pytest.mark.parametrize("format", ["encoder", "ndjson"])
-def test_every_shape_comes_back_as_it_went(command: Command, dataset: Path, format: str) -> None:
+def test_a_file_of_every_format_is_exported_as_it_was_imported(command: Command, dataset: Path, format: str) -> None:
     command("import", dataset, *SPACE)
-    assert command("export", "--format", format, "--output", "one").code == 0
-    command("import", "one", "--gallery", "copy", *SPACE)
-    command("export", "--format", format, "--output", "two", "--gallery", "copy")
-    assert Path("two").read_bytes() == Path("one").read_bytes()
+    assert command("export", "--format", format, "--output", "first").code == 0
+    command("import", "first", "--gallery", "copy", *SPACE)
+    command("export", "--format", format, "--output", "second", "--gallery", "copy")
+    assert Path("second").read_bytes() == Path("first").read_bytes()
     assert command("export", "--gallery", "copy").out == DATASET
 
 
-def test_of_a_file_with_a_wrong_row_nothing_is_imported(command: Command, dataset: Path) -> None:
+def test_a_file_with_a_wrong_row_imports_nothing(command: Command, dataset: Path) -> None:
     dataset.write_text(json.dumps([["Ada", "0.1,0.2,0.3,0.4"], ["Bob", "0.1,0.2"]]))
     done = command("import", dataset, *SPACE)
     assert done.code == 4

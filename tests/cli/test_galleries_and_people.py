@@ -10,7 +10,7 @@ def test_a_new_gallery_has_the_requested_embedding_space(command: Command) -> No
     assert command("galleries", "create", "staff", "--json").json["embedding_space"] == "fake"
     made = command("galleries", "create", "old", "--embedding-space", "external:arcface:512", "--json").json
     assert (made["embedding_space"], made["dimension"]) == ("external:arcface:512", 512)
-    assert [one["name"] for one in command("galleries", "list", "--json").json["items"]] == ["staff", "old"]
+    assert [each["name"] for each in command("galleries", "list", "--json").json["items"]] == ["staff", "old"]
 
 
 def test_an_unknown_encoder_creates_no_gallery(command: Command) -> None:
@@ -62,7 +62,7 @@ def test_a_name_may_hold_any_printable_character(command: Command) -> None:
         assert command("people", "create", name).code == 0
     listed = command("people", "list")
     assert [name for name in names if name not in listed.out] == []
-    assert [one["name"] for one in command("people", "list", "--json").json["items"]] == names
+    assert [each["name"] for each in command("people", "list", "--json").json["items"]] == names
 
 
 def test_the_cursor_continues_a_list(command: Command) -> None:
@@ -71,7 +71,7 @@ def test_the_cursor_continues_a_list(command: Command) -> None:
         command("people", "create", name)
     page = command("people", "list", "--limit", "2", "--json").json
     rest = command("people", "list", "--cursor", page["next_cursor"], "--json").json
-    assert [one["name"] for one in page["items"] + rest["items"]] == ["Ada", "Bob", "Cleo"]
+    assert [each["name"] for each in page["items"] + rest["items"]] == ["Ada", "Bob", "Cleo"]
     assert rest["next_cursor"] is None
     assert page["next_cursor"] in command("people", "list", "--limit", "2").err
 
@@ -99,7 +99,7 @@ def test_people_are_listed_by_metadata(command: Command) -> None:
     page = command("people", "list", "--metadata", '{"tags": ["vip"]}', "--limit", "1", "--json").json
     arguments = ["--metadata", '{"tags": ["vip"]}', "--cursor", page["next_cursor"], "--json"]
     rest = command("people", "list", *arguments).json
-    assert [one["name"] for one in page["items"] + rest["items"]] == ["Ada", "Cleo"]
+    assert [each["name"] for each in page["items"] + rest["items"]] == ["Ada", "Cleo"]
     wrong = command("people", "list", "--metadata", "vip")
     assert (wrong.code, "--metadata" in wrong.err) == (4, True)
 
@@ -128,6 +128,6 @@ def test_a_person_is_merged_into_another(command: Command, tmp_path: Path) -> No
     assert (unconfirmed.code, "--yes" in unconfirmed.err) == (2, True)
     merged = command("people", "merge", "Ada 1", "--from", "Ada 2", "--yes", "--json").json
     assert (merged["name"], merged["faces"]) == ("Ada 1", 2)
-    assert [one["name"] for one in command("people", "list", "--json").json["items"]] == ["Ada 1"]
+    assert [each["name"] for each in command("people", "list", "--json").json["items"]] == ["Ada 1"]
     assert command("people", "merge", "Ada 1", "--from", "Ada 1", "--yes").code == 4
     assert command("people", "merge", "Ada 1", "--from", "Ada 2", "--yes").code == 5

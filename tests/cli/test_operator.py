@@ -28,7 +28,7 @@ def ask(database: Database, admit_: Admit, key: str) -> None:
     asyncio.run(present())
 
 
-def test_an_operators_key_is_made_unattended_and_works(bare_command: Command, database: Database) -> None:
+def test_a_new_operator_key_works_without_questions(bare_command: Command, database: Database) -> None:
     made = bare_command("operator", "keys", "create", "console", "--days", "30", "--json").json
     assert made["expires_at"] is not None
     ask(database, admit_operator, made["key"])
@@ -37,7 +37,7 @@ def test_an_operators_key_is_made_unattended_and_works(bare_command: Command, da
     assert made["key"] not in listed.out
 
 
-def test_an_operators_key_is_rotated_and_revoked(bare_command: Command, database: Database) -> None:
+def test_an_operator_key_can_be_rotated_and_revoked(bare_command: Command, database: Database) -> None:
     old = bare_command("operator", "keys", "create", "--json").json
     new = bare_command("operator", "keys", "rotate", old["id"], "--grace-hours", "1", "--json").json
     for key in (old["key"], new["key"]):
@@ -47,7 +47,7 @@ def test_an_operators_key_is_rotated_and_revoked(bare_command: Command, database
         ask(database, admit_operator, new["key"])
 
 
-def test_a_tenants_key_is_rotated_with_its_rates(bare_command: Command, database: Database) -> None:
+def test_rotating_a_tenant_key_keeps_its_rate_limits(bare_command: Command, database: Database) -> None:
     tenant = f"tenant-{uuid.uuid4().hex[:12]}"
     bare_command("tenants", "create", tenant, "--json")
     old = bare_command("keys", "create", "door", "-t", tenant, "--requests-per-minute", "2", "--json").json
@@ -61,7 +61,7 @@ def test_a_tenants_key_is_rotated_with_its_rates(bare_command: Command, database
         ask(database, admit, new["key"])
 
 
-def test_quotas_are_changed_one_by_one_and_lifted_with_zero(bare_command: Command) -> None:
+def test_each_quota_can_be_changed_alone_and_zero_removes_it(bare_command: Command) -> None:
     tenant = f"tenant-{uuid.uuid4().hex[:12]}"
     bare_command("tenants", "create", tenant, "--json")
     bare_command("tenants", "quotas", tenant, "--maximum-galleries", "3")
@@ -72,7 +72,7 @@ def test_quotas_are_changed_one_by_one_and_lifted_with_zero(bare_command: Comman
     assert (used["galleries"], used["quotas"]["maximum_galleries"]) == (0, None)
 
 
-def test_a_quota_stops_the_command_line_too(bare_command: Command) -> None:
+def test_quotas_hold_for_the_command_line(bare_command: Command) -> None:
     tenant = f"tenant-{uuid.uuid4().hex[:12]}"
     bare_command("tenants", "create", tenant, "--json")
     bare_command("tenants", "quotas", tenant, "--maximum-galleries", "1")

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +13,9 @@ import pytest
 
 from tests.cli.test_command_line import PROGRAM
 from tests.support.server import ServerProcess
+from tests.support.waiting import GUARD_SECONDS, wait_until
 
 DATASET = b'[["Ada","0.1,0.2,0.3,-0.25"],["Bob","-1.5,2.29,0.75,0.5"]]'
-
-PATIENCE_SECONDS = 300
-"""How long a test waits for a state, on the busiest machine."""
 
 
 @pytest.fixture
@@ -31,22 +28,20 @@ def worker(tmp_path: Path) -> Iterator[ServerProcess]:
 
 def test_a_job_is_queued_until_the_worker_process_runs_it(worker: ServerProcess) -> None:
     server = worker.start()
-    client = server.client(server.new_key())
-    assert client.post("/v1/galleries", json={"name": "old", "embedding_space": "external:a:4"}).status_code == 201
-    job = client.post("/v1/galleries/old/import", content=DATASET).json()["job"]
-    assert client.get(f"/v1/jobs/{job}").json()["status"] == "queued"
-    worker_start = datetime.now(UTC)
-    with subprocess.Popen(
-        [PROGRAM, "work"], env=server.environment, cwd=server.folder, stderr=subprocess.DEVNULL
-    ) as work:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while (done := client.get(f"/v1/jobs/{job}").json())["status"] != "succeeded":
-            assert time.monotonic() < deadline, done
-            time.sleep(0.2)
-        work.send_signal(signal.SIGTERM)
-        assert work.wait(timeout=PATIENCE_SECONDS) == 0
-    assert datetime.fromisoformat(done["started_at"]) > worker_start
-    assert done["result"]["faces"] == 2
+    with server.client(server.new_key()) as client:
+        assert client.post("/v1/galleries", json={"name": "old", "embedding_space": "external:a:4"}).status_code == 201
+        path = f"/v1/jobs/{client.post('/v1/galleries/old/import', content=DATASET).json()['job']}"
+        assert client.get(path).json()["status"] == "queued"
+        worker_start = datetime.now(UTC)
+        with subprocess.Popen(
+            [PROGRAM, "work"], env=server.environment, cwd=server.folder, stderr=subprocess.DEVNULL
+        ) as work:
+            wait_until(lambda: client.get(path).json()["status"] not in {"queued", "running"})
+            work.send_signal(signal.SIGTERM)
+            assert work.wait(timeout=GUARD_SECONDS) == 0
+        job = client.get(path).json()
+    assert datetime.fromisoformat(job["started_at"]) > worker_start
+    assert (job["status"], job["result"]["faces"]) == ("succeeded", 2)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to see which files a process reads")
@@ -56,17 +51,18 @@ def test_a_terminated_import_leaves_no_data_and_no_running_server(tmp_path: Path
     (tmp_path / "large.ndjson").write_text('{"person": "Ada", "embedding": [0.25, 0.5, 1, 2]}\n' * 1_000_000)
     command = [PROGRAM, "import", "large.ndjson", "--embedding-space", "external:a:4"]
     with subprocess.Popen(command, env=server.environment, cwd=tmp_path, stderr=subprocess.PIPE) as process:
-        running = tmp_path / "data/postgres/data/postmaster.pid"
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (running.exists() and has_open(process.pid, "large.ndjson")):
+        database_is_running = tmp_path / "data/postgres/data/postmaster.pid"
+
+        def reads_the_file() -> bool:
             assert process.poll() is None, process.stderr and process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+            return database_is_running.exists() and has_open(process.pid, "large.ndjson")
+
+        wait_until(reads_the_file)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=PATIENCE_SECONDS)
+        _, error_output = process.communicate(timeout=GUARD_SECONDS)
     assert process.returncode == 128 + signal.SIGTERM
-    assert b"Traceback" not in said
-    assert not running.exists()
+    assert b"Traceback" not in error_output
+    assert not database_is_running.exists()
     assert json.loads(server.command("galleries", "show", "default", "--json"))["people"] == 0
 
 

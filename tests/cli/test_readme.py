@@ -17,6 +17,7 @@ from PIL import Image
 from service.cli.demo_pictures import demo_pictures
 from tests.cli.test_command_line import PROGRAM
 from tests.support.server import ServerProcess
+from tests.support.waiting import GUARD_SECONDS
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -43,7 +44,7 @@ def run(newcomer: ServerProcess, script: str) -> list[str]:
         env=newcomer.environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=GUARD_SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return [printed.strip() for printed in done.stdout.split("@@@")[1:]]

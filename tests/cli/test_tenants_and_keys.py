@@ -46,12 +46,12 @@ def test_a_key_is_shown_once(bare_command: Command, name: str) -> None:
     assert key not in listed.out + bare_command("keys", "list", "--tenant", name, "--json").out
 
 
-def test_a_tenant_s_name_is_given_once(bare_command: Command, name: str) -> None:
+def test_two_tenants_cannot_have_the_same_name(bare_command: Command, name: str) -> None:
     assert bare_command("tenants", "create", name).code == 0
     assert bare_command("tenants", "create", name).code == 6
 
 
-def test_a_tenant_is_erased_only_when_it_is_meant(bare_command: Command, name: str) -> None:
+def test_a_tenant_is_deleted_only_with_the_option_yes(bare_command: Command, name: str) -> None:
     bare_command("tenants", "create", name)
     assert bare_command("tenants", "delete", name).code == 2
     assert name in bare_command("tenants", "list").out
@@ -59,7 +59,7 @@ def test_a_tenant_is_erased_only_when_it_is_meant(bare_command: Command, name: s
     assert name not in bare_command("tenants", "list").out
 
 
-def test_a_key_has_the_scopes_asked_for_until_it_is_revoked(command: Command, database: Database) -> None:
+def test_a_key_has_the_requested_scopes_until_it_is_revoked(command: Command, database: Database) -> None:
     made = command("keys", "create", "door", "--scope", "read", "--scope", "recognize", "--days", "3", "--json").json
     assert made["scopes"] == ["read", "recognize"]
     assert made["expires_at"] is not None

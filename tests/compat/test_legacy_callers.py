@@ -1,6 +1,6 @@
 """Every endpoint of the legacy recognizer, driven the way gnosis_main_service drives it.
 
-It sends forms as the npm package form-data writes them, takes one picture to `/encoder/image` and several to
+It sends forms as the npm package form-data writes them, takes one image to `/encoder/image` and several to
 `/encoder/images`, stores `embedding.toString()` and uploads that later as a dataset.
 """
 
@@ -52,25 +52,25 @@ async def group_dataset(client: httpx.AsyncClient, people: dict[str, int]) -> by
     """The dataset that the caller builds for a group: the encoded images of each profile, one row for each image."""
     rows = []
     for name, count in people.items():
-        pictures = [draw_people([name], variation=number + 1) for number in range(count)]
+        images = [draw_people([name], variation=number + 1) for number in range(count)]
         if count == 1:
-            answer = await post(client, "/encoder/image", ("file", pictures[0], "1.jpg"))
+            answer = await post(client, "/encoder/image", ("file", images[0], "1.jpg"))
             coded: dict[str, Any] = {name: [{"image": 0, "embedding": answer.json()}]}
         else:
-            files: list[Field] = [("files", picture, f"{place}.jpg") for place, picture in enumerate(pictures)]
+            files: list[Field] = [("files", image, f"{number}.jpg") for number, image in enumerate(images)]
             coded = (await post(client, "/encoder/images", *files, ("key", name, None))).json()
         rows += [[name, to_string(entry["embedding"])] for entry in coded[name]]
     return json.dumps(rows).encode()
 
 
-async def test_one_picture_gives_one_bare_list(gnosis: httpx.AsyncClient) -> None:
+async def test_one_image_gives_a_bare_list_of_numbers(gnosis: httpx.AsyncClient) -> None:
     answer = await post(gnosis, "/encoder/image", ("file", draw_people(["ada"]), "ada.jpg"))
     assert answer.status_code == 200
     assert len(answer.json()) == 512
     assert all(isinstance(number, float) for number in answer.json())
 
 
-async def test_a_picture_without_a_face_gives_null(gnosis: httpx.AsyncClient) -> None:
+async def test_the_encoder_answers_null_for_an_image_without_a_face(gnosis: httpx.AsyncClient) -> None:
     answer = await post(gnosis, "/encoder/image", ("file", draw_nobody(), "nobody.jpg"))
     assert (answer.status_code, answer.json()) == (200, None)
 
@@ -87,11 +87,11 @@ async def test_the_largest_face_is_encoded(gnosis: httpx.AsyncClient) -> None:
     assert np.corrcoef(alone.json(), answer.json())[0, 1] > 0.9
 
 
-async def test_several_pictures_give_their_places_under_the_key(gnosis: httpx.AsyncClient) -> None:
+async def test_several_images_give_embeddings_with_their_index_under_the_key(gnosis: httpx.AsyncClient) -> None:
     files: list[Field] = [
         ("files", draw_people(["ada"], variation=1), "1.jpg"),
         ("files", draw_nobody(), "2.jpg"),
-        ("files", b"no picture", "3.jpg"),
+        ("files", b"not an image", "3.jpg"),
         ("files", draw_people(["ada"], variation=2), "4.jpg"),
     ]
     answer = await post(gnosis, "/encoder/images", *files, ("key", "Ada Lovelace", None))
@@ -101,7 +101,7 @@ async def test_several_pictures_give_their_places_under_the_key(gnosis: httpx.As
     assert {len(entry["embedding"]) for entry in answer.json()["Ada Lovelace"]} == {512}
 
 
-async def test_faces_are_detected_with_their_place_as_label(gnosis: httpx.AsyncClient) -> None:
+async def test_detected_faces_have_their_index_as_label(gnosis: httpx.AsyncClient) -> None:
     answer = await post(gnosis, "/detector/image", ("file", draw_people(["ada", "bob"]), "both.jpg"))
     assert answer.status_code == 200
     faces = answer.json()["faces"]
@@ -112,14 +112,14 @@ async def test_faces_are_detected_with_their_place_as_label(gnosis: httpx.AsyncC
     assert list(answer.json()) == ["faces"]
 
 
-async def test_a_picture_without_a_face_gives_an_empty_list(gnosis: httpx.AsyncClient) -> None:
+async def test_the_detector_answers_an_empty_list_for_an_image_without_a_face(gnosis: httpx.AsyncClient) -> None:
     answer = await post(gnosis, "/detector/image", ("file", draw_nobody(), "nobody.jpg"))
     assert answer.json() == {"faces": []}
 
 
-async def test_the_drawn_picture_comes_when_it_is_asked_for(gnosis: httpx.AsyncClient) -> None:
-    picture = draw_people(["ada"])
-    answer = await post(gnosis, "/detector/image?return_img_b64=true", ("file", picture, "ada.jpg"))
+async def test_the_annotated_image_is_returned_on_request(gnosis: httpx.AsyncClient) -> None:
+    image = draw_people(["ada"])
+    answer = await post(gnosis, "/detector/image?return_img_b64=true", ("file", image, "ada.jpg"))
     drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer.json()["img_b64"]))), dtype=int)
     left, top, right, bottom, _ = answer.json()["faces"][0]["bbox"]
     red, green, blue = drawn[int(top) + 40 : int(bottom) - 40, round(left)].mean(axis=0)
@@ -131,8 +131,8 @@ async def test_the_drawn_picture_comes_when_it_is_asked_for(gnosis: httpx.AsyncC
 
 async def test_a_dataset_made_from_answers_recognizes_its_people(gnosis: httpx.AsyncClient) -> None:
     dataset = await group_dataset(gnosis, {"ada": 3, "bob": 1, "cleo": 2})
-    picture = draw_people(["bob", "stranger", "ada"], variation=7)
-    answer = await post(gnosis, "/recognizer/image", ("file", picture, "group.jpg"), ("dataset", dataset, "group.json"))
+    image = draw_people(["bob", "stranger", "ada"], variation=7)
+    answer = await post(gnosis, "/recognizer/image", ("file", image, "group.jpg"), ("dataset", dataset, "group.json"))
     assert answer.status_code == 200, answer.text
     faces = answer.json()["faces"]
     assert [face["label"] for face in faces] == ["bob", "Uknown", "ada"]
@@ -149,7 +149,7 @@ async def test_the_recognizer_draws_labels_too(gnosis: httpx.AsyncClient) -> Non
 
 
 @pytest.mark.parametrize("key", ["img", "image"])
-async def test_what_the_encoder_answered_is_taken_as_a_dataset(gnosis: httpx.AsyncClient, key: str) -> None:
+async def test_the_answer_of_the_encoder_is_accepted_as_a_dataset(gnosis: httpx.AsyncClient, key: str) -> None:
     files: list[Field] = [("files", draw_people(["ada"], variation=number), f"{number}.jpg") for number in (1, 2)]
     coded = (await post(gnosis, "/encoder/images", *files, ("key", "ada", None))).json()
     renamed = {"ada": [{key: entry["img"], "embedding": entry["embedding"]} for entry in coded["ada"]]}
@@ -161,14 +161,14 @@ async def test_what_the_encoder_answered_is_taken_as_a_dataset(gnosis: httpx.Asy
     assert [face["label"] for face in answer.json()["faces"]] == ["ada"]
 
 
-async def test_a_picture_without_a_face_recognizes_nobody(gnosis: httpx.AsyncClient) -> None:
+async def test_the_recognizer_answers_an_empty_list_for_an_image_without_a_face(gnosis: httpx.AsyncClient) -> None:
     dataset = await group_dataset(gnosis, {"ada": 1})
     fields: list[Field] = [("file", draw_nobody(), "nobody.jpg"), ("dataset", dataset, "group.json")]
     assert (await post(gnosis, "/recognizer/image", *fields)).json() == {"faces": []}
 
 
 @pytest.mark.parametrize("path", ["/detector/stream", "/recognizer/stream"])
-async def test_streams_are_refused_in_the_dialects_own_shape(gnosis: httpx.AsyncClient, path: str) -> None:
+async def test_streams_are_refused_in_the_error_format_of_the_dialect(gnosis: httpx.AsyncClient, path: str) -> None:
     answer = await post(gnosis, path, ("sdp", "v=0", None), ("sdp_type", "offer", None), ("dataset", b"[]", "g.json"))
     assert answer.status_code == 501
     assert list(answer.json()) == ["error"]

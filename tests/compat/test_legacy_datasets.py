@@ -18,12 +18,13 @@ from service.identity.uploaded_datasets import delete_expired_datasets
 from service.settings import Settings
 from service.worker import run_worker
 from tests.compat.test_legacy_callers import Field, group_dataset, post
+from tests.support.waiting import until
 
-PICTURE = draw_people(["ada"], variation=5)
+IMAGE = draw_people(["ada"], variation=5)
 
 
-async def labels(client: httpx.AsyncClient, dataset: bytes, picture: bytes = PICTURE) -> list[str]:
-    answer = await post(client, "/recognizer/image", ("file", picture, "a.jpg"), ("dataset", dataset, "d.json"))
+async def labels(client: httpx.AsyncClient, dataset: bytes, image: bytes = IMAGE) -> list[str]:
+    answer = await post(client, "/recognizer/image", ("file", image, "a.jpg"), ("dataset", dataset, "d.json"))
     assert answer.status_code == 200, answer.text
     return [face["label"] for face in answer.json()["faces"]]
 
@@ -35,7 +36,7 @@ async def scratch_galleries(database: Database, tenant_id: int) -> list[Any]:
 
 @pytest.fixture
 async def dataset(client: httpx.AsyncClient) -> bytes:
-    """Two people with two pictures each."""
+    """Two people with two images each."""
     return await group_dataset(client, {"ada": 2, "bob": 2})
 
 
@@ -50,22 +51,22 @@ async def test_the_same_dataset_is_loaded_once(
         await session.execute(delete(tables.person).where(tables.person.c.name == "ada"))
         await session.commit()
     assert await labels(client, dataset) == ["Uknown"]
-    assert [one.id for one in await scratch_galleries(database, tenant_id)] == [gallery.id]
+    assert [row.id for row in await scratch_galleries(database, tenant_id)] == [gallery.id]
 
 
-async def test_a_dataset_that_changed_is_another_one(client: httpx.AsyncClient, dataset: bytes) -> None:
+async def test_a_changed_dataset_is_loaded_as_another_one(client: httpx.AsyncClient, dataset: bytes) -> None:
     assert await labels(client, dataset) == ["ada"]
     renamed = dataset.replace(b'"ada"', b'"Ada Lovelace"')
     assert await labels(client, renamed) == ["Ada Lovelace"]
     assert await labels(client, dataset) == ["ada"]
 
 
-async def test_it_is_not_among_the_tenants_galleries(client: httpx.AsyncClient, dataset: bytes) -> None:
+async def test_an_uploaded_dataset_is_not_listed_as_a_gallery(client: httpx.AsyncClient, dataset: bytes) -> None:
     await labels(client, dataset)
     assert (await client.get("/v1/galleries")).json()["items"] == []
 
 
-async def test_every_tenant_has_its_own(  # noqa: PLR0917 - fixtures
+async def test_tenants_do_not_share_an_uploaded_dataset(  # noqa: PLR0917 - fixtures
     client: httpx.AsyncClient,
     other_client: httpx.AsyncClient,
     database: Database,
@@ -76,18 +77,18 @@ async def test_every_tenant_has_its_own(  # noqa: PLR0917 - fixtures
     await labels(client, dataset)
     assert await scratch_galleries(database, other_tenant_id) == []
     assert await labels(other_client, dataset) == ["ada"]
-    (one,), (other,) = await scratch_galleries(database, tenant_id), await scratch_galleries(database, other_tenant_id)
-    assert (one.name, one.id) != (other.name, other.id)
+    (own,), (other,) = await scratch_galleries(database, tenant_id), await scratch_galleries(database, other_tenant_id)
+    assert (own.name, own.id) != (other.name, other.id)
 
 
-async def test_requests_at_the_same_time_load_it_once(
+async def test_concurrent_requests_load_a_dataset_once(
     client: httpx.AsyncClient, database: Database, tenant_id: int, dataset: bytes
 ) -> None:
     assert await asyncio.gather(*(labels(client, dataset) for _ in range(6))) == [["ada"]] * 6
     assert len(await scratch_galleries(database, tenant_id)) == 1
 
 
-async def test_it_is_loaded_again_when_its_time_is_over(
+async def test_an_expired_dataset_is_loaded_again(
     client: httpx.AsyncClient, database: Database, tenant_id: int, dataset: bytes
 ) -> None:
     await labels(client, dataset)
@@ -98,7 +99,7 @@ async def test_it_is_loaded_again_when_its_time_is_over(
     assert after.id != before.id
 
 
-async def test_what_nobody_uses_is_swept_for_every_tenant(  # noqa: PLR0917 - fixtures
+async def test_expired_datasets_of_every_tenant_are_deleted(  # noqa: PLR0917 - fixtures
     client: httpx.AsyncClient,
     other_client: httpx.AsyncClient,
     database: Database,
@@ -109,23 +110,25 @@ async def test_what_nobody_uses_is_swept_for_every_tenant(  # noqa: PLR0917 - fi
     await labels(client, dataset)
     await labels(other_client, dataset)
     await expire(database, tenant_id)
-    assert await delete_expired_datasets(database.engine) >= 1
+    await delete_expired_datasets(database.engine)
     assert await scratch_galleries(database, tenant_id) == []
     assert len(await scratch_galleries(database, other_tenant_id)) == 1
     async with tenant_session(database.engine, tenant_id) as session:
         assert await session.scalar(select(func.count()).select_from(tables.face)) == 0
 
 
-async def test_the_worker_sweeps(
+async def test_the_worker_deletes_expired_datasets(
     client: httpx.AsyncClient, database: Database, tenant_id: int, settings: Settings, dataset: bytes
 ) -> None:
     await labels(client, dataset)
     await expire(database, tenant_id)
     stop, encoders = asyncio.Event(), open_encoders(settings)
     working = asyncio.create_task(run_worker(database, encoders, stop))
-    async with asyncio.timeout(20):
-        while await scratch_galleries(database, tenant_id):  # noqa: ASYNC110 - the state to wait for is in the database
-            await asyncio.sleep(0.05)
+
+    async def is_deleted() -> bool:
+        return not await scratch_galleries(database, tenant_id)
+
+    await until(is_deleted)
     stop.set()
     await working
     encoders.close()
@@ -137,8 +140,8 @@ async def expire(database: Database, tenant_id: int) -> None:
         await session.commit()
 
 
-async def test_the_label_with_the_most_pictures_wins_and_the_first_of_equals(client: httpx.AsyncClient) -> None:
-    answer = await post(client, "/encoder/image", ("file", PICTURE, "a.jpg"))
+async def test_the_label_with_the_most_references_wins_and_the_first_of_equals(client: httpx.AsyncClient) -> None:
+    answer = await post(client, "/encoder/image", ("file", IMAGE, "a.jpg"))
     numbers = ",".join(map(str, answer.json()))
     opposite = ",".join(str(-number) for number in answer.json())
     rows = [["zoe", numbers], ["abe", numbers], ["eve", opposite], ["eve", opposite], ["eve", opposite]]
@@ -148,7 +151,7 @@ async def test_the_label_with_the_most_pictures_wins_and_the_first_of_equals(cli
 
 
 @pytest.mark.parametrize(
-    ("dataset", "place"),
+    ("dataset", "row"),
     [
         (b'[["ada", "0.1,0.2"]]', "row 1"),
         (b'[["ada", "%s"], ["", "%s"]]' % (b",".join([b"1"] * 512), b",".join([b"1"] * 512)), "row 2"),
@@ -161,41 +164,41 @@ async def test_the_label_with_the_most_pictures_wins_and_the_first_of_equals(cli
         (b"null", "null"),
     ],
 )
-async def test_a_dataset_that_cannot_be_read_is_named_and_not_kept(
-    client: httpx.AsyncClient, database: Database, tenant_id: int, dataset: bytes, place: str
+async def test_an_unreadable_dataset_is_refused_with_the_row_and_not_stored(
+    client: httpx.AsyncClient, database: Database, tenant_id: int, dataset: bytes, row: str
 ) -> None:
-    fields: list[Field] = [("file", PICTURE, "a.jpg"), ("dataset", dataset, "d.json")]
+    fields: list[Field] = [("file", IMAGE, "a.jpg"), ("dataset", dataset, "d.json")]
     answer = await post(client, "/recognizer/image", *fields)
     assert (answer.status_code, list(answer.json())) == (400, ["error"])
-    assert place in answer.json()["error"]
+    assert row in answer.json()["error"]
     assert await scratch_galleries(database, tenant_id) == []
 
 
-async def test_an_empty_dataset_knows_nobody(client: httpx.AsyncClient) -> None:
+async def test_an_empty_dataset_recognizes_nobody(client: httpx.AsyncClient) -> None:
     assert await labels(client, b"[]") == ["Uknown"]
 
 
-async def test_a_gallery_may_stand_for_the_dataset(client: httpx.AsyncClient, dataset: bytes) -> None:
+async def test_a_gallery_can_be_named_instead_of_a_dataset(client: httpx.AsyncClient, dataset: bytes) -> None:
     await client.post("/v1/galleries", json={"name": "staff"})
     person = (await client.post("/v1/galleries/staff/people", json={"name": "Ada"})).json()["id"]
     await client.post(f"/v1/galleries/staff/people/{person}/faces", files={"image": draw_people(["ada"])})
-    picture = ("file", draw_people(["ada", "bob"], variation=8), "a.jpg")
-    answer = await post(client, "/recognizer/image", picture, ("gallery", "staff", None))
+    image = ("file", draw_people(["ada", "bob"], variation=8), "a.jpg")
+    answer = await post(client, "/recognizer/image", image, ("gallery", "staff", None))
     assert [face["label"] for face in answer.json()["faces"]] == ["Ada", "Uknown"]
     both: list[Field] = [("gallery", "staff", None), ("dataset", dataset, "d.json")]
     for fields in ([], both):
-        answer = await post(client, "/recognizer/image", picture, *fields)
+        answer = await post(client, "/recognizer/image", image, *fields)
         assert (answer.status_code, "`dataset` and `gallery`" in answer.json()["error"]) == (400, True)
 
 
-async def test_a_gallery_has_to_be_there_and_open_to_the_key(
+async def test_a_gallery_must_exist_and_be_open_to_the_key(
     client: httpx.AsyncClient, make_client: Any, tenant_id: int, other_client: httpx.AsyncClient
 ) -> None:
     await client.post("/v1/galleries", json={"name": "staff"})
     await client.post("/v1/galleries", json={"name": "elsewhere", "embedding_space": "external:arcface:512"})
     await client.post("/v1/galleries", json={"name": "door", "verification_only": True})
     limited = await make_client(tenant_id, None, ["other"])
-    picture = ("file", PICTURE, "a.jpg")
+    image = ("file", IMAGE, "a.jpg")
     for caller, name, status in [
         (client, "nowhere", 400),
         (client, "staff\0", 400),
@@ -204,12 +207,12 @@ async def test_a_gallery_has_to_be_there_and_open_to_the_key(
         (limited, "staff", 400),
         (other_client, "staff", 400),
     ]:
-        answer = await post(caller, "/recognizer/image", picture, ("gallery", name, None))
+        answer = await post(caller, "/recognizer/image", image, ("gallery", name, None))
         assert (answer.status_code, list(answer.json())) == (status, ["error"]), name
 
 
 async def test_a_dataset_of_another_encoder_is_refused_with_both_dimensions(client: httpx.AsyncClient) -> None:
-    fields: list[Field] = [("file", PICTURE, "a.jpg"), ("dataset", b'[["ada", "0.1,0.2,0.3"]]', "d.json")]
+    fields: list[Field] = [("file", IMAGE, "a.jpg"), ("dataset", b'[["ada", "0.1,0.2,0.3"]]', "d.json")]
     answer = await post(client, "/recognizer/image", *fields)
     assert answer.status_code == 400
     assert "3 numbers, but fake has 512" in answer.json()["error"]

@@ -24,20 +24,20 @@ async def client_of_both(settings: Settings, client: httpx.AsyncClient) -> Async
         yield opened
 
 
-def test_it_is_opened_beside_the_others(settings: Settings) -> None:
+def test_the_legacy_encoder_is_opened_beside_the_encoders_of_the_setting(settings: Settings) -> None:
     opened = open_encoders(settings.model_copy(update={"encoder": ["dlib"], "legacy_encoder": "fake"}))
     assert [space.name for space in opened.spaces] == ["dlib", "fake"]
     assert (opened.default.name, legacy_space(opened, "fake").name) == ("dlib", "fake")
     opened.close()
 
 
-def test_without_it_the_first_encoder_is_used(settings: Settings) -> None:
+def test_the_first_encoder_is_used_if_no_legacy_encoder_is_set(settings: Settings) -> None:
     opened = open_encoders(settings)
     assert legacy_space(opened, None) == opened.default
     opened.close()
 
 
-def test_a_wrong_one_fails_at_the_start(settings: Settings) -> None:
+def test_an_unknown_legacy_encoder_is_refused_at_the_start(settings: Settings) -> None:
     with pytest.raises(InvalidSettings, match="nonsense"):
         open_encoders(settings.model_copy(update={"legacy_encoder": "nonsense"}))
     opened = open_encoders(settings.model_copy(update={"legacy_encoder": "nonsense", "legacy_api": "off"}))
@@ -48,19 +48,19 @@ def test_a_wrong_one_fails_at_the_start(settings: Settings) -> None:
     opened.close()
 
 
-async def test_every_endpoint_uses_it(client_of_both: httpx.AsyncClient) -> None:
-    picture: Field = ("file", draw_people(["ada"]), "a.jpg")
-    embedding = (await post(client_of_both, "/encoder/image", picture)).json()
+async def test_every_endpoint_uses_the_legacy_encoder(client_of_both: httpx.AsyncClient) -> None:
+    image: Field = ("file", draw_people(["ada"]), "a.jpg")
+    embedding = (await post(client_of_both, "/encoder/image", image)).json()
     assert len(embedding) == 512
-    several = await post(client_of_both, "/encoder/images", ("files", picture[1], "a.jpg"), ("key", "ada", None))
+    several = await post(client_of_both, "/encoder/images", ("files", image[1], "a.jpg"), ("key", "ada", None))
     assert several.json()["ada"][0]["embedding"] == embedding
     dataset = f'[["ada", "{",".join(map(str, embedding))}"]]'
-    recognized = await post(client_of_both, "/recognizer/image", picture, ("dataset", dataset, "d.json"))
+    recognized = await post(client_of_both, "/recognizer/image", image, ("dataset", dataset, "d.json"))
     assert [face["label"] for face in recognized.json()["faces"]] == ["ada"]
-    assert len((await post(client_of_both, "/detector/image", picture)).json()["faces"]) == 1
+    assert len((await post(client_of_both, "/detector/image", image)).json()["faces"]) == 1
 
 
-async def test_a_gallery_is_searched_in_its_own_space(client_of_both: httpx.AsyncClient) -> None:
+async def test_a_gallery_is_searched_in_its_own_embedding_space(client_of_both: httpx.AsyncClient) -> None:
     """The gallery knows how its embeddings were made; comparing them with others would be wrong."""
     made = await client_of_both.post("/v1/galleries", json={"name": "staff"})
     assert made.json()["embedding_space"] == "dlib"

@@ -10,7 +10,7 @@ from service.errors import QuotaExceeded
 from service.settings import Settings
 from tests.compat.test_legacy_callers import Field, form_data, post
 
-PICTURE = draw_people(["ada"])
+IMAGE = draw_people(["ada"])
 
 
 def assert_refused(answer: httpx.Response, *words: str) -> None:
@@ -21,21 +21,23 @@ def assert_refused(answer: httpx.Response, *words: str) -> None:
 
 @pytest.mark.parametrize("path", ["/detector/image", "/encoder/image"])
 @pytest.mark.parametrize(
-    ("data", "word"), [(b"this is no picture", "JPEG"), (PICTURE[:2000], ""), (b"", ""), (b"GIF89a", "JPEG")]
+    ("data", "word"), [(b"this is not an image", "JPEG"), (IMAGE[:2000], ""), (b"", ""), (b"GIF89a", "JPEG")]
 )
-async def test_what_is_no_picture_is_refused(client: httpx.AsyncClient, path: str, data: bytes, word: str) -> None:
+async def test_a_file_that_is_not_an_image_is_refused(
+    client: httpx.AsyncClient, path: str, data: bytes, word: str
+) -> None:
     assert_refused(await post(client, path, ("file", data, "a.jpg")), word)
 
 
 @pytest.mark.parametrize(
     ("path", "fields", "missing"),
     [
-        ("/detector/image", [("image", PICTURE, "a.jpg")], "`file`"),
-        ("/encoder/image", [("files", PICTURE, "a.jpg")], "`file`"),
-        ("/encoder/images", [("files", PICTURE, "a.jpg")], "`key`"),
+        ("/detector/image", [("image", IMAGE, "a.jpg")], "`file`"),
+        ("/encoder/image", [("files", IMAGE, "a.jpg")], "`file`"),
+        ("/encoder/images", [("files", IMAGE, "a.jpg")], "`key`"),
         ("/encoder/images", [("key", "ada", None)], "`files`"),
         ("/recognizer/image", [("dataset", b"[]", "d.json")], "`file`"),
-        ("/recognizer/image", [("file", PICTURE, "a.jpg")], "`dataset`"),
+        ("/recognizer/image", [("file", IMAGE, "a.jpg")], "`dataset`"),
     ],
 )
 async def test_a_missing_field_is_named(
@@ -44,22 +46,22 @@ async def test_a_missing_field_is_named(
     assert_refused(await post(client, path, *fields), missing)
 
 
-async def test_a_field_twice_is_refused(client: httpx.AsyncClient) -> None:
-    assert_refused(await post(client, "/encoder/image", ("file", PICTURE, "a"), ("file", PICTURE, "b")), "2 times")
+async def test_a_field_that_occurs_twice_is_refused(client: httpx.AsyncClient) -> None:
+    assert_refused(await post(client, "/encoder/image", ("file", IMAGE, "a"), ("file", IMAGE, "b")), "2 times")
 
 
-async def test_fields_nobody_asked_for_are_passed_over(client: httpx.AsyncClient) -> None:
-    fields: list[Field] = [("other", b"x" * 100_000, "x.bin"), ("file", PICTURE, "a.jpg"), ("more", "text", None)]
+async def test_unknown_fields_are_ignored(client: httpx.AsyncClient) -> None:
+    fields: list[Field] = [("other", b"x" * 100_000, "x.bin"), ("file", IMAGE, "a.jpg"), ("more", "text", None)]
     assert (await post(client, "/detector/image", *fields)).status_code == 200
 
 
-async def test_the_key_has_to_be_text(client: httpx.AsyncClient) -> None:
-    fields: list[Field] = [("key", b"\xff\xfe", None), ("files", PICTURE, "a.jpg")]
+async def test_the_field_key_must_be_text(client: httpx.AsyncClient) -> None:
+    fields: list[Field] = [("key", b"\xff\xfe", None), ("files", IMAGE, "a.jpg")]
     assert_refused(await post(client, "/encoder/images", *fields), "`key`", "UTF-8")
 
 
-async def test_a_picture_over_the_limit_is_refused(client: httpx.AsyncClient, settings: Settings) -> None:
-    data = PICTURE + b"\0" * settings.maximum_image_bytes
+async def test_an_image_above_the_size_limit_is_refused(client: httpx.AsyncClient, settings: Settings) -> None:
+    data = IMAGE + b"\0" * settings.maximum_image_bytes
     assert_refused(await post(client, "/encoder/image", ("file", data, "a.jpg")), str(settings.maximum_image_bytes))
 
 
@@ -69,17 +71,17 @@ async def test_too_many_fields_are_refused(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "multipart/form-data", ""])
-async def test_another_kind_of_body_is_refused(client: httpx.AsyncClient, kind: str) -> None:
+async def test_a_body_of_another_type_is_refused(client: httpx.AsyncClient, kind: str) -> None:
     assert_refused(await client.post("/encoder/image", content=b"{}", headers={"content-type": kind}))
 
 
 async def test_a_form_that_ends_early_is_refused(client: httpx.AsyncClient) -> None:
-    body, headers = form_data([("file", PICTURE, "a.jpg")])
+    body, headers = form_data([("file", IMAGE, "a.jpg")])
     assert_refused(await client.post("/encoder/image", content=body[:-20], headers=headers), "form ends")
 
 
 async def test_a_wrong_query_is_refused(client: httpx.AsyncClient) -> None:
-    answer = await post(client, "/detector/image?return_img_b64=perhaps", ("file", PICTURE, "a.jpg"))
+    answer = await post(client, "/detector/image?return_img_b64=perhaps", ("file", IMAGE, "a.jpg"))
     assert_refused(answer, "return_img_b64")
 
 
@@ -88,7 +90,7 @@ async def test_another_method_is_not_allowed(client: httpx.AsyncClient) -> None:
     assert (answer.status_code, list(answer.json()), answer.headers["allow"]) == (405, ["error"], "POST")
 
 
-async def test_what_nobody_foresaw_is_answered_without_its_text() -> None:
+async def test_the_answer_about_an_unexpected_error_does_not_show_its_message() -> None:
     answer = await answer_error(Request({"type": "http"}), RuntimeError("a secret"))
     assert (answer.status_code, b"secret" in answer.body, b'"error"' in answer.body) == (500, False, True)
 

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from service.app import create_app
 from service.errors import InvalidSettings
 from service.settings import Settings, load_settings
 from tests.support.server import ServerProcess
+from tests.support.waiting import GUARD_SECONDS, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 BASE_ENV = """
@@ -53,7 +53,7 @@ def test_all_eight_settings_may_be_empty(folder: Path) -> None:
     assert load_settings() == Settings()
 
 
-def test_another_meaning_of_env_does_not_disturb(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_of_env_for_another_program_is_ignored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENV", "/etc/shinit")
     assert load_settings().env != "development"
 
@@ -68,16 +68,13 @@ def program(tmp_path: Path) -> Path:
     return tmp_path / "program"
 
 
-def wait_for_the_end_of_group(number: int) -> None:
-    """Wait until no process of the group is left."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(number, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    raise AssertionError("a process is still there")
+def has_ended(group: int) -> bool:
+    """Whether no process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 @pytest.fixture
@@ -92,32 +89,28 @@ def running(program: Path, tmp_path: Path) -> Iterator[str]:
         yield server.url
     finally:
         process.terminate()
-        assert process.wait(timeout=60) == 0
-        wait_for_the_end_of_group(process.pid)
+        assert process.wait(timeout=GUARD_SECONDS) == 0
+        wait_until(lambda: has_ended(process.pid))
 
 
-def title_at(url: str, other_than: str = "") -> str:
-    """The title in the OpenAPI document, once there is one other than that."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        try:
-            title = str(httpx.get(f"{url}/openapi.json", timeout=10).json()["info"]["title"])
-        except (httpx.TransportError, ValueError):
-            title = other_than
-        if title != other_than:
-            return title
-        time.sleep(0.2)
-    raise AssertionError("the server did not answer in time")
+def title_at(url: str) -> str | None:
+    """The title in the OpenAPI document, or None if the server does not answer."""
+    try:
+        return str(httpx.get(f"{url}/openapi.json", timeout=GUARD_SECONDS).json()["info"]["title"])
+    except (httpx.TransportError, ValueError):
+        return None
 
 
-def test_in_development_a_change_of_the_program_is_taken_up(program: Path, running: str) -> None:
+def test_the_server_restarts_in_development_if_the_program_changes(program: Path, running: str) -> None:
+    wait_until(lambda: title_at(running))
     title = title_at(running)
+    assert title is not None
     source = program / "service" / "app.py"
     source.write_text(source.read_text().replace(title, "Changed title"))
-    assert title_at(running, title) == "Changed title"
+    wait_until(lambda: title_at(running) == "Changed title")
 
 
-def test_the_dialect_is_no_way_around_the_gate_for_living_faces(settings: Settings) -> None:
+def test_the_dialect_is_refused_if_liveness_is_enforced(settings: Settings) -> None:
     with pytest.raises(InvalidSettings, match="LEGACY_API=off"):
         create_app(settings.model_copy(update={"liveness": "enforce", "legacy_api": "key"}))
     create_app(settings.model_copy(update={"liveness": "enforce", "legacy_api": "off"}))

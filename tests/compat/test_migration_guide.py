@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.legacy_models import DETECTOR, RECOGNIZER, LegacyPair, draw_boards, jpeg_of
 from tests.support.server import ServerProcess
+from tests.support.waiting import GUARD_SECONDS
 
 REPOSITORY = Path(__file__).parents[2]
 GUIDE = (REPOSITORY / "docs" / "migrating-from-the-legacy-recognizer.md").read_text()
@@ -71,13 +72,13 @@ def run(machine: ServerProcess, script: str, *, fails: int = 0) -> list[str]:
         env=machine.environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=GUARD_SECONDS,
     )
     assert done.returncode == fails, done.stdout + done.stderr
     return [printed.strip() for printed in done.stdout.split("@@@")[1:]] if not fails else [done.stderr]
 
 
-def test_the_guide_is_in_the_order_of_the_questions() -> None:
+def test_the_guide_begins_with_dataset_models_callers_and_flags() -> None:
     assert re.findall(r"^## (.*)$", GUIDE, re.MULTILINE)[:4] == [
         "1. The dataset",
         "2. The models",
@@ -87,7 +88,7 @@ def test_the_guide_is_in_the_order_of_the_questions() -> None:
     assert INSTALL.splitlines()[0] == "make install"
 
 
-def test_the_dataset_comes_out_as_it_went_in(operator: ServerProcess) -> None:
+def test_an_imported_dataset_is_exported_without_changes(operator: ServerProcess) -> None:
     run(operator, DATASET.replace(":512", ":128"))
     old, again = (json.loads((operator.folder / name).read_text()) for name in ("dataset.json", "again.json"))
     assert [name for name, _ in old] == [name for name, _ in again]
@@ -98,7 +99,7 @@ def numbers(dataset: list[list[str]]) -> list[list[float]]:
     return [[float(number) for number in text.split(",")] for _, text in dataset]
 
 
-def test_the_models_are_converted_and_recognize(operator: ServerProcess) -> None:
+def test_the_converted_models_recognize_people(operator: ServerProcess) -> None:
     *_, recognized = run(operator, MODELS)
     assert {path.name for path in (operator.folder / "legacy").iterdir()} == {DETECTOR, RECOGNIZER}
     assert [name in recognized for name in PEOPLE] == [True, True]
@@ -123,7 +124,7 @@ def labels(printed: str) -> list[Any]:
     return [face["label"] for face in json.loads(printed)["faces"]]
 
 
-def test_the_callers_are_answered(served: ServerProcess) -> None:
+def test_the_requests_of_the_callers_are_answered(served: ServerProcess) -> None:
     detected, encoded, several, recognized = run(served, CALLERS)
     assert labels(detected) == [0, 1, 2]
     assert len(json.loads(encoded)) == 128
@@ -131,7 +132,7 @@ def test_the_callers_are_answered(served: ServerProcess) -> None:
     assert (len(labels(recognized)), set(labels(recognized))) == (3, LABELS_OF_GROUP)
 
 
-def test_a_key_in_the_address_and_a_gallery_by_name(served: ServerProcess) -> None:
+def test_a_caller_can_send_a_key_in_the_address_and_name_a_gallery(served: ServerProcess) -> None:
     run(served, CALLERS)  # the first of these requests creates the callers' tenant
     (detected,) = run(served, KEYS)
     assert labels(detected) == [0, 1, 2]
@@ -140,7 +141,7 @@ def test_a_key_in_the_address_and_a_gallery_by_name(served: ServerProcess) -> No
     assert labels(named) == labels(uploaded)
 
 
-def test_the_programs_take_their_flags(converted: ServerProcess) -> None:
+def test_the_programs_accept_their_old_flags(converted: ServerProcess) -> None:
     detected, _, _, recognized, again = run(converted, FLAGS)
     assert labels(detected) == [0, 1, 2]
     assert labels(recognized) == labels(again)
@@ -149,7 +150,7 @@ def test_the_programs_take_their_flags(converted: ServerProcess) -> None:
     assert (converted.folder / "group-recognition.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
-def test_capture_says_that_there_is_no_camera(operator: ServerProcess) -> None:
+def test_capture_reports_that_there_is_no_camera(operator: ServerProcess) -> None:
     if Path("/dev/video0").exists():
         pytest.skip("left out: this machine has a camera")
     (told,) = run(operator, CAPTURE, fails=5)

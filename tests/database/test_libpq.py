@@ -15,6 +15,8 @@ from service.database.libpq import ONE_MESSAGE, PSYCOPG_PIPELINE, Answer, Protoc
 from service.database.session import tenant_session
 from service.database.statements import fetch_row, fetch_rows, fetch_rows_in_transaction
 from service.errors import DatabaseUnavailable
+from tests.database.test_statements import backends_of
+from tests.support.waiting import until
 
 TENANT = "SELECT current_setting('app.tenant'), current_setting('enable_seqscan')"
 BACKEND = "SELECT pg_backend_pid() AS number"
@@ -71,29 +73,25 @@ async def test_a_row_has_the_names_of_its_columns(engine: AsyncEngine) -> None:
     assert (row.first, row.second) == (1, "b")
 
 
-async def test_a_statement_that_was_given_up_is_stopped_at_the_server(engine: AsyncEngine, database: Database) -> None:
-    """A server notices a closed socket only after the statement; this statement would take ten minutes."""
+async def test_a_cancelled_statement_is_stopped_at_the_server(engine: AsyncEngine, database: Database) -> None:
+    """A server notices a closed socket only after the statement, and this statement would take an hour."""
     running = "SELECT count(*) AS count FROM pg_stat_activity WHERE query LIKE %(like)s AND state = 'active'"
     values = {"like": "SELECT 'given up', pg_sleep%"}
 
-    async def count() -> int:
+    async def is_running() -> bool:
         row = await fetch_row(database.engine, running, values)
         assert row is not None
-        return int(row.count)
+        return bool(row.count)
 
-    waiting = asyncio.create_task(fetch_row(engine, "SELECT 'given up', pg_sleep(600)", {}))
-    for _ in range(10_000):
-        if await count():
-            break
-        await asyncio.sleep(0.01)
+    async def is_stopped() -> bool:
+        return not await is_running()
+
+    waiting = asyncio.create_task(fetch_row(engine, "SELECT 'given up', pg_sleep(6000)", {}))
+    await until(is_running)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    for _ in range(1000):
-        if not await count():
-            break
-        await asyncio.sleep(0.01)
-    assert await count() == 0
+    await until(is_stopped)
     assert await fetch_row(engine, BACKEND, {})
 
 
@@ -102,9 +100,7 @@ async def test_a_transaction_on_a_lost_connection_is_an_unavailable_database_onc
 ) -> None:
     """The pool's other connections, lost at the same moment, are replaced without another error."""
     engine = open_pool(database.logins.service, 3)
-    asked = [fetch_row(engine, "SELECT pg_backend_pid() AS number, pg_sleep(0.05)", {}) for _ in range(3)]
-    numbers = {row.number for row in await asyncio.gather(*asked) if row}
-    assert len(numbers) == 3
+    numbers = await backends_of(engine, 3)
     url = database.logins.administrator.set(drivername="postgresql").render_as_string(hide_password=False)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as administrator:
         for number in numbers:

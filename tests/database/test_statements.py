@@ -1,6 +1,7 @@
 """Readings in one message: each is in its own tenant and transaction, and survives faults of the connection."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 
@@ -14,6 +15,7 @@ from service.database.session import tenant_session
 from service.database.statements import fetch_row, fetch_rows, fetch_rows_in_transaction
 from service.errors import DatabaseUnavailable
 from tests.conftest import new_tenant
+from tests.support.waiting import GUARD_SECONDS
 
 TENANTS = 20
 READINGS = 400
@@ -44,6 +46,7 @@ async def tenant_with_gallery(database: Database) -> int:
 async def test_interleaved_readings_return_only_rows_of_their_own_tenant(database: Database) -> None:
     tenants = [await tenant_with_gallery(database) for _ in range(TENANTS)]
     engine = open_pool(database.logins.service, 3)
+    engine.pool._timeout = GUARD_SECONDS  # type: ignore[attr-defined]  # hundreds of readings wait for three connections
     answered = 0
 
     async def read(tenant: int, seed: int) -> None:
@@ -136,14 +139,22 @@ async def test_a_cancelled_reading_never_answers_another_caller(database: Databa
     async with tenant_session(engine, tenant) as session:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await fetch_rows(session, "SELECT 'too late', pg_sleep(5)", {})
+                await fetch_rows(session, "SELECT 'too late', pg_sleep(6000)", {})
         assert await fetch_rows(session, MINE, {}) == [(tenant, "a", str(tenant))]
 
 
+async def backends_of(engine: AsyncEngine, count: int) -> list[int]:
+    """Process ids of the server for `count` connections of the pool, which are open at the same time."""
+    async with contextlib.AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(engine.connect()) for _ in range(count)]
+        numbers = [int(await connection.scalar(text("SELECT pg_backend_pid()"))) for connection in connections]
+    assert len(set(numbers)) == count
+    return numbers
+
+
 async def end_connections(database: Database, engine: AsyncEngine, count: int) -> None:
-    """End the server's side of `count` of the pool's connections, after all of them have read."""
-    asked = [fetch_row(engine, "SELECT pg_backend_pid() AS number, pg_sleep(0.05)", {}) for _ in range(count)]
-    numbers = [row.number for row in await asyncio.gather(*asked) if row]
+    """End the server's side of `count` connections of the pool."""
+    numbers = await backends_of(engine, count)
     async with await psycopg.AsyncConnection.connect(
         database.logins.administrator.set(drivername="postgresql").render_as_string(hide_password=False),
         autocommit=True,

@@ -15,6 +15,7 @@ from service.database.statements import fetch_rows, fetch_rows_in_transaction
 from service.database.types import metadata
 from service.errors import DatabaseUnavailable
 from tests.support.tenants import FilledTenant, fill_tenant
+from tests.support.waiting import GUARD_SECONDS
 
 TENANTS = 50
 REQUESTS = 1_000
@@ -37,9 +38,9 @@ class Tally:
 
 async def look(session: AsyncSession, tenant_id: int, tally: Tally) -> None:
     """Select all rows of every table without any filter, by both paths that statements take."""
-    for place, table in enumerate(TABLES):
+    for number, table in enumerate(TABLES):
         query = f"SELECT tenant_id FROM {table}"
-        if (place + tenant_id) % 2:
+        if (number + tenant_id) % 2:
             seen = [row[0] for row in await fetch_rows_in_transaction(session, query, {})]
         else:
             seen = list((await session.execute(text(query))).scalars())
@@ -56,7 +57,7 @@ async def read(session: AsyncSession, tenant_id: int, tally: Tally) -> None:
 
 
 async def request(engine: AsyncEngine, tenant: FilledTenant, ending: str, tally: Tally) -> None:
-    """Run one request, which ends well, is aborted by its client, times out, fails or loses its connection."""
+    """Run one request: it succeeds, is aborted by its client, times out, fails or loses its connection."""
     async with tenant_session(engine, tenant.number) as session:
         await read(session, tenant.number, tally)
         await look(session, tenant.number, tally)
@@ -95,7 +96,7 @@ async def run(engine: AsyncEngine, tenant: FilledTenant, ending: str, tally: Tal
 async def test_fifty_tenants_over_five_connections_see_no_foreign_row(database: Database) -> None:
     tenants = [await fill_tenant(database) for _ in range(TENANTS)]
     engine = open_pool(database.logins.service, CONNECTIONS)
-    engine.pool._timeout = 300.0  # type: ignore[attr-defined]  # forty wait for five: a busy machine needs over 30 s
+    engine.pool._timeout = GUARD_SECONDS  # type: ignore[attr-defined]  # forty requests wait for five connections
     chance = random.Random(20260131)  # noqa: S311 - the same order every time
     endings = chance.choices(
         ["commit", "rollback", "abort", "time out", "fail", "lose"], [8, 4, 4, 2, 2, 1], k=REQUESTS

@@ -12,6 +12,7 @@ from service.database.session import tenant_session
 from service.database.statements import fetch_rows_in_transaction
 from service.errors import DatabaseUnavailable
 from tests.conftest import new_tenant
+from tests.support.waiting import GUARD_SECONDS
 
 TENANTS = 20
 REQUESTS = 400
@@ -52,8 +53,11 @@ async def request(engine: AsyncEngine, tenant: int, seed: int) -> None:
             await fetch_rows_in_transaction(session, "SELECT 1 / %(zero)s", {"zero": 0})
 
 
-async def test_rows_by_the_shortest_way_are_only_ones_own(database: Database, tenants: list[int]) -> None:
+async def test_statements_that_bypass_sqlalchemy_return_only_rows_of_their_own_tenant(
+    database: Database, tenants: list[int]
+) -> None:
     engine = open_pool(database.logins.service, 3)
+    engine.pool._timeout = GUARD_SECONDS  # type: ignore[attr-defined]  # hundreds of requests wait for three connections
     work = [request(engine, tenants[number % TENANTS], number) for number in range(REQUESTS)]
     results = await asyncio.gather(*work, return_exceptions=True)
     assert [error for error in results if isinstance(error, AssertionError)] == []
@@ -64,7 +68,9 @@ async def test_rows_by_the_shortest_way_are_only_ones_own(database: Database, te
     await engine.dispose()
 
 
-async def test_after_a_transaction_nothing_is_left_of_its_tenant(database: Database, tenants: list[int]) -> None:
+async def test_a_transaction_leaves_nothing_of_its_tenant_on_the_connection(
+    database: Database, tenants: list[int]
+) -> None:
     engine = open_pool(database.logins.service, 1)
     async with tenant_session(engine, tenants[0]) as session:
         assert len(await fetch_rows_in_transaction(session, MINE, {})) == 1

@@ -73,7 +73,7 @@ async def test_half_vectors_arrive_unchanged_in_both_states(session: AsyncSessio
     assert await both_states(session, query, {"value": vectors}) == [[('{"[1,2]","[3,4]"}',)]] * 2
 
 
-async def test_nan_is_a_number_in_both_states(session: AsyncSession) -> None:
+async def test_nan_arrives_unchanged_in_both_states(session: AsyncSession) -> None:
     rows = await both_states(session, "SELECT CAST(%(value)s AS float8)", {"value": math.nan})
     assert all(math.isnan(row[0][0]) for row in rows)
 
@@ -102,12 +102,12 @@ async def test_a_text_with_a_nul_character_is_refused_instead_of_cut_off(
             await fetch_rows(session, "SELECT %(value)s", {"value": value})
 
 
-async def test_a_percent_sign_that_is_no_parameter_stands_for_itself(session: AsyncSession) -> None:
+async def test_a_percent_sign_outside_a_parameter_is_kept(session: AsyncSession) -> None:
     query = "SELECT CAST(%(number)s AS integer) % 4, 'a%' LIKE 'a%%', '100 %s'"
     assert await both_states(session, query, {"number": 7}) == [[(3, True, "100 %s")]] * 2
 
 
-async def test_a_parameter_may_stand_twice_and_a_value_may_be_unused(session: AsyncSession) -> None:
+async def test_a_parameter_may_occur_twice_and_a_value_may_be_unused(session: AsyncSession) -> None:
     query = "SELECT CAST(%(b)s AS integer), CAST(%(a)s AS integer), CAST(%(b)s AS integer)"
     assert await both_states(session, query, {"a": 1, "b": 2, "c": 3}) == [[(2, 1, 2)]] * 2
 

@@ -22,7 +22,7 @@ def test_the_best_candidate_at_or_above_the_threshold_is_the_match() -> None:
     assert decide([ADA, BOB], 0.0).match == ADA
 
 
-def test_below_the_threshold_nobody_matches_and_the_candidates_are_told() -> None:
+def test_a_decision_below_the_threshold_lists_the_candidates_without_a_match() -> None:
     decision = decide([ADA, BOB], math.nextafter(0.7, 1))
     assert (decision.outcome, decision.match, decision.candidates) == ("no_match", None, (ADA, BOB))
 
@@ -33,12 +33,12 @@ def test_an_empty_gallery_matches_nobody() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, 0.25])
-def test_a_threshold_asked_for_wins_over_the_default(threshold: float) -> None:
+def test_a_requested_threshold_replaces_the_default(threshold: float) -> None:
     assert check_threshold(threshold, 0.5) == threshold
     assert check_threshold(None, 0.5) == 0.5
 
 
 @pytest.mark.parametrize("threshold", [-0.01, 1.01, math.nan, math.inf])
-def test_a_threshold_that_is_no_similarity_is_refused(threshold: float) -> None:
+def test_a_threshold_outside_zero_to_one_is_refused(threshold: float) -> None:
     with pytest.raises(InvalidRequest):
         check_threshold(threshold, 0.5)

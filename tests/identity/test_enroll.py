@@ -62,7 +62,7 @@ async def test_a_person_enrolled_a_moment_ago_is_recognized(
     assert (match.name, match.face_id) == ("Ada", face.id)
 
 
-async def test_pictures_that_cannot_be_used_are_rejected_by_name_and_reason_and_the_others_enrolled(
+async def test_unusable_images_are_rejected_with_a_reason_and_the_others_are_enrolled(
     session: AsyncSession, encoders: Encoders, ada: Person
 ) -> None:
     pictures = [
@@ -86,7 +86,7 @@ async def test_pictures_that_cannot_be_used_are_rejected_by_name_and_reason_and_
     assert all(rejection.detail for rejection in enrollment.rejected)
 
 
-async def test_several_faces_are_no_doubt_where_the_largest_is_asked_for_or_dominates(
+async def test_the_largest_face_is_enrolled_if_it_is_requested_or_dominates(
     session: AsyncSession, encoders: Encoders, ada: Person
 ) -> None:
     small = Image.open(io.BytesIO(draw_people(["Bob"], (256, 256)))).resize((120, 120))
@@ -102,7 +102,7 @@ async def test_several_faces_are_no_doubt_where_the_largest_is_asked_for_or_domi
     assert [face.source for face in enrollment.faces] == ["dominates.png"]
 
 
-def test_a_face_dominates_from_twice_the_area_on() -> None:
+def test_a_face_dominates_if_it_has_twice_the_area() -> None:
     def face(width: float) -> DetectedFace:
         return DetectedFace(Box(0, 0, width, 10), 1.0, (), 1.0)
 
@@ -111,7 +111,7 @@ def test_a_face_dominates_from_twice_the_area_on() -> None:
     assert not largest_is_meant([face(19.9), face(10)])
 
 
-async def test_the_same_picture_is_enrolled_once_for_a_person(
+async def test_the_same_image_is_enrolled_once_for_a_person(
     session: AsyncSession, encoders: Encoders, gallery: Gallery, ada: Person
 ) -> None:
     first, second = picture("a.jpg", "Ada"), picture("b.jpg", "Ada", variation=1)
@@ -161,7 +161,7 @@ class MeanwhileEncoders:
 
 
 @pytest.mark.parametrize("deleted", ["person", "gallery", "gallery made anew"])
-async def test_what_is_deleted_while_the_model_works_is_not_found(
+async def test_a_person_or_gallery_deleted_while_the_model_works_is_not_found(
     open_session: OpenSession, encoders: Encoders, gallery: Gallery, ada: Person, deleted: str
 ) -> None:
     async def delete() -> None:
@@ -199,7 +199,7 @@ async def test_an_embedding_that_cannot_be_compared_is_refused(
         await enroll_embedding(session, "staff", ada.id, values)
 
 
-async def test_a_gallery_of_embeddings_made_elsewhere_takes_embeddings_and_refuses_pictures(
+async def test_a_gallery_of_an_external_space_accepts_embeddings_and_refuses_images(
     session: AsyncSession, encoders: Encoders
 ) -> None:
     space = external_space("external:legacy:4")

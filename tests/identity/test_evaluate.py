@@ -38,24 +38,22 @@ def portrait(name: str, variation: int = 0) -> bytes:
     return draw_people([name], variation=variation)
 
 
-async def test_rates_mistakes_and_failures_are_told_by_name(
-    database: Database, encoders: Encoders, tmp_path: Path
-) -> None:
+async def test_the_report_names_mistakes_and_failures(database: Database, encoders: Encoders, tmp_path: Path) -> None:
     write(tmp_path, "Ada", p1=portrait("Ada"), p2=portrait("Ada", 1), p10=portrait("Bob", 1))
     write(tmp_path, "Bob", p1=portrait("Bob"), p2=portrait("Bob", 2), p3=draw_nobody())
     write(tmp_path, "Twin", p1=portrait("Ada", 3))
     write(tmp_path, "Nobody", p1=draw_nobody(), p2=b"this is a text")
     (tmp_path / "Ada" / "notes.txt").write_text("no picture")
     (tmp_path / "empty").mkdir()
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     report = await evaluate(
-        database, encoders, tmp_path, encoders.default, progress=lambda done, total: told.append((done, total))
+        database, encoders, tmp_path, encoders.default, progress=lambda done, total: progress.append((done, total))
     )
-    assert told == [(done, 9) for done in range(1, 10)]
+    assert progress == [(done, 9) for done in range(1, 10)]
     assert (report.people, report.probes, report.strangers) == (3, 3, 3)
     assert report.threshold == encoders.default.threshold
-    found = asdict(report)
-    assert found["failed_to_enroll"] == [
+    written = asdict(report)
+    assert written["failed_to_enroll"] == [
         {"image": "Bob/p3.jpg", "reason": "no-face-found"},
         {"image": "Nobody/p1.jpg", "reason": "no-face-found"},
         {"image": "Nobody/p2.jpg", "reason": "unsupported-image-format"},
@@ -80,7 +78,7 @@ async def test_at_another_threshold_other_probes_are_missed(
     assert (report.rank1_rate, report.fnir, report.fpir, report.threshold) == (1.0, 1.0, 0.0, 1.0)
 
 
-async def test_nothing_to_measure_is_no_rate(database: Database, encoders: Encoders, tmp_path: Path) -> None:
+async def test_there_are_no_rates_without_a_probe(database: Database, encoders: Encoders, tmp_path: Path) -> None:
     write(tmp_path, "Ada", p1=draw_nobody())
     report = await evaluate(database, encoders, tmp_path, encoders.default)
     assert (report.people, report.rank1_rate, report.fnir, report.fpir) == (0, None, None, None)
@@ -109,7 +107,7 @@ async def test_a_folder_without_people_is_refused_by_name(
         await evaluate(database, encoders, tmp_path, external_space("external:x:3") or encoders.default)
 
 
-def test_pictures_are_in_natural_order(tmp_path: Path) -> None:
+def test_people_and_images_are_in_natural_order(tmp_path: Path) -> None:
     write(tmp_path, "b", p10=b"", p9=b"", P1=b"")
     write(tmp_path, "a10")
     write(tmp_path, "a9", p1=b"")

@@ -48,8 +48,8 @@ def dataset(seed: int, rows: int, people: int, dimension: int) -> tuple[list[str
 
 
 def winner(votes: Sequence[Votes]) -> str:
-    found = decide_by_votes(votes)
-    return legacy_recognizer.NOBODY if found is None else found.name
+    elected = decide_by_votes(votes)
+    return legacy_recognizer.NOBODY if elected is None else elected.name
 
 
 @settings(max_examples=200, deadline=None)
@@ -59,13 +59,13 @@ def winner(votes: Sequence[Votes]) -> str:
     people=strategies.integers(1, 12),
     dimension=strategies.sampled_from([3, 16, 128]),
 )
-def test_it_decides_as_the_legacy_recognizer_on_random_datasets(
+def test_random_datasets_are_decided_as_by_the_legacy_recognizer(
     seed: int, rows: int, people: int, dimension: int
 ) -> None:
     labels, references, probes = dataset(seed, rows, people, dimension)
     votes = count_votes_in_memory(labels, references, probes, space_of(dimension))
     expected = [legacy_recognizer.match(labels, references, probe) for probe in probes]
-    assert [winner(one) for one in votes] == expected
+    assert [winner(each) for each in votes] == expected
 
 
 def test_the_most_votes_win_over_the_nearest_reference() -> None:
@@ -75,12 +75,12 @@ def test_the_most_votes_win_over_the_nearest_reference() -> None:
     assert winner(votes) == "many"
 
 
-def test_of_equals_the_first_in_the_dataset_wins() -> None:
+def test_the_first_label_of_the_dataset_wins_a_tie() -> None:
     labels = ["zoe", "ada", "ada", "zoe"]
     references = np.array([[0.9, 0.1], [1.0, 0.0], [1.0, 0.0], [0.9, 0.1]])
     (votes,) = count_votes_in_memory(labels, references, np.array([[1.0, 0.0]]), space_of(2))
     assert winner(votes) == "zoe"
-    assert [(one.name, one.count) for one in votes] == [("zoe", 2), ("ada", 2)]
+    assert [(each.name, each.count) for each in votes] == [("zoe", 2), ("ada", 2)]
 
 
 def test_nobody_wins_without_a_vote() -> None:
@@ -89,7 +89,7 @@ def test_nobody_wins_without_a_vote() -> None:
     assert votes == []
 
 
-def test_a_cosine_of_exactly_the_threshold_is_no_vote() -> None:
+def test_a_cosine_of_exactly_the_threshold_does_not_count_as_a_vote() -> None:
     references = np.array([[3.0, 4.0]])
     (votes,) = count_votes_in_memory(["ada"], references, np.array([[1.0, 0.0]]), space_of(2))
     assert votes[0].count == 1
@@ -116,13 +116,13 @@ async def filled(session: AsyncSession, space: EmbeddingSpace, labels: Sequence[
 
 @pytest.mark.parametrize("dimension", [16, 128, 512])
 @pytest.mark.parametrize("seed", range(4))
-async def test_sql_counts_as_the_legacy_recognizer(session: AsyncSession, dimension: int, seed: int) -> None:
+async def test_sql_counts_votes_as_the_legacy_recognizer(session: AsyncSession, dimension: int, seed: int) -> None:
     labels, references, probes = dataset(seed, 300, 9, dimension)
     space = space_of(dimension)
     gallery = await filled(session, space, labels, references)
     narrow = [probe.astype(np.float32) for probe in probes]
     votes = await count_votes(session, gallery, narrow, 0.3)
-    assert [winner(one) for one in votes] == [legacy_recognizer.match(labels, references, probe) for probe in narrow]
+    assert [winner(each) for each in votes] == [legacy_recognizer.match(labels, references, probe) for probe in narrow]
     in_memory = count_votes_in_memory(labels, references, np.array(narrow, dtype=np.float64), space)
     for counted, expected in zip(votes, in_memory, strict=True):
         most = max((one.count for one in expected), default=0)
@@ -136,7 +136,7 @@ async def test_sql_decides_ties_by_the_first_in_the_dataset(session: AsyncSessio
     gallery = await filled(session, space_of(3), labels, references)
     (votes,) = await count_votes(session, gallery, [np.array([1, 0, 0], dtype=np.float32)], 0.3)
     assert winner(votes) == "zoe"
-    assert [(one.name, one.count) for one in votes] == [("zoe", 2), ("ada", 2), ("bob", 2)]
+    assert [(each.name, each.count) for each in votes] == [("zoe", 2), ("ada", 2), ("bob", 2)]
 
 
 @pytest.mark.parametrize("seed", range(3))

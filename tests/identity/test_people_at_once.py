@@ -11,7 +11,7 @@ from tests.identity.conftest import OpenSession
 
 
 @pytest.mark.parametrize("external_id", [None, "7"])
-async def test_of_fifty_requests_for_one_person_one_makes_it(
+async def test_only_one_of_fifty_requests_creates_the_person(
     open_session: OpenSession, gallery: Gallery, external_id: str | None
 ) -> None:
     async def make() -> str:

@@ -41,27 +41,29 @@ def test_every_photograph_of_the_people_passes_the_standard_gate(real_encoder: E
         ("small", "face-too-small"),
     ],
 )
-def test_a_spoiled_photograph_is_kept_out_by_name(real_encoder: Encoder, change: str, reason: str) -> None:
+def test_a_spoiled_photograph_is_refused_by_the_name_of_its_fault(
+    real_encoder: Encoder, change: str, reason: str
+) -> None:
     (face, *_) = real_encoder.detect(spoiled(change))
     assert reason in reasons(face, "standard")
     assert reason in reasons(face, "strict")
     assert reasons(face, "off") == []
-    (told,) = [one for one in shortcomings(face, "standard") if one.kind.slug == reason]
-    assert told.measured < told.minimum
-    assert reason in told.detail
+    (shortcoming,) = [each for each in shortcomings(face, "standard") if each.kind.slug == reason]
+    assert shortcoming.measured < shortcoming.minimum
+    assert reason in shortcoming.detail
 
 
-def test_a_small_portrait_passes_the_standard_gate_alone(insightface_encoder: Encoder) -> None:
+def test_a_small_portrait_passes_only_the_standard_gate(insightface_encoder: Encoder) -> None:
     (face, *_) = insightface_encoder.detect(photograph("people", "barack_obama", "5_small.jpg"))
     assert reasons(face, "standard") == []
     assert reasons(face, "strict") == ["face-too-small"]
 
 
-def test_what_lacks_most_is_told_first() -> None:
+def test_the_worst_fault_is_listed_first() -> None:
     parts = QualityParts(size=0.1, sharpness=1.0, brightness=0.0, pose=0.29, detection=0.9)
     face = DetectedFace(Box(0, 0, 400, 300), 0.9, (), parts.score, parts)
     assert reasons(face, "standard") == ["face-badly-lit", "face-too-small", "face-turned-away"]
 
 
-def test_a_face_that_nobody_measured_passes() -> None:
+def test_a_face_without_measures_passes() -> None:
     assert shortcomings(DetectedFace(Box(0, 0, 1, 1), 0.1, (), 0.0), "strict") == ()

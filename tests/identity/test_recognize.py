@@ -26,6 +26,7 @@ from service.identity.enroll import EnrollmentImage, enroll_pictures
 from service.identity.recognize import Identification, recognize_embeddings, recognize_picture
 from service.identity.verify import verify_picture
 from tests.support.galleries import space_of
+from tests.support.waiting import GUARD_SECONDS
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ async def test_every_face_of_a_group_is_recognized_and_the_stranger_is_not(
     assert recognition.faces[2].decision.match.person_id == people["Ada"]
 
 
-async def test_a_picture_without_a_face_has_no_one_in_it(
+async def test_an_image_without_a_face_has_no_faces_in_the_answer(
     session: AsyncSession, encoders: Encoders, people: dict[str, str]
 ) -> None:
     assert (await recognize_picture(session, encoders, "staff", draw_nobody())).faces == []
@@ -72,7 +73,7 @@ async def test_an_empty_gallery_recognizes_nobody(session: AsyncSession, encoder
     assert recognition.faces[0].decision.candidates == ()
 
 
-async def test_the_threshold_of_the_request_wins_over_the_gallerys_and_that_over_the_spaces(
+async def test_the_threshold_of_the_request_replaces_that_of_the_gallery_and_of_the_space(
     session: AsyncSession, encoders: Encoders, gallery: Gallery, people: dict[str, str]
 ) -> None:
     probe = draw_people(["Ada"], variation=1)
@@ -136,7 +137,7 @@ async def test_another_tenants_gallery_is_not_found(
         await recognize_picture(other_session, encoders, "staff", draw_people(["Ada"]))
 
 
-async def test_a_gallery_without_its_encoder_refuses_pictures_and_names_both_sides(
+async def test_a_gallery_without_its_encoder_refuses_images_and_names_both_encoders(
     session: AsyncSession, encoders: Encoders
 ) -> None:
     await create_gallery(session, "other", space_of(512))
@@ -151,16 +152,18 @@ async def test_a_gallery_without_its_encoder_refuses_pictures_and_names_both_sid
 
 
 class SlowEncoders:
-    """The fake encoder with a slow model, which counts its concurrent runs."""
+    """The fake encoder with a model that works until the test lets it end."""
 
     def __init__(self, encoders: Encoders) -> None:
         self._encoders = encoders
         self.working = 0
+        self.somebody_works = asyncio.Event()
         self.everybody_works = asyncio.Event()
         self.may_end = asyncio.Event()
 
     async def encode(self, *values: object, **named: object) -> object:
         self.working += 1
+        self.somebody_works.set()
         if self.working == 20:
             self.everybody_works.set()
         await self.may_end.wait()
@@ -179,36 +182,34 @@ async def test_no_connection_is_held_while_the_model_works(
             return matches(await recognize_picture(session, slow, "staff", draw_people(["Ada"], variation=1)))  # type: ignore[arg-type]
 
     requests = [asyncio.create_task(recognize()) for _ in range(20)]
-    await asyncio.wait_for(slow.everybody_works.wait(), 10)
+    await asyncio.wait_for(slow.everybody_works.wait(), GUARD_SECONDS)
     async with tenant_session(engine, tenant_id) as session:
         probe = (await encoders.encode(encoders.default, draw_people(["Bob"])))[0].embedding
-        other = await asyncio.wait_for(recognize_embeddings(session, "staff", [probe]), 5)
+        other = await recognize_embeddings(session, "staff", [probe])
     assert matches(other) == ["Bob"]
     slow.may_end.set()
-    assert await asyncio.wait_for(asyncio.gather(*requests), 20) == [["Ada"]] * 20
+    assert await asyncio.gather(*requests) == [["Ada"]] * 20
     await engine.dispose()
 
 
-@pytest.mark.parametrize("made_anew", [False, True])
+@pytest.mark.parametrize("is_made_again", [False, True])
 async def test_a_gallery_deleted_while_the_model_works_is_not_found(
-    database: Database, encoders: Encoders, gallery: Gallery, people: dict[str, str], made_anew: bool
+    database: Database, encoders: Encoders, gallery: Gallery, people: dict[str, str], is_made_again: bool
 ) -> None:
     slow = SlowEncoders(encoders)
-    picture = draw_people(["Ada"], variation=1)
+    image = draw_people(["Ada"], variation=1)
 
     async def recognize() -> Identification:
         async with tenant_session(database.engine, gallery.tenant_id) as session:
-            return await recognize_picture(session, slow, "staff", picture)  # type: ignore[arg-type]
+            return await recognize_picture(session, slow, "staff", image)  # type: ignore[arg-type]
 
-    asked = asyncio.create_task(recognize())
-    async with asyncio.timeout(10):
-        while not slow.working:  # noqa: ASYNC110 - it is counted up by the task
-            await asyncio.sleep(0.005)
+    request = asyncio.create_task(recognize())
+    await asyncio.wait_for(slow.somebody_works.wait(), GUARD_SECONDS)
     async with tenant_session(database.engine, gallery.tenant_id) as other:
         await delete_gallery(other, gallery)
-        if made_anew:
+        if is_made_again:
             await create_gallery(other, gallery.name, gallery.space)
         await other.commit()
     slow.may_end.set()
     with pytest.raises(NotFound):
-        await asked
+        await request

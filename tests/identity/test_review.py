@@ -64,7 +64,7 @@ def test_a_good_face_passes_every_review() -> None:
     assert Review(enrollment="strict", recognition="strict").of_reference(face_of()) is None
 
 
-async def test_strictly_a_picture_of_somebody_else_is_no_reference(
+async def test_a_strict_review_rejects_an_image_of_another_person(
     session: AsyncSession, encoders: Encoders, ada: Person, grace: Person
 ) -> None:
     await enroll_pictures(
@@ -73,14 +73,14 @@ async def test_strictly_a_picture_of_somebody_else_is_no_reference(
     await session.commit()
     again = EnrollmentImage("b.jpg", draw_people(["Ada"], variation=1))
     refused = await enroll_pictures(session, encoders, "staff", grace.id, [again], review=STRICT)
-    assert ([one.reason for one in refused.rejected], refused.faces) == (["nearer-to-another-person"], [])
+    assert ([rejection.reason for rejection in refused.rejected], refused.faces) == (["nearer-to-another-person"], [])
     assert "Ada" not in refused.rejected[0].detail
     await session.commit()  # the rejected enrollment locked its person
     taken = await enroll_pictures(session, encoders, "staff", ada.id, [again], review=STRICT)
     assert (len(taken.faces), taken.rejected) == (1, [])
 
 
-async def test_strictly_a_mixed_up_picture_among_right_ones_is_found_out(
+async def test_a_strict_review_rejects_only_the_wrong_image_of_several(
     session: AsyncSession, encoders: Encoders, ada: Person, grace: Person
 ) -> None:
     await enroll_pictures(
@@ -94,10 +94,12 @@ async def test_strictly_a_mixed_up_picture_among_right_ones_is_found_out(
     ]
     enrollment = await enroll_pictures(session, encoders, "staff", grace.id, pictures, review=STRICT)
     assert len(enrollment.faces) == 2
-    assert [(one.image, one.reason) for one in enrollment.rejected] == [("2.jpg", "nearer-to-another-person")]
+    assert [(rejection.image, rejection.reason) for rejection in enrollment.rejected] == [
+        ("2.jpg", "nearer-to-another-person")
+    ]
 
 
-async def test_a_picture_of_a_picture_is_not_enrolled_recognized_or_verified(
+async def test_a_photograph_of_a_photograph_is_not_enrolled_recognized_or_verified(
     session: AsyncSession, watchful: Encoders, ada: Person
 ) -> None:
     alive, printed = draw_people(["Ada"]), draw_people(["Ada"], printed=True)
@@ -110,7 +112,7 @@ async def test_a_picture_of_a_picture_is_not_enrolled_recognized_or_verified(
         review=LIVING,
     )
     await session.commit()
-    assert [(one.image, one.reason) for one in refused.rejected] == [("p.jpg", "not-live")]
+    assert [(rejection.image, rejection.reason) for rejection in refused.rejected] == [("p.jpg", "not-live")]
     (face,) = (await recognize_picture(session, watchful, "staff", printed, review=LIVING)).faces
     assert (face.decision.outcome, face.decision.candidates) == ("no_match", ())
     assert face.objection is not None
@@ -121,7 +123,7 @@ async def test_a_picture_of_a_picture_is_not_enrolled_recognized_or_verified(
     assert living.decision.outcome == "match"
 
 
-async def test_comparing_pictures_asks_for_good_faces_and_for_a_living_second_one(watchful: Encoders) -> None:
+async def test_a_comparison_requires_good_faces_and_a_living_second_one(watchful: Encoders) -> None:
     alive, printed = draw_people(["Ada"]), draw_people(["Ada"], printed=True)
     assert (await compare_pictures(watchful, printed, alive, review=LIVING)).verified  # the photograph of a document
     with pytest.raises(NotLive):

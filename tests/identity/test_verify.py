@@ -25,9 +25,7 @@ async def ada(session: AsyncSession, encoders: Encoders, gallery: Gallery) -> Pe
     return person
 
 
-async def test_a_person_is_verified_and_another_one_is_not(
-    session: AsyncSession, encoders: Encoders, ada: Person
-) -> None:
+async def test_only_the_right_person_is_verified(session: AsyncSession, encoders: Encoders, ada: Person) -> None:
     same = await verify_picture(session, encoders, "staff", ada.id, draw_people(["Ada"], variation=1))
     other = await verify_picture(session, encoders, "staff", ada.id, draw_people(["Bob"]))
     assert (same.verified, other.verified) == (True, False)
@@ -45,21 +43,21 @@ async def test_the_threshold_of_the_request_decides(session: AsyncSession, encod
     assert (strict.verified, lenient.verified) == (False, True)
 
 
-async def test_a_person_without_a_reference_is_verified_by_nothing(
+async def test_a_person_without_a_reference_is_never_verified(
     session: AsyncSession, encoders: Encoders, gallery: Gallery
 ) -> None:
     person = await create_person(session, gallery, "Empty")
     await session.commit()
-    found = await verify_picture(session, encoders, "staff", person.id, draw_people(["Empty"]), threshold=0.0)
-    assert (found.verified, found.similarity, found.reference) == (False, 0.0, None)
+    verification = await verify_picture(session, encoders, "staff", person.id, draw_people(["Empty"]), threshold=0.0)
+    assert (verification.verified, verification.similarity, verification.reference) == (False, 0.0, None)
 
 
-async def test_an_embedding_verifies_too(
+async def test_an_embedding_can_be_verified(
     session: AsyncSession, encoders: Encoders, gallery: Gallery, ada: Person
 ) -> None:
     (probe,) = await encoders.encode(gallery.space, draw_people(["Ada"], variation=1))
-    found = await verify_embedding(session, "staff", ada.id, probe.embedding)
-    assert (found.verified, found.face) == (True, None)
+    verification = await verify_embedding(session, "staff", ada.id, probe.embedding)
+    assert (verification.verified, verification.face) == (True, None)
     with pytest.raises(InvalidEmbedding):
         await verify_embedding(session, "staff", ada.id, [1.0])
 
@@ -73,21 +71,21 @@ async def test_a_wrong_request_says_what_is_wrong(session: AsyncSession, encoder
         await verify_picture(session, encoders, "nobody", ada.id, draw_people(["Ada"]))
 
 
-async def test_two_pictures_are_compared_by_their_largest_faces(encoders: Encoders) -> None:
+async def test_two_images_are_compared_by_their_largest_faces(encoders: Encoders) -> None:
     same = await compare_pictures(encoders, draw_people(["Ada"]), draw_people(["Ada"], variation=1))
     other = await compare_pictures(encoders, draw_people(["Ada"]), draw_people(["Bob"]), encoder="fake")
     assert (same.verified, other.verified) == (True, False)
     assert other.similarity < same.similarity <= 1.0
 
 
-async def test_a_comparison_names_the_picture_without_a_face(encoders: Encoders) -> None:
+async def test_a_comparison_names_the_image_without_a_face(encoders: Encoders) -> None:
     with pytest.raises(NoFaceFound, match="second"):
         await compare_pictures(encoders, draw_people(["Ada"]), draw_nobody())
     with pytest.raises(NoFaceFound, match="first"):
         await compare_pictures(encoders, draw_nobody(), draw_people(["Ada"]))
 
 
-async def test_only_a_loaded_encoder_compares_pictures(encoders: Encoders) -> None:
+async def test_images_are_compared_only_by_a_loaded_encoder(encoders: Encoders) -> None:
     with pytest.raises(EncoderUnavailable):
         await compare_pictures(encoders, b"", b"", encoder="dlib")
     with pytest.raises(EmbeddingSpaceMismatch):
@@ -99,13 +97,13 @@ def test_a_space_is_found_by_name(encoders: Encoders) -> None:
     assert resolve_space(encoders, "external:x:4").dimension == 4
 
 
-def test_similarity_is_what_the_metric_says() -> None:
+def test_similarity_follows_the_metric_of_the_space() -> None:
     cosine = external_space("external:x:2")
     assert cosine is not None
     euclidean = EmbeddingSpace("e", "e", 2, "euclidean", 0.5)
-    one, other = np.array([3, 4], np.float32), np.array([3, 3.5], np.float32)
-    assert similarity_of(cosine, one, 10 * one) == pytest.approx(1.0)
-    assert similarity_of(cosine, one, -one) == 0.0
-    assert similarity_of(cosine, one, other) == pytest.approx(23 / (5 * np.hypot(3, 3.5)))
-    assert similarity_of(euclidean, one, other) == pytest.approx(0.5)
-    assert similarity_of(euclidean, one, 10 * one) == 0.0
+    first, second = np.array([3, 4], np.float32), np.array([3, 3.5], np.float32)
+    assert similarity_of(cosine, first, 10 * first) == pytest.approx(1.0)
+    assert similarity_of(cosine, first, -first) == 0.0
+    assert similarity_of(cosine, first, second) == pytest.approx(23 / (5 * np.hypot(3, 3.5)))
+    assert similarity_of(euclidean, first, second) == pytest.approx(0.5)
+    assert similarity_of(euclidean, first, 10 * first) == 0.0

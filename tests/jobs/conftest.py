@@ -1,4 +1,4 @@
-"""A database for these tests, so that no worker of another test takes their jobs, and a worker inside the test."""
+"""A database whose jobs no worker of another test takes, and workers inside the test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ StartWorker = Callable[..., AbstractAsyncContextManager[None]]
 
 @pytest.fixture(scope="session")
 def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings like the run's, with a separate database beside the run's."""
+    """Settings of a service for these tests, with a database that no other test uses."""
     folder = tmp_path_factory.mktemp("jobs")
     return Settings(_env_file=None, data_dir=folder, database_url=fresh_database(), encoder="fake")
 
@@ -53,6 +53,6 @@ def start_worker(database: Database, encoders: Encoders) -> StartWorker:
             yield
         finally:
             stop.set()
-            await asyncio.wait_for(work, 30)
+            await work
 
     return start

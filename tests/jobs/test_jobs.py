@@ -23,12 +23,12 @@ from service.jobs.jobs import (
 
 
 async def queued(session: AsyncSession) -> int:
-    """How many jobs of the session's tenant wait in the queue."""
+    """The number of queue entries of the session's tenant."""
     query = "SELECT count(*) FROM procrastinate_jobs WHERE (args->>'tenant_id')::int = :tenant"
     return int(await session.scalar(text(query), {"tenant": session.info["tenant_id"]}) or 0)
 
 
-async def test_a_job_enters_the_queue_when_its_row_is_committed_and_not_without_it(session: AsyncSession) -> None:
+async def test_a_job_enters_the_queue_with_the_commit_of_its_row(session: AsyncSession) -> None:
     job = await create_job(session, "nothing", {})
     await session.rollback()
     assert await queued(session) == 0
@@ -44,7 +44,7 @@ async def test_a_job_enters_the_queue_when_its_row_is_committed_and_not_without_
 
 
 @pytest.mark.parametrize("wrong", ["", "nonsense", "0000000000000", "zzzzzzzzzzzzz", "07ffffffffff0", "\x00"])
-async def test_an_id_of_no_job_is_not_found(session: AsyncSession, wrong: str) -> None:
+async def test_an_unknown_job_id_is_not_found(session: AsyncSession, wrong: str) -> None:
     with pytest.raises(NotFound):
         await find_job(session, wrong)
 
@@ -58,7 +58,7 @@ async def test_another_tenants_job_is_not_found(session: AsyncSession, other_ses
 
 
 async def test_jobs_are_listed_newest_first_in_pages(session: AsyncSession) -> None:
-    made = [(await create_job(session, "nothing", {"place": place})).id for place in range(5)]
+    made = [(await create_job(session, "nothing", {"position": number})).id for number in range(5)]
     first = await list_jobs(session, limit=2)
     second = await list_jobs(session, limit=2, cursor=first.next_cursor)
     last = await list_jobs(session, limit=2, cursor=second.next_cursor)
@@ -72,7 +72,7 @@ async def test_a_wrong_limit_or_cursor_is_refused(session: AsyncSession, limit: 
         await list_jobs(session, limit=limit, cursor=cursor)
 
 
-async def test_one_transaction_has_a_job_to_itself(session: AsyncSession, other_session: AsyncSession) -> None:
+async def test_only_one_transaction_can_claim_a_job(session: AsyncSession, other_session: AsyncSession) -> None:
     number = new_identifier()
     assert await claim_job(session, number)
     assert not await claim_job(other_session, number)
@@ -105,10 +105,10 @@ async def test_a_failed_job_says_why(session: AsyncSession) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, 2 * PIECE_BYTES + 17])
-async def test_an_input_comes_back_byte_for_byte_and_goes_with_the_end_of_its_job(
+async def test_an_input_is_read_byte_for_byte_and_deleted_when_its_job_ends(
     session: AsyncSession, tmp_path_factory: pytest.TempPathFactory, size: int
 ) -> None:
-    content = bytes(place * 31 % 251 for place in range(size))
+    content = bytes(number * 31 % 251 for number in range(size))
     job = await create_job(session, "nothing", {})
     assert await store_input(session, job, io.BytesIO(content)) == size
     path = tmp_path_factory.mktemp("input") / "file"

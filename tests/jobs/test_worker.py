@@ -20,7 +20,8 @@ from service.jobs import queue
 from service.jobs.jobs import Job, JobProgress, begin_attempt, create_job, find_job, finish_job
 from service.worker import MAXIMUM_ATTEMPTS, Handler, JobRunner
 from tests.jobs.conftest import StartWorker
-from tests.support.jobs import finished
+from tests.support.jobs import finished, job_when
+from tests.support.waiting import GUARD_SECONDS, until
 
 Work = Callable[[AsyncSession, Job, JobProgress], Awaitable[dict[str, Any]]]
 
@@ -35,25 +36,25 @@ async def start_job(session: AsyncSession, **arguments: Any) -> Job:
     return job
 
 
-async def queue_is_empty(session: AsyncSession) -> bool:
-    query = "SELECT count(*) FROM procrastinate_jobs WHERE (args->>'tenant_id')::int = :tenant"
-    for _ in range(50):
-        if not await session.scalar(text(query), {"tenant": session.info["tenant_id"]}):
-            return True
-        await asyncio.sleep(0.1)
-    return False
+async def until_queue(session: AsyncSession, condition: str) -> None:
+    """Wait until a condition of SQL is true for the tenant's entries in the queue."""
+    query = f"SELECT {condition} FROM procrastinate_jobs WHERE (args->>'tenant_id')::int = :tenant"
+
+    async def is_reached() -> bool:
+        answer = await session.scalar(text(query), {"tenant": session.info["tenant_id"]})
+        await session.rollback()
+        return bool(answer)
+
+    await until(is_reached)
+
+
+async def until_queue_is_empty(session: AsyncSession) -> None:
+    await until_queue(session, "count(*) = 0")
 
 
 async def until_retried(session: AsyncSession) -> None:
     """Wait until a worker took the tenant's job and put it back."""
-    query = "SELECT max(attempts) FROM procrastinate_jobs WHERE (args->>'tenant_id')::int = :tenant"
-    for _ in range(10_000):
-        attempts = await session.scalar(text(query), {"tenant": session.info["tenant_id"]})
-        await session.rollback()
-        if attempts:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("no worker took the job")
+    await until_queue(session, "max(attempts) > 0")
 
 
 async def test_a_job_is_done_and_its_queue_entry_removed(session: AsyncSession, start_worker: StartWorker) -> None:
@@ -67,27 +68,21 @@ async def test_a_job_is_done_and_its_queue_entry_removed(session: AsyncSession, 
         assert job.started_at is not None
         assert job.finished_at is not None
         assert job.started_at <= job.finished_at
-        assert await queue_is_empty(session)
+        await until_queue_is_empty(session)
 
 
-async def test_progress_is_seen_while_the_work_is_uncommitted(session: AsyncSession, start_worker: StartWorker) -> None:
+async def test_the_progress_of_uncommitted_work_is_visible(session: AsyncSession, start_worker: StartWorker) -> None:
     seen = asyncio.Event()
 
     async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         await create_job(own, "left behind", {})
         await progress(3, 10)
-        await asyncio.wait_for(seen.wait(), 20)
+        await seen.wait()
         return {}
 
     async with start_worker(handlers_of(work)):
-        job = await start_job(session)
-        for _ in range(100):
-            found = await find_job(session, job.id)
-            await session.rollback()
-            if found.total:
-                break
-            await asyncio.sleep(0.05)
-        assert (found.status, found.done, found.total) == ("running", 3, 10)
+        job = await job_when(session, await start_job(session), lambda current: current.total is not None)
+        assert (job.status, job.done, job.total) == ("running", 3, 10)
         count = await session.scalar(text("SELECT count(*) FROM job WHERE kind = 'left behind'"))
         await session.rollback()
         assert count == 0
@@ -106,7 +101,7 @@ async def test_a_job_that_fails_leaves_nothing_but_its_reason(session: AsyncSess
         assert job.error is not None
         assert (job.error["slug"], job.error["detail"]) == ("conflict", "no")
         assert await session.scalar(text("SELECT count(*) FROM job WHERE kind = 'left behind'")) == 0
-        assert await queue_is_empty(session)
+        await until_queue_is_empty(session)
 
 
 async def test_an_unexpected_error_fails_the_job_without_showing_its_data(
@@ -129,7 +124,7 @@ async def test_a_job_of_an_unknown_kind_fails(session: AsyncSession, start_worke
         assert (await finished(session, await start_job(session))).status == "failed"
 
 
-async def test_workers_side_by_side_do_each_job_once(session: AsyncSession, start_worker: StartWorker) -> None:
+async def test_several_workers_do_each_job_once(session: AsyncSession, start_worker: StartWorker) -> None:
     done: list[str] = []
 
     async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
@@ -156,11 +151,11 @@ async def test_jobs_of_one_name_run_one_at_a_time_in_their_order(
         running.append(job.number)
         assert running == [job.number]
         await asyncio.sleep(0.1)
-        order.append(job.arguments["place"])
+        order.append(job.arguments["position"])
         running.clear()
         return {}
 
-    jobs = [await create_job(session, "test", {"place": place}, one_at_a_time="x") for place in range(3)]
+    jobs = [await create_job(session, "test", {"position": number}, one_at_a_time="x") for number in range(3)]
     await session.commit()
     async with start_worker(handlers_of(work)), start_worker(handlers_of(work)):
         statuses = [(await finished(session, job)).status for job in jobs]
@@ -168,10 +163,10 @@ async def test_jobs_of_one_name_run_one_at_a_time_in_their_order(
     assert order == [0, 1, 2]
 
 
-async def test_a_job_that_is_running_elsewhere_is_left_alone(
+async def test_a_job_that_another_worker_runs_is_not_started_again(
     session: AsyncSession, database: Database, tenant_id: int, start_worker: StartWorker
 ) -> None:
-    """As if a worker was only taken for dead: it still holds the job."""
+    """The other worker was silent for too long, but it still works."""
 
     async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         return {}
@@ -182,9 +177,9 @@ async def test_a_job_that_is_running_elsewhere_is_left_alone(
         await session.commit()
         async with start_worker(handlers_of(work)):
             await until_retried(session)
-            found = await find_job(session, job.id)
+            current = await find_job(session, job.id)
             await session.rollback()
-            assert (found.status, found.attempts) == ("queued", 0)
+            assert (current.status, current.attempts) == ("queued", 0)
             await elsewhere.rollback()
             assert (await finished(session, job)).attempts == 1
 
@@ -203,18 +198,16 @@ async def test_a_stopping_worker_returns_a_long_job_to_the_queue(
 
     async with start_worker(handlers_of(work)):
         job = await start_job(session)
-        await asyncio.wait_for(begun.wait(), 20)
-    found = await find_job(session, job.id)
+        await asyncio.wait_for(begun.wait(), GUARD_SECONDS)
+    current = await find_job(session, job.id)
     await session.rollback()
-    assert (found.status, found.attempts) == ("queued", 0)
+    assert (current.status, current.attempts) == ("queued", 0)
     is_short = True
     async with start_worker(handlers_of(work)):
         assert (await finished(session, job)).status == "succeeded"
 
 
-async def test_a_job_that_always_kills_its_worker_fails_in_the_end(
-    session: AsyncSession, start_worker: StartWorker
-) -> None:
+async def test_a_job_that_kills_its_worker_every_time_fails(session: AsyncSession, start_worker: StartWorker) -> None:
     async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         raise AssertionError("it must not be begun again")
 
@@ -223,9 +216,9 @@ async def test_a_job_that_always_kills_its_worker_fails_in_the_end(
         await begin_attempt(session, job.number)
     await session.commit()
     async with start_worker(handlers_of(work)):
-        found = await finished(session, job)
-    assert found.error is not None
-    assert "given up" in found.error["detail"]
+        current = await finished(session, job)
+    assert current.error is not None
+    assert "given up" in current.error["detail"]
 
 
 async def test_a_worker_outlives_the_loss_of_every_connection(
@@ -267,7 +260,9 @@ async def finished_through_outage(database: Database, tenant_id: int, job: Job) 
                 return await finished(session, job)
 
 
-async def test_work_after_the_commit_may_fail(session: AsyncSession, start_worker: StartWorker) -> None:
+async def test_a_failure_after_the_commit_does_not_fail_the_job(
+    session: AsyncSession, start_worker: StartWorker
+) -> None:
     async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
         return {"faces": 1}
 
@@ -281,7 +276,7 @@ async def test_work_after_the_commit_may_fail(session: AsyncSession, start_worke
 
 
 async def test_a_job_that_is_finished_is_not_run_again(session: AsyncSession, start_worker: StartWorker) -> None:
-    """A queue entry outlives its job's transaction if the worker is lost between the commit and its report."""
+    """The entry stays in the queue if the worker is lost between the commit and its report."""
     runs: list[str] = []
 
     async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
@@ -293,9 +288,9 @@ async def test_a_job_that_is_finished_is_not_run_again(session: AsyncSession, st
     await finish_job(session, job.number, {"faces": 1})
     await session.commit()
     async with start_worker(handlers_of(work)):
-        assert await queue_is_empty(session)
-    found = await find_job(session, job.id)
-    assert (runs, found.status, found.attempts, found.result) == ([], "succeeded", 1, {"faces": 1})
+        await until_queue_is_empty(session)
+    current = await find_job(session, job.id)
+    assert (runs, current.status, current.attempts, current.result) == ([], "succeeded", 1, {"faces": 1})
 
 
 async def test_a_job_whose_data_was_changed_meanwhile_fails_with_a_conflict(
@@ -323,7 +318,7 @@ async def test_a_job_that_was_removed_while_it_ran_leaves_nothing(
 
     await start_job(session)
     async with start_worker(handlers_of(work)):
-        assert await queue_is_empty(session)
+        await until_queue_is_empty(session)
     assert await session.scalar(text("SELECT count(*) FROM job")) == 0
 
 
@@ -333,7 +328,7 @@ async def test_jobs_of_two_tenants_with_one_name_run_at_the_same_time(
     both = asyncio.Barrier(2)
 
     async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
-        await asyncio.wait_for(both.wait(), 60)  # each waits until the other one runs
+        await both.wait()  # each waits until the other one runs
         return {}
 
     jobs = []
@@ -395,7 +390,7 @@ async def test_the_end_of_a_job_is_reported_until_the_database_answers(
     assert len(sent) == failures + 1
 
 
-async def test_a_report_that_never_arrives_is_an_error_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_report_that_never_arrives_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "_REPORT_DELAY_SECONDS", 0)
 
     async def send() -> None:

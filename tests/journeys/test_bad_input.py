@@ -17,13 +17,13 @@ async def person(client: httpx.AsyncClient) -> str:
     """The path of Ada, who is enrolled alone in the gallery `staff`."""
     await client.post("/v1/galleries", json={"name": "staff"})
     made = (await client.post(f"{STAFF}/people", json={"name": "Ada"})).json()
-    place = f"{STAFF}/people/{made['id']}"
-    await client.post(f"{place}/faces", files=image(draw_people(["Ada"])))
-    return place
+    path = f"{STAFF}/people/{made['id']}"
+    await client.post(f"{path}/faces", files=image(draw_people(["Ada"])))
+    return path
 
 
 def image(data: bytes) -> dict[str, tuple[str, bytes]]:
-    return {"image": ("picture", data)}
+    return {"image": ("image.jpg", data)}
 
 
 def truncated_jpeg() -> bytes:
@@ -42,7 +42,7 @@ def huge_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", noise) + chunk(b"IEND", b"")
 
 
-PICTURES = {
+IMAGES = {
     "text": (b"this is text", 415, "unsupported-image-format"),
     "empty": (b"", 415, "unsupported-image-format"),
     "truncated": (truncated_jpeg(), 422, "unreadable-image"),
@@ -51,11 +51,11 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("route", ["faces", "verify", "recognize", "detect", "encode"])
-@pytest.mark.parametrize("kind", PICTURES)
-async def test_a_picture_that_is_none_has_its_own_problem(
+@pytest.mark.parametrize("kind", IMAGES)
+async def test_each_kind_of_bad_image_has_its_own_problem(
     kind: str, route: str, client: httpx.AsyncClient, person: str
 ) -> None:
-    data, status, slug = PICTURES[kind]
+    data, status, slug = IMAGES[kind]
     path = {"recognize": f"{STAFF}/recognize", "detect": "/v1/detect", "encode": "/v1/encode"}.get(
         route, f"{person}/{route}"
     )
@@ -65,9 +65,7 @@ async def test_a_picture_that_is_none_has_its_own_problem(
     assert (await client.get(person)).json()["faces"] == 1
 
 
-async def test_a_picture_without_a_face_is_no_reference_and_no_probe_of_anyone(
-    client: httpx.AsyncClient, person: str
-) -> None:
+async def test_an_image_without_a_face_is_neither_enrolled_nor_verified(client: httpx.AsyncClient, person: str) -> None:
     for route in ("faces", "verify"):
         answer = await client.post(f"{person}/{route}", files=image(draw_nobody()))
         assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:no-face-found")
@@ -87,7 +85,7 @@ EMBEDDINGS = [
 
 @pytest.mark.parametrize("route", ["faces", "verify", "recognize"])
 @pytest.mark.parametrize(("values", "says"), EMBEDDINGS, ids=["length", "nan", "infinite", "too-great", "zero", "text"])
-async def test_an_embedding_that_is_none_says_what_is_wrong_with_it(
+async def test_a_bad_embedding_is_refused_with_the_reason(
     values: bytes, says: str, route: str, client: httpx.AsyncClient, person: str
 ) -> None:
     path = f"{STAFF}/recognize" if route == "recognize" else f"{person}/{route}"
@@ -98,7 +96,7 @@ async def test_an_embedding_that_is_none_says_what_is_wrong_with_it(
     assert (await client.get(person)).json()["faces"] == 1
 
 
-async def test_nobody_gets_in_without_a_valid_key(anonymous: httpx.AsyncClient, tenant_id: int) -> None:
+async def test_a_request_without_a_valid_key_is_refused(anonymous: httpx.AsyncClient, tenant_id: int) -> None:
     for key in (None, "nonsense", new_key(tenant_id), new_key(1)):
         headers = {} if key is None else {"X-API-Key": key}
         answer = await anonymous.get("/v1/galleries", headers=headers)
@@ -106,7 +104,7 @@ async def test_nobody_gets_in_without_a_valid_key(anonymous: httpx.AsyncClient, 
         assert key is None or key not in answer.text
 
 
-async def test_what_is_unknown_and_what_is_another_tenants_look_the_same(
+async def test_a_gallery_of_another_tenant_looks_like_an_unknown_one(
     person: str, other_client: httpx.AsyncClient
 ) -> None:
     theirs = await other_client.get(person)
@@ -124,10 +122,10 @@ async def test_a_name_of_ten_thousand_characters_is_refused_and_not_repeated(
         assert len(answer.text) < 500
 
 
-async def test_emoji_and_slashes_in_a_name_come_back_as_they_were(client: httpx.AsyncClient, person: str) -> None:
+async def test_emoji_and_slashes_in_a_name_are_returned_unchanged(client: httpx.AsyncClient, person: str) -> None:
     name = "Ada/../👩‍🚀 \\ %2F ?#"
     made = (await client.post(f"{STAFF}/people", json={"name": name})).json()
-    place = f"{STAFF}/people/{made['id']}"
-    await client.post(f"{place}/faces", files=image(draw_people(["astronaut"])))
+    path = f"{STAFF}/people/{made['id']}"
+    await client.post(f"{path}/faces", files=image(draw_people(["astronaut"])))
     answer = (await client.post(f"{STAFF}/recognize", files=image(draw_people(["astronaut"])))).json()
     assert answer["faces"][0]["match"]["person"] == {"id": made["id"], "name": name}

@@ -1,12 +1,13 @@
 """Server and database are killed during enrollment: every acknowledged face is stored and found."""
 
+import contextlib
 import threading
-import time
 
 import httpx
 
 from service.encoder.fake_pictures import draw_people
 from tests.support.server import ServerProcess
+from tests.support.waiting import wait_until
 
 KILLS = 2
 PEOPLE_BEFORE_KILL = 3
@@ -25,18 +26,20 @@ class Enroller(threading.Thread):
 
     def run(self) -> None:
         """Enroll until a request is not answered."""
-        try:
+        with self._client, contextlib.suppress(httpx.TransportError):
             while True:
                 self._enroll(f"{self._name} {len(self.acknowledged)}")
-        except httpx.TransportError:
-            self._client.close()
+
+    def is_ready_for_the_kill(self) -> bool:
+        """Whether enough people are acknowledged, or the thread has ended because of an error."""
+        return not self.is_alive() or len(self.acknowledged) >= PEOPLE_BEFORE_KILL
 
     def _enroll(self, name: str) -> None:
         made = self._client.post("/v1/galleries/staff/people", json={"name": name})
         assert made.status_code == 201, made.text
         person = made.json()["id"]
-        picture = {"image": ("picture.jpg", draw_people([name]))}
-        enrolled = self._client.post(f"/v1/galleries/staff/people/{person}/faces", files=picture)
+        image = {"image": ("image.jpg", draw_people([name]))}
+        enrolled = self._client.post(f"/v1/galleries/staff/people/{person}/faces", files=image)
         if enrolled.status_code >= 500:  # the database died a moment before the server
             return
         assert enrolled.status_code == 201, enrolled.text
@@ -53,8 +56,8 @@ def test_every_acknowledged_face_survives_killing_server_and_database(server: Se
         enrollers = [Enroller(server, key, f"life {kill} enroller {number}") for number in range(ENROLLERS)]
         for enroller in enrollers:
             enroller.start()
-        while any(enroller.is_alive() and len(enroller.acknowledged) < PEOPLE_BEFORE_KILL for enroller in enrollers):
-            time.sleep(0.01)
+        for enroller in enrollers:
+            wait_until(enroller.is_ready_for_the_kill)
         assert all(enroller.is_alive() for enroller in enrollers)
         server.kill(database=True)
         for enroller in enrollers:
@@ -71,8 +74,8 @@ def check_that_all_are_found(client: httpx.Client, acknowledged: dict[str, str])
     """Recognize each person in another image of the same person."""
     missing = []
     for name, person in acknowledged.items():
-        picture = {"image": ("probe.jpg", draw_people([name], variation=1))}
-        (face,) = client.post("/v1/galleries/staff/recognize", files=picture).json()["faces"]
+        image = {"image": ("probe.jpg", draw_people([name], variation=1))}
+        (face,) = client.post("/v1/galleries/staff/recognize", files=image).json()["faces"]
         if face["match"] is None or face["match"]["person"] != {"id": person, "name": name}:
             missing.append(name)
     assert missing == []

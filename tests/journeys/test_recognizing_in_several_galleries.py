@@ -158,7 +158,9 @@ async def test_the_mean_of_several_references_decides(client: httpx.AsyncClient)
     ("field", "value"),
     [("metadata", "[1]"), ("metadata", "{"), ("metadata", '{"a": "\\u0000"}'), ("mean_of", "0"), ("mean_of", "101")],
 )
-async def test_a_wrong_option_is_named(field: str, value: str, client: httpx.AsyncClient, ids: dict[str, str]) -> None:
+async def test_the_error_names_a_wrong_option(
+    field: str, value: str, client: httpx.AsyncClient, ids: dict[str, str]
+) -> None:
     for path in ("/v1/galleries/staff/recognize", RECOGNIZE):
         refused = await client.post(path, files=image("Ada"), params={"gallery": "staff", field: value})
         assert refused.status_code == 422

@@ -3,38 +3,38 @@
 import socket
 import subprocess
 import threading
-import time
 
 import httpx
 
 from service.encoder.fake_pictures import draw_people
 from tests.support.server import PROGRAM, ServerProcess
+from tests.support.waiting import GUARD_SECONDS, wait_until
 
 README_DATASET = b'[["person1", "0.2681454,0.9309953,0.1"], ["person1", "0.25,0.9,0.12"], ["person2", "-0.5,0.1,0.7"]]'
 
 
-def test_a_tenant_from_an_empty_folder_to_erasure(server: ServerProcess) -> None:
+def test_a_tenant_enrolls_recognizes_imports_exports_and_erases(server: ServerProcess) -> None:
     key = server.new_key()
     server.start()
     with server.client(key) as client:
         assert client.post("/v1/galleries", json={"name": "staff"}).status_code == 201
         person = client.post("/v1/galleries/staff/people", json={"name": "Ada"}).json()["id"]
-        place = f"/v1/galleries/staff/people/{person}"
+        ada_path = f"/v1/galleries/staff/people/{person}"
         ada = {"image": ("ada.jpg", draw_people(["Ada"]))}
-        assert len(client.post(f"{place}/faces", files=ada).json()["faces"]) == 1
+        assert len(client.post(f"{ada_path}/faces", files=ada).json()["faces"]) == 1
         recognized = client.post("/v1/galleries/staff/recognize", files=ada).json()
         assert recognized["faces"][0]["match"]["person"] == {"id": person, "name": "Ada"}
-        assert client.post(f"{place}/verify", files=ada).json()["verified"] is True
+        assert client.post(f"{ada_path}/verify", files=ada).json()["verified"] is True
 
         client.post("/v1/galleries", json={"name": "legacy", "embedding_space": "external:legacy:3"})
-        job = client.post("/v1/galleries/legacy/import", content=README_DATASET).json()["job"]
-        while (found := client.get(f"/v1/jobs/{job}").json())["status"] in {"queued", "running"}:
-            time.sleep(0.1)
-        assert (found["status"], found["result"]["people"], found["result"]["faces"]) == ("succeeded", 2, 3)
+        path = f"/v1/jobs/{client.post('/v1/galleries/legacy/import', content=README_DATASET).json()['job']}"
+        wait_until(lambda: client.get(path).json()["status"] not in {"queued", "running"})
+        job = client.get(path).json()
+        assert (job["status"], job["result"]["people"], job["result"]["faces"]) == ("succeeded", 2, 3)
         exported = client.get("/v1/galleries/legacy/export").content
         assert b"0.2681454,0.9309953,0.1" in exported
 
-        assert client.delete(place).status_code == 204
+        assert client.delete(ada_path).status_code == 204
         assert client.post("/v1/galleries/staff/recognize", files=ada).json()["faces"][0]["match"] is None
     assert server.stop() == 0
     server.start()
@@ -55,9 +55,7 @@ def test_several_processes_share_a_port_and_metrics_and_end_together(server: Ser
         counted = 'face_identity_requests_total{method="GET",route="/v1/galleries/{gallery}",status="200"} 20.0'
         assert counted in client.get("/metrics").text
     server.kill()
-    deadline = time.monotonic() + 300
-    while answers(server):
-        assert time.monotonic() < deadline, server.log
+    wait_until(lambda: not answers(server), lambda: server.log)
     server.start()
     assert server.stop() == 0
 
@@ -65,7 +63,7 @@ def test_several_processes_share_a_port_and_metrics_and_end_together(server: Ser
 def answers(server: ServerProcess) -> bool:
     """Whether a process answers on the server's port."""
     try:
-        return httpx.get(f"{server.url}/healthz").status_code == 200
+        return httpx.get(f"{server.url}/healthz", timeout=GUARD_SECONDS).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -83,8 +81,7 @@ def test_a_stopping_server_finishes_a_request_in_progress(server: ServerProcess)
         assert b" 100 Continue" in connection.recv(65536)  # the route reads the body: the request is in progress
         stopping = threading.Thread(target=server.stop)
         stopping.start()
-        while is_listening(server.port):  # until the server is stopping
-            time.sleep(0.01)
+        wait_until(lambda: not is_listening(server.port))  # the server is stopping
         connection.sendall(body)
         assert connection.recv(65536).startswith(b"HTTP/1.1 201")
         stopping.join()

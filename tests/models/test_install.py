@@ -48,7 +48,7 @@ def test_an_archive_is_installed_listed_verified_and_loaded(archive: Path, data_
     assert InsightfaceEncoder("insightface:mine", find_pack("mine", data_dir)).space.dimension == DIMENSION
 
 
-def test_without_acceptance_nothing_is_installed(archive: Path, data_dir: Path) -> None:
+def test_nothing_is_installed_if_the_license_is_not_accepted(archive: Path, data_dir: Path) -> None:
     with pytest.raises(Forbidden, match="non-commercial"):
         install_pack("mine", data_dir, accept_license=False, archive=archive)
     with pytest.raises(Forbidden):
@@ -118,7 +118,7 @@ def test_an_installed_pack_is_not_overwritten(archive: Path, data_dir: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/b", ".hidden", "a\\b", ""])
-def test_a_name_stays_inside_the_folder(archive: Path, data_dir: Path, name: str) -> None:
+def test_a_name_cannot_lead_out_of_the_folder(archive: Path, data_dir: Path, name: str) -> None:
     with pytest.raises(InvalidRequest):
         install_pack(name, data_dir, accept_license=True, archive=archive)
 
@@ -142,7 +142,7 @@ def test_a_file_that_is_no_archive_is_refused(data_dir: Path, tmp_path: Path) ->
         install_pack("mine", data_dir, accept_license=True, archive=tmp_path / "absent.zip")
 
 
-def test_an_unknown_name_without_a_file_names_the_published_ones(data_dir: Path) -> None:
+def test_the_error_about_an_unknown_name_lists_the_published_packs(data_dir: Path) -> None:
     with pytest.raises(NotFound, match="buffalo_l"):
         install_pack("mine", data_dir, accept_license=True)
     with pytest.raises(NotFound, match="models/mine"):

@@ -31,7 +31,7 @@ def write_manifest(folder: Path, **changes: object) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
-def test_loose_files_are_told_apart_by_their_shapes(folder: Path) -> None:
+def test_files_without_a_manifest_are_classified_by_their_shapes(folder: Path) -> None:
     pack = read_pack(folder)
     assert pack.detection.path.name == DETECTOR
     assert pack.recognition.path.name == RECOGNIZER
@@ -39,7 +39,7 @@ def test_loose_files_are_told_apart_by_their_shapes(folder: Path) -> None:
     assert (pack.recognition.mean, pack.recognition.std) == (127.5, 127.5)
 
 
-def test_a_manifest_says_which_file_does_what(folder: Path) -> None:
+def test_a_manifest_names_the_file_of_each_task(folder: Path) -> None:
     (folder / "aaa_another.onnx").write_bytes(b"not read")
     write_manifest(folder)
     assert read_pack(folder).detection.path.name == DETECTOR
@@ -56,7 +56,7 @@ def test_a_manifest_of_another_version_is_ignored(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         ({"detection__sha256": "0" * 64}, "SHA-256"),
         ({"detection__file": f"../pack/{DETECTOR}"}, "inside the pack"),
@@ -66,13 +66,13 @@ def test_a_manifest_of_another_version_is_ignored(folder: Path) -> None:
         ({"recognition__file": 7}, "tasks.recognition does not name a file"),
     ],
 )
-def test_a_wrong_manifest_is_refused_by_place(folder: Path, change: dict[str, object], told: str) -> None:
+def test_a_wrong_manifest_is_refused_with_the_field(folder: Path, change: dict[str, object], reason: str) -> None:
     write_manifest(folder, **change)
-    with pytest.raises(InvalidModel, match=told):
+    with pytest.raises(InvalidModel, match=reason):
         read_pack(folder)
 
 
-def test_a_manifest_that_is_no_json_is_refused(folder: Path) -> None:
+def test_a_manifest_that_is_not_json_is_refused(folder: Path) -> None:
     (folder / MANIFEST).write_text("{")
     with pytest.raises(InvalidModel, match="not readable JSON"):
         read_pack(folder)
@@ -90,11 +90,11 @@ def test_a_damaged_file_is_refused_by_name(folder: Path) -> None:
         read_pack(folder)
 
 
-def test_a_name_is_looked_for_in_the_data_folder(folder: Path) -> None:
+def test_a_pack_is_found_by_its_name_in_the_data_folder(folder: Path) -> None:
     assert find_pack("pack", folder.parents[1]).folder == folder
 
 
-def test_a_missing_pack_says_where_it_was_looked_for_and_under_what_license(tmp_path: Path) -> None:
+def test_the_error_about_a_missing_pack_names_the_searched_folders_and_the_license(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings) as refused:
         find_pack("buffalo_l", tmp_path)
     assert str(tmp_path / "models" / "buffalo_l") in refused.value.detail

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import zipfile
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -20,10 +19,9 @@ import pytest
 
 from service.settings import PREFIX, Settings
 from tests.architecture.test_tree import tracked_files
+from tests.support.waiting import GUARD_SECONDS, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
-START_SECONDS = 300.0
-"""Deadline for the server; the test waits for its answer, not for this time."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(built)]
-    finished = subprocess.run(build, check=False, cwd=source, capture_output=True, text=True, timeout=600)
+    finished = subprocess.run(build, check=False, cwd=source, capture_output=True, text=True, timeout=GUARD_SECONDS)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return built
 
@@ -141,7 +139,7 @@ def run(newcomer: Path, program: str, *arguments: str) -> str:
         env=environment(newcomer),
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=GUARD_SECONDS,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
@@ -179,16 +177,16 @@ def test_serve_answers_outside_the_repository_and_stops(newcomer: Path) -> None:
         assert "<h1>Face identity service" in httpx.get(f"http://127.0.0.1:{port}/docs", timeout=60).text
     finally:
         server.send_signal(signal.SIGTERM)
-    assert server.wait(timeout=START_SECONDS) == 0, log.read_text()[-4000:]
+    assert server.wait(timeout=GUARD_SECONDS) == 0, log.read_text()[-4000:]
 
 
 def wait_for_answer(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
+    def answers() -> bool:
         assert server.poll() is None, log.read_text()[-4000:]
-        assert time.monotonic() < deadline, log.read_text()[-4000:]
         try:
-            assert httpx.get(url, timeout=60).json() == {"status": "alive"}
-            return
+            assert httpx.get(url, timeout=GUARD_SECONDS).json() == {"status": "alive"}
         except httpx.TransportError:
-            time.sleep(0.1)
+            return False
+        return True
+
+    wait_until(answers, lambda: log.read_text()[-4000:])

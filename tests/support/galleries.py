@@ -41,11 +41,11 @@ class Crowd:
 
     def best(self, probe: Matrix, metric: str = "cosine") -> list[tuple[str, float]]:
         """Return every person with the similarity of the best reference, most similar first."""
-        found = self.similarities(probe, metric)
+        similarities = self.similarities(probe, metric)
         people, whose = self._people
         best = np.full(len(people), -2.0)
-        np.maximum.at(best, whose, found)
-        return [(str(people[place]), float(best[place])) for place in np.argsort(-best, kind="stable")]
+        np.maximum.at(best, whose, similarities)
+        return [(str(people[index]), float(best[index])) for index in np.argsort(-best, kind="stable")]
 
     def similarities(self, probe: Matrix, metric: str = "cosine") -> npt.NDArray[np.float64]:
         """Return the similarities of all references, not clipped."""

@@ -1,12 +1,12 @@
 """Waiting for jobs, and files to import."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.jobs.jobs import Job, find_job
+from tests.support.waiting import GUARD_SECONDS
 
 
 async def chunks_of(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
@@ -15,16 +15,20 @@ async def chunks_of(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
         yield content[start : start + size]
 
 
-async def finished(session: AsyncSession, job: Job, timeout_seconds: float = 300.0) -> Job:
-    """Return the job when it has reached its final state."""
-    give_up = time.monotonic() + timeout_seconds
-    while time.monotonic() < give_up:
-        found = await find_job(session, job.id)
-        await session.rollback()
-        if found.is_finished:
-            return found
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"the job is still {found.status} after {timeout_seconds} seconds")
+async def job_when(session: AsyncSession, job: Job, is_reached: Callable[[Job], object]) -> Job:
+    """Return the job when it has reached a state. The session is rolled back."""
+    async with asyncio.timeout(GUARD_SECONDS):
+        while True:
+            current = await find_job(session, job.id)
+            await session.rollback()
+            if is_reached(current):
+                return current
+            await asyncio.sleep(0.02)
+
+
+async def finished(session: AsyncSession, job: Job) -> Job:
+    """Return the job when it has reached its final state. The session is rolled back."""
+    return await job_when(session, job, lambda current: current.is_finished)
 
 
 def dataset_of(rows: Sequence[tuple[str, Sequence[float]]]) -> bytes:

@@ -11,7 +11,6 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -26,9 +25,9 @@ from service.app import create_app
 from service.database.connection import Database
 from service.database.session import tenant_session
 from service.settings import Settings
+from tests.support.waiting import GUARD_SECONDS, wait_until
 
 ROOT_FOLDER = Path(__file__).parents[2]
-START_SECONDS = 300.0
 PROGRAM = [str(Path(sys.executable).with_name("face-identity"))]
 
 MakeClient = Callable[..., Awaitable[httpx.AsyncClient]]
@@ -47,7 +46,7 @@ def open_client(app: FastAPI, key: str | None = None) -> httpx.AsyncClient:
     """Open a client of the application in this process; an internal failure is an answer, as over the network."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     headers = {} if key is None else {"X-API-Key": key}
-    return httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers, timeout=60)
+    return httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers, timeout=GUARD_SECONDS)
 
 
 @pytest.fixture
@@ -133,7 +132,7 @@ class ServerProcess:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=START_SECONDS,
+            timeout=GUARD_SECONDS,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -148,7 +147,7 @@ class ServerProcess:
                 env=self.environment,
                 stdout=log,
                 stderr=log,
-                timeout=START_SECONDS,
+                timeout=GUARD_SECONDS,
             )
         assert done.returncode != 0
 
@@ -160,7 +159,7 @@ class ServerProcess:
     def client(self, key: str | None = None) -> httpx.Client:
         """A client over the network."""
         headers = {} if key is None else {"X-API-Key": key}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60, verify=self.trust or True)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=GUARD_SECONDS, verify=self.trust or True)
 
     def start(self) -> "ServerProcess":
         """Start the process and wait until it is ready."""
@@ -172,18 +171,14 @@ class ServerProcess:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + START_SECONDS
-        while not self._is_ready():
-            assert self._process.poll() is None, self.log[-4000:]
-            assert time.monotonic() < deadline, self.log[-4000:]
-            time.sleep(0.1)
+        wait_until(self._is_ready, lambda: self.log[-4000:])
         return self
 
     def stop(self) -> int:
         """Ask it to stop, as a terminal or a container does. Returns its exit status."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout=60)
+        return self._process.wait(timeout=GUARD_SECONDS)
 
     def kill(self, *, database: bool = False) -> None:
         """End it like a crash, together with its embedded database if requested."""
@@ -191,7 +186,7 @@ class ServerProcess:
         if database:
             os.kill(int((self.folder / "data/postgres/data/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
         self._process.kill()
-        self._process.wait(timeout=60)
+        self._process.wait(timeout=GUARD_SECONDS)
 
     def close(self) -> None:
         """Stop it if it runs."""
@@ -199,8 +194,11 @@ class ServerProcess:
             self.stop()
 
     def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log[-4000:]
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=10, verify=self.trust or True).status_code == 200
+            answer = httpx.get(f"{self.url}/readyz", timeout=GUARD_SECONDS, verify=self.trust or True)
+            return answer.status_code == 200
         except httpx.TransportError:
             return False
 

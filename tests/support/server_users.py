@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psycopg
 
+from tests.support.waiting import GUARD_SECONDS
+
 ROOT_FOLDER = Path(__file__).parents[2]
 # Starts or joins the server, prints its URL, and ends normally (or is killed) on request. It never calls stop().
 USER_PROGRAM = """
@@ -46,13 +48,13 @@ class UserProcess:
 
     def leave(self) -> None:
         """Let the process end normally."""
-        self.process.communicate("\n", timeout=60)
+        self.process.communicate("\n", timeout=GUARD_SECONDS)
         assert self.process.returncode == 0
 
     def kill(self) -> None:
         """End the process like a crash."""
         self.process.kill()
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=GUARD_SECONDS)
 
 
 def python_path() -> str:

@@ -21,6 +21,7 @@ from service.database.embedded.postmaster import _command_line
 from service.database.embedded.server import EmbeddedServer, start_embedded_server
 from service.errors import DatabaseUnavailable
 from tests.support.server_users import UserProcess, ask, runs, server_process
+from tests.support.waiting import GUARD_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
             start_embedded_server(folder).stop()
 
 
-def keep_a_note(server: EmbeddedServer) -> None:
+def write_note(server: EmbeddedServer) -> None:
     ask(server.url, "CREATE TABLE note AS SELECT 'kept' AS text")
 
 
@@ -49,14 +50,14 @@ def test_a_new_server_has_pgvector_and_takes_both_kinds_of_client(folder: Path) 
 
 def test_data_outlives_the_server(folder: Path) -> None:
     with start_embedded_server(folder) as server:
-        keep_a_note(server)
+        write_note(server)
         process = server_process(folder)
     assert not runs(process)
     with start_embedded_server(folder) as server:
         assert ask(server.url, "SELECT text FROM note") == "kept"
 
 
-def test_stopping_twice_is_stopping_once(folder: Path) -> None:
+def test_stopping_twice_counts_once(folder: Path) -> None:
     with start_embedded_server(folder) as other:
         server = start_embedded_server(folder)
         server.stop()
@@ -76,7 +77,7 @@ def test_the_last_of_two_processes_stops_the_server(folder: Path) -> None:
     assert server_process(folder) == 0
 
 
-def test_processes_that_start_at_once_make_one_server(folder: Path) -> None:
+def test_processes_that_start_together_share_one_server(folder: Path) -> None:
     users = [UserProcess(folder) for _ in range(4)]
     started = {ask(user.url, "SELECT pg_postmaster_start_time()::text") for user in users}
     assert len(started) == 1
@@ -100,7 +101,7 @@ def test_a_server_left_by_a_killed_process_is_adopted_and_then_stopped(folder: P
 
 def test_a_killed_database_starts_again_beside_a_process_that_still_holds_it(folder: Path) -> None:
     with start_embedded_server(folder) as server:
-        keep_a_note(server)
+        write_note(server)
         os.kill(server_process(folder), signal.SIGKILL)
         user = UserProcess(folder)
         assert ask(user.url, "SELECT text FROM note") == "kept"
@@ -113,30 +114,30 @@ def test_a_killed_database_starts_again_beside_a_process_that_still_holds_it(fol
 def test_everything_killed_at_once_starts_again_with_what_was_committed(folder: Path) -> None:
     user = UserProcess(folder)
     ask(user.url, "CREATE TABLE note AS SELECT 'kept' AS text")
-    busy = psycopg.connect(user.url)
-    os.kill(server_process(folder), signal.SIGKILL)
-    user.kill()
-    with start_embedded_server(folder) as server:
-        assert ask(server.url, "SELECT text FROM note") == "kept"
-    busy.close()
+    with contextlib.closing(psycopg.connect(user.url)):
+        os.kill(server_process(folder), signal.SIGKILL)
+        user.kill()
+        with start_embedded_server(folder) as server:
+            assert ask(server.url, "SELECT text FROM note") == "kept"
 
 
 def test_a_statement_that_outlives_a_killed_database_does_not_spoil_the_next_start(folder: Path) -> None:
     server = start_embedded_server(folder)
-    keep_a_note(server)
-    query = "SELECT count(*) FROM generate_series(1, 20000000)"  # computes, and does not look up at once
+    write_note(server)
+    # It computes for hours, and does not notice at once that the main process of the server is gone.
+    query = "SELECT count(*) FROM generate_series(1, 1000000), generate_series(1, 1000000)"
     program = f"import psycopg; psycopg.connect({server.url!r}).execute({query!r})"
-    client = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
-    while not ask(server.url, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT count(*) FROM gen%'"):
-        time.sleep(0.05)
-    os.kill(server_process(folder), signal.SIGKILL)
-    with start_embedded_server(folder) as again:
-        assert ask(again.url, "SELECT text FROM note") == "kept"
-        client.wait(60)
-        server.stop()
+    running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT count(*) FROM gen%'"
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as client:
+        wait_until(lambda: ask(server.url, running))
+        os.kill(server_process(folder), signal.SIGKILL)
+        with start_embedded_server(folder) as again:
+            assert ask(again.url, "SELECT text FROM note") == "kept"
+            client.wait(GUARD_SECONDS)
+            server.stop()
 
 
-@pytest.mark.parametrize("process", [os.getpid(), 2**22 + 1], ids=["of another program", "of none"])
+@pytest.mark.parametrize("process", [os.getpid(), 2**22 + 1], ids=["of another program", "of no program"])
 def test_a_stale_process_number_does_not_stop_a_start(folder: Path, process: int) -> None:
     start_embedded_server(folder).stop()
     lines = [str(process), str(folder / "data"), "1700000000", "5432", str(folder), "", "  1  2", "ready   "]
@@ -215,9 +216,9 @@ def test_a_forked_child_neither_stops_the_server_nor_keeps_it(folder: Path) -> N
     context = multiprocessing.get_context("fork")
     child = context.Process(target=server.stop)
     child.start()
-    child.join(30)
+    child.join(GUARD_SECONDS)
     assert runs(process)
-    sleeper = context.Process(target=time.sleep, args=(60,))
+    sleeper = context.Process(target=time.sleep, args=(GUARD_SECONDS,))
     sleeper.start()
     server.stop()
     assert not runs(process)
@@ -246,7 +247,7 @@ def test_a_database_of_another_version_is_refused_with_its_version(folder: Path)
         start_embedded_server(folder)
 
 
-def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
+def test_the_error_about_a_failed_start_has_the_reason(folder: Path) -> None:
     start_embedded_server(folder).stop()
     with (folder / "data" / SETTINGS_FILE).open("a") as settings:
         settings.write("shared_buffers = many\n")
@@ -262,8 +263,13 @@ def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_settings_are_written_once_and_edits_are_kept(folder: Path) -> None:
     with start_embedded_server(folder) as server:
-        found = {name: ask(server.url, f"SHOW {name}") for name in ("jit", "fsync", "synchronous_commit", "timezone")}
-        assert found == {"jit": "off", "fsync": "on", "synchronous_commit": "on", "timezone": "UTC"}
+        names = ("jit", "fsync", "synchronous_commit", "timezone")
+        assert {name: ask(server.url, f"SHOW {name}") for name in names} == {
+            "jit": "off",
+            "fsync": "on",
+            "synchronous_commit": "on",
+            "timezone": "UTC",
+        }
         assert ask(server.url, "SHOW listen_addresses") == ""
     path = folder / "data" / SETTINGS_FILE
     path.write_text(path.read_text().replace("work_mem = 16MB", "work_mem = 7MB"))
@@ -303,7 +309,7 @@ def test_the_folder_is_open_to_its_user_alone(folder: Path) -> None:
 
 
 def recover_slowly(folder: Path) -> None:
-    """Make the next start take more than ten seconds, in which the server refuses queries."""
+    """Let the next start recover for more than ten seconds, in which the server refuses queries."""
     with (folder / "data" / SETTINGS_FILE).open("a") as settings:
         settings.write("restore_command = 'sleep 6; false'\n")
     signal_file = folder / "data" / "recovery.signal"
@@ -312,15 +318,13 @@ def recover_slowly(folder: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_start_waits_for_a_recovery_longer_than_ten_seconds(folder: Path) -> None:
+def test_a_start_waits_until_a_slow_recovery_has_ended(folder: Path) -> None:
     start_embedded_server(folder).stop()
     recover_slowly(folder)
     with pytest.raises(DatabaseUnavailable, match="still recovering"):
         start_embedded_server(folder, timeout_seconds=1)
-    began = time.monotonic()
     with start_embedded_server(folder) as server:
-        assert time.monotonic() - began > 10
-        assert ask(server.url, "SELECT 1") == 1
+        assert ask(server.url, "SELECT pg_is_in_recovery()") is False
 
 
 @pytest.mark.long
@@ -328,10 +332,10 @@ def test_interrupting_a_start_leaves_no_server(folder: Path) -> None:
     start_embedded_server(folder).stop()
     recover_slowly(folder)
     user = UserProcess(folder)
-    while not (process := server_process(folder)):
-        time.sleep(0.05)
+    wait_until(lambda: server_process(folder))
+    process = server_process(folder)
     user.process.send_signal(signal.SIGINT)
-    user.process.communicate(timeout=60)
+    user.process.communicate(timeout=GUARD_SECONDS)
     assert not runs(process)
 
 

@@ -28,15 +28,15 @@ def test_every_float_is_read_exactly(values: list[float]) -> None:
 @example("1e23")
 def test_every_spelling_is_read_as_python_reads_it(text: str) -> None:
     expected = float(text)
-    found = parse_decimals(text)
-    assert found.tolist() == [expected]
-    assert np.isfinite(found).all() == np.isfinite(expected)
+    parsed = parse_decimals(text)
+    assert parsed.tolist() == [expected]
+    assert np.isfinite(parsed).all() == np.isfinite(expected)
 
 
 @pytest.mark.parametrize(
     ("text", "values"), [("1.,.5", [1.0, 0.5]), (" 1 ,\t2 ", [1.0, 2.0]), ("+1,-2E+2", [1.0, -200.0]), ("1", [1.0])]
 )
-def test_spellings_that_json_has_not_are_read_too(text: str, values: list[float]) -> None:
+def test_spellings_that_json_does_not_allow_are_read(text: str, values: list[float]) -> None:
     assert parse_decimals(text).tolist() == values
 
 
@@ -57,7 +57,7 @@ def test_spellings_that_json_has_not_are_read_too(text: str, values: list[float]
         ("\ud800", "number 0 (counted from 0) is not a number"),
     ],
 )
-def test_what_is_no_number_is_named_by_its_place(text: str, reason: str) -> None:
+def test_the_error_about_a_wrong_number_names_its_index(text: str, reason: str) -> None:
     with pytest.raises(InvalidEmbedding) as error:
         parse_decimals(text)
     assert error.value.detail == reason

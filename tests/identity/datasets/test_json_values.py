@@ -19,9 +19,9 @@ spacing = st.sampled_from([None, (" , ", " : "), ("\n,\t", "\r\n:\n ")])
 def all_values(content: bytes) -> list[object]:
     """The values of a list, each cut out and parsed alone."""
     pieces = JsonValues(io.BytesIO(content))
-    found = [json.loads(pieces.value()) for _ in pieces.entries()]
+    parsed = [json.loads(pieces.value()) for _ in pieces.entries()]
     pieces.end()
-    return found
+    return parsed
 
 
 @pytest.fixture(params=[1, 3, 7, 256 * 1024])
@@ -69,7 +69,7 @@ def test_a_file_cut_anywhere_is_refused(content: list[object], data: st.DataObje
 
 @settings(max_examples=100, deadline=None)
 @given(content=st.lists(st.sampled_from(list(b'[]{}",:\\1a ')), max_size=30))
-def test_whatever_is_no_json_is_refused_in_some_way(content: list[int]) -> None:
+def test_a_text_that_is_not_json_is_refused(content: list[int]) -> None:
     written = bytes([ord("["), *content])
     try:
         expected = json.loads(written)

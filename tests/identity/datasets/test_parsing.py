@@ -28,7 +28,7 @@ def in_short(rows: list[ReferenceRow]) -> list[tuple[object, ...]]:
     return [(row.name, row.external_id, list(row.values), row.source, row.metadata) for row in rows]
 
 
-def test_the_first_shape_is_read() -> None:
+def test_a_file_of_the_format_dataset_is_read() -> None:
     shape, rows = read(b'[["Ada", "0.1,0.2"],\n ["Bob/\xc3\xa9", " 1, 2"], ["Ada","3,4"]]\n')
     assert shape == "dataset"
     assert in_short(rows) == [
@@ -38,7 +38,7 @@ def test_the_first_shape_is_read() -> None:
     ]
 
 
-def test_the_second_shape_is_read_with_both_spellings_of_the_picture() -> None:
+def test_a_file_of_the_format_encoder_is_read_with_both_names_of_the_image() -> None:
     shape, rows = read(
         b'{"Ada": [{"img": "a.jpg", "embedding": [0.1, 0.2]}, {"image": 0, "embedding": [1, 2]},'
         b'{"img": null, "embedding": [1, 2]}, {"embedding": [1, 2]}], "nobody": [], "Bob": [{"embedding": [3, 4]}]}'
@@ -53,7 +53,7 @@ def test_the_second_shape_is_read_with_both_spellings_of_the_picture() -> None:
     ]
 
 
-def test_a_label_that_comes_twice_keeps_both_lists() -> None:
+def test_a_label_that_occurs_twice_keeps_both_lists() -> None:
     _, rows = read(b'{"Ada": [{"embedding": [1, 2]}], "Bob": [], "Ada": [{"embedding": [3, 4]}]}')
     assert in_short(rows) == [("Ada", None, [1.0, 2.0], None, None), ("Ada", None, [3.0, 4.0], None, None)]
 
@@ -78,11 +78,11 @@ def test_a_label_called_person_is_a_label() -> None:
 
 
 @pytest.mark.parametrize(("content", "shape"), [(b"[]", "dataset"), (b" { } ", "encoder"), (b'{"a":[]}', "encoder")])
-def test_a_dataset_of_nobody_is_a_dataset(content: bytes, shape: DatasetFormat) -> None:
+def test_an_empty_dataset_is_accepted(content: bytes, shape: DatasetFormat) -> None:
     assert read(content) == (shape, [])
 
 
-def test_a_byte_order_mark_is_passed_over() -> None:
+def test_a_byte_order_mark_is_ignored() -> None:
     assert read(b'\xef\xbb\xbf[["Ada","1,2"]]')[1][0].name == "Ada"
     assert read(b'\xef\xbb\xbf{"person":"Ada","embedding":[1,2]}')[1][0].name == "Ada"
 
@@ -145,7 +145,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("content", "reason"), WRONG, ids=[reason for _, reason in WRONG])
-def test_what_is_wrong_is_named_with_its_place(content: bytes, reason: str) -> None:
+def test_an_error_names_the_row_and_the_fault(content: bytes, reason: str) -> None:
     with pytest.raises(InvalidDataset) as error:
         read(content)
     assert error.value.detail.startswith(reason)

@@ -61,7 +61,7 @@ CONTENT = "\n".join(json.dumps(row) for row in ROWS).encode()
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-async def test_what_was_exported_is_exported_again_byte_for_byte(session: AsyncSession, file_format: Format) -> None:
+async def test_an_imported_export_is_exported_again_byte_for_byte(session: AsyncSession, file_format: Format) -> None:
     first, second = await make_gallery(session, "first"), await make_gallery(session, "second")
     assert await load(session, first, CONTENT) == ImportResult(3, 6, "ndjson")
     exported = await export(session, first, file_format)
@@ -78,7 +78,7 @@ async def test_ndjson_keeps_everything(session: AsyncSession) -> None:
     assert [json.loads(line) for line in lines] == expected
 
 
-async def test_the_first_shape_is_the_legacy_recognizers(session: AsyncSession) -> None:
+async def test_the_format_dataset_has_labels_and_numbers_as_the_legacy_recognizer(session: AsyncSession) -> None:
     gallery = await make_gallery(session)
     await load(session, gallery, CONTENT)
     rows = json.loads(await export(session, gallery, "dataset"))
@@ -86,7 +86,7 @@ async def test_the_first_shape_is_the_legacy_recognizers(session: AsyncSession) 
     assert [[float(number) for number in csv.split(",")] for _, csv in rows] == [row["embedding"] for row in ROWS]
 
 
-async def test_the_second_shape_names_each_person_once_and_each_picture(session: AsyncSession) -> None:
+async def test_the_format_encoder_names_each_person_once_and_each_image(session: AsyncSession) -> None:
     """JSON readers keep the last of equal keys, so people of one name share it; an unknown picture is its index."""
     gallery = await make_gallery(session)
     await load(session, gallery, CONTENT)
@@ -119,7 +119,7 @@ rows_of_floats = st.lists(st.lists(comparable, min_size=3, max_size=3).filter(an
 
 @given(rows=rows_of_floats)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_every_float_comes_back_exactly(database: Database, tenant_id: int, rows: list[list[float]]) -> None:
+async def test_every_float_is_exported_exactly(database: Database, tenant_id: int, rows: list[list[float]]) -> None:
     async with tenant_session(database.engine, tenant_id) as session:
         gallery = await make_gallery(session)
         await load(session, gallery, dataset_of([("Ada", row) for row in rows]))
@@ -138,12 +138,12 @@ def _numbers(exported: bytes, file_format: Format) -> np.ndarray:
 
 async def test_a_file_of_many_batches_keeps_its_order(session: AsyncSession) -> None:
     values = np.random.default_rng(1).standard_normal((3 * importing.BATCH_ROWS + 7, 3))
-    content = dataset_of([(f"person {place % 50}", row) for place, row in enumerate(values.tolist())])
+    content = dataset_of([(f"person {number % 50}", row) for number, row in enumerate(values.tolist())])
     gallery = await make_gallery(session)
     assert await load(session, gallery, content) == ImportResult(50, len(values), "dataset")
     exported = await export(session, gallery, "dataset")
     assert _numbers(exported, "dataset").tobytes() == values.tobytes()
-    assert [label for label, _ in json.loads(exported)] == [f"person {place % 50}" for place in range(len(values))]
+    assert [label for label, _ in json.loads(exported)] == [f"person {number % 50}" for number in range(len(values))]
 
 
 async def test_imports_of_the_same_people_at_once_wait_for_each_other(
@@ -152,7 +152,7 @@ async def test_imports_of_the_same_people_at_once_wait_for_each_other(
     """Their batches name the same people in opposite order: if they ran side by side, each would wait for the other."""
     gallery = await make_gallery(session)
     await session.commit()
-    rows = [(f"person {place}", [1.0, 2.0, float(place)]) for place in range(3 * importing.BATCH_ROWS)]
+    rows = [(f"person {number}", [1.0, 2.0, float(number)]) for number in range(3 * importing.BATCH_ROWS)]
 
     async def load_alone(content: bytes) -> int:
         async with tenant_session(database.engine, tenant_id) as own:
@@ -166,7 +166,7 @@ async def test_imports_of_the_same_people_at_once_wait_for_each_other(
     assert (counts.people, counts.faces) == (len(rows), 4 * len(rows))
 
 
-async def test_an_import_adds_to_the_people_there_are(session: AsyncSession) -> None:
+async def test_an_import_adds_references_to_existing_people(session: AsyncSession) -> None:
     gallery = await make_gallery(session)
     await create_person(session, gallery, "Ada")
     assert await load(session, gallery, b'[["Ada","1,2,3"],["Bob","1,2,3"]]') == ImportResult(1, 2, "dataset")
@@ -178,7 +178,7 @@ async def test_an_import_adds_to_the_people_there_are(session: AsyncSession) -> 
 
 async def test_a_wrong_last_row_leaves_nothing_of_the_file(session: AsyncSession) -> None:
     gallery = await make_gallery(session)
-    rows = [(f"person {place}", [1.0, 2.0, 3.0]) for place in range(2 * importing.BATCH_ROWS)]
+    rows = [(f"person {number}", [1.0, 2.0, 3.0]) for number in range(2 * importing.BATCH_ROWS)]
     written = dataset_of(rows)
     for wrong in (written[:-1] + b',["Bob","1,2"]]', written[:-20], written.replace(b'"person 1500"', b"null")):
         with pytest.raises(InvalidDataset):
@@ -187,26 +187,26 @@ async def test_a_wrong_last_row_leaves_nothing_of_the_file(session: AsyncSession
         assert (counts.people, counts.faces) == (0, 0)
 
 
-async def test_embeddings_of_another_dimension_are_refused_naming_both(session: AsyncSession) -> None:
+async def test_the_error_about_another_dimension_names_both_dimensions(session: AsyncSession) -> None:
     gallery = await make_gallery(session, dimension=4)
     with pytest.raises(InvalidDataset, match="row 1: 3 numbers, but external:test:4 has 4"):
         await load(session, gallery, b'[["Ada","1,2,3"]]')
 
 
 async def test_progress_counts_rows_as_they_are_checked_and_then_as_they_are_written(session: AsyncSession) -> None:
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
 
     async def progress(done: int, total: int | None) -> None:
-        told.append((done, total))
+        reported.append((done, total))
 
     gallery = await make_gallery(session)
     size = importing.BATCH_ROWS
     content = dataset_of([("Ada", [1.0, 2.0, 3.0])] * (size + 5))
     await load_dataset(session, gallery, lambda: io.BytesIO(content), progress)
-    assert told == [(0, size), (0, size + 5), (size, size + 5), (size + 5, size + 5)]
+    assert reported == [(0, size), (0, size + 5), (size, size + 5), (size + 5, size + 5)]
 
 
-async def test_a_gallery_deleted_during_an_export_ends_it_without_a_sound(session: AsyncSession) -> None:
+async def test_an_export_ends_without_an_error_if_its_gallery_is_deleted(session: AsyncSession) -> None:
     gallery = await make_gallery(session)
     await load(session, gallery, CONTENT)
     await delete_gallery(session, gallery)

@@ -39,7 +39,7 @@ def test_a_recognizer_is_described_by_its_manifest(tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(written)
 
 
-def test_a_detector_takes_any_number_of_pictures_of_any_size(tmp_path: Path) -> None:
+def test_a_detector_takes_any_number_of_images_of_any_size(tmp_path: Path) -> None:
     source = _save(tmp_path / "retinaface_mnet025_v1", families.retinaface_mnet(8))
     folder = convert_folder(source, tmp_path / "out").converted[0].folder
     session = onnxruntime.InferenceSession(folder / "model.onnx")
@@ -54,19 +54,19 @@ def test_a_detector_takes_any_number_of_pictures_of_any_size(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "scale"), [("retinaface_mnet025_v1", 1.0), ("retinaface_mnet025_v2", 0.2), ("retinaface_r50_v1", 1.0)]
 )
-def test_the_scale_of_landmarks_goes_by_the_detectors_name(tmp_path: Path, name: str, scale: float) -> None:
+def test_the_scale_of_landmarks_depends_on_the_name_of_the_detector(tmp_path: Path, name: str, scale: float) -> None:
     source = _save(tmp_path / name, families.retinaface_mnet(8))
     manifest = convert_folder(source, tmp_path / "out").converted[0].manifest
     assert (manifest.landmark_scale, manifest.embedding_dimension) == (scale, None)
 
 
-def test_gender_and_age_are_no_embedding(tmp_path: Path) -> None:
+def test_a_network_for_gender_and_age_has_no_embedding(tmp_path: Path) -> None:
     source = _save(tmp_path / "genderage_v1", families.genderage(4))
     manifest = convert_folder(source, tmp_path / "out").converted[0].manifest
     assert (manifest.task, manifest.embedding_dimension) == ("genderage", None)
 
 
-def test_what_lies_behind_the_embedding_is_left_out(tmp_path: Path) -> None:
+def test_the_training_head_behind_the_embedding_is_cut_off(tmp_path: Path) -> None:
     """A network as it leaves training: its loss head, with an operator that the converter does not know, is cut off."""
     made, outputs = families.mobilefacenet(8, 16)
     label = made.variable("softmax_label")
@@ -77,14 +77,14 @@ def test_what_lies_behind_the_embedding_is_left_out(tmp_path: Path) -> None:
     assert not any("fc7" in tensor.name for tensor in graph.initializer)
 
 
-def test_the_last_epoch_is_taken(tmp_path: Path) -> None:
+def test_the_parameters_of_the_last_epoch_are_used(tmp_path: Path) -> None:
     source = _save(tmp_path / "model")
     shutil.copyfile(source / "model-0000.params", source / "model-0012.params")
     manifest = convert_folder(source, tmp_path / "out").converted[0].manifest
     assert manifest.parameters.file == "model-0012.params"
 
 
-def test_every_model_of_a_folder_is_converted_or_said_not_to_be(tmp_path: Path) -> None:
+def test_every_model_of_a_folder_is_converted_or_reported_as_failed(tmp_path: Path) -> None:
     zoo = tmp_path / "models"
     for name in ("arcface_r100_v1", "retinaface_r50_v1", "broken"):
         _save(zoo / name)
@@ -96,7 +96,7 @@ def test_every_model_of_a_folder_is_converted_or_said_not_to_be(tmp_path: Path) 
     assert "model-0000.params are missing" in report.failed[0].reason
 
 
-def test_converting_again_gives_the_same_and_replaces_the_older_one(tmp_path: Path) -> None:
+def test_a_second_conversion_replaces_the_first_with_the_same_files(tmp_path: Path) -> None:
     source, out = _save(tmp_path / "model"), tmp_path / "out"
     first = convert_folder(source, out).converted[0].manifest
     (out / "model" / "left behind").touch()
@@ -183,7 +183,7 @@ BREAKAGES: list[tuple[Breakage, str]] = [
 
 
 @pytest.mark.parametrize(("broken", "what"), BREAKAGES, ids=[what[:40] for _, what in BREAKAGES])
-def test_what_is_wrong_is_named_and_nothing_is_half_written(tmp_path: Path, broken: Breakage, what: str) -> None:
+def test_the_error_names_the_fault_and_nothing_is_half_written(tmp_path: Path, broken: Breakage, what: str) -> None:
     source, out = _save(tmp_path / "model"), tmp_path / "out"
     convert_folder(source, out)
     older = read_manifest(out / "model")
@@ -228,7 +228,7 @@ def test_two_symbols_in_one_folder_are_refused(tmp_path: Path) -> None:
         convert_folder(source)
 
 
-def test_an_output_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+def test_the_error_names_an_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InvalidModel, match="cannot be written"):
         convert_folder(_save(tmp_path / "model"), tmp_path / "file")

@@ -1,8 +1,7 @@
-"""A network as large as arcface_r100_v1 is converted within a minute, in memory bounded by its size."""
+"""A network as large as arcface_r100_v1 is converted in memory that its size bounds."""
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import onnxruntime
@@ -21,18 +20,16 @@ print(1024 * int(status.split("VmHWM:")[1].split()[0]))
 
 
 @pytest.mark.long
-def test_a_file_of_250_megabytes_is_converted_within_a_minute_and_three_times_its_size(tmp_path: Path) -> None:
+def test_a_file_of_250_megabytes_is_converted_in_three_times_its_size_of_memory(tmp_path: Path) -> None:
     network, outputs = families.arcface(families.UNITS["r100"])
     source = network.save(tmp_path / "arcface_r100_v1", outputs)
     size_bytes = (source / "model-0000.params").stat().st_size
     assert size_bytes > 245_000_000
-    start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", _CONVERT, source, tmp_path / "out"], capture_output=True, text=True, check=True
     )
-    seconds, peak_bytes = time.monotonic() - start, int(done.stdout)
-    print(f"{size_bytes / 1e6:.0f} MB: {seconds:.1f} s, peak {peak_bytes / 1e6:.0f} MB")
-    assert seconds < 60
+    peak_bytes = int(done.stdout)
+    print(f"{size_bytes / 1e6:.0f} MB: peak {peak_bytes / 1e6:.0f} MB")
     assert peak_bytes < 3 * size_bytes
     session = onnxruntime.InferenceSession(tmp_path / "out" / "arcface_r100_v1" / "model.onnx")
     assert session.get_outputs()[0].shape == ["batch", 512]

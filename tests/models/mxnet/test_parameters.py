@@ -44,34 +44,34 @@ def test_every_header_is_read_and_prefixes_are_left_out(path: Path, header: Head
     assert found.read("mean").dtype == np.float32
 
 
-def test_an_array_without_a_shape_is_no_parameter(path: Path) -> None:
+def test_an_array_without_a_shape_is_not_a_parameter(path: Path) -> None:
     empty = struct.pack("<IiI", 0xF993FAC9, 0, 0)
     named = struct.pack("<QQ", 1, 4) + b"none"
     path.write_bytes(struct.pack("<QQQ", 0x112, 0, 1) + empty + named)
     assert "none" not in open_parameters(path)
 
 
-def test_numpys_shape_of_no_dimensions_is_a_number(path: Path) -> None:
+def test_an_array_without_dimensions_is_a_number(path: Path) -> None:
     write_parameters(path, {"arg:number": np.array(2.5, dtype=np.float32)}, "v3")
     found = open_parameters(path).read("number")
     assert found.shape == ()
     assert found == 2.5
 
 
-def test_whole_numbers_are_no_weights(path: Path) -> None:
+def test_integers_are_refused_as_weights(path: Path) -> None:
     write_parameters(path, {"arg:counts": np.arange(3, dtype=np.int64)})
     with pytest.raises(InvalidModel, match="counts holds int64"):
         open_parameters(path).read("counts")
 
 
-def test_a_parameter_that_is_not_there_is_named_with_its_file(path: Path) -> None:
+def test_the_error_about_a_missing_parameter_names_it_and_its_file(path: Path) -> None:
     write_parameters(path, ARRAYS)
     with pytest.raises(InvalidModel, match=r"model-0000\.params: there is no parameter bias"):
         open_parameters(path).read("bias")
 
 
 @pytest.mark.parametrize("header", ["legacy", "v1", "v2", "v3"])
-def test_a_file_cut_off_anywhere_is_refused_with_the_place(path: Path, header: Header) -> None:
+def test_a_truncated_file_is_refused_with_the_position(path: Path, header: Header) -> None:
     write_parameters(path, ARRAYS, header)
     whole = path.read_bytes()
     for length in range(len(whole)):
@@ -96,14 +96,14 @@ def _changed(whole: bytes, at: int, number: int, form: str = "<Q") -> bytes:
         (68, 77, "<i", "array 0 has the unknown type 77"),
     ],
 )
-def test_damage_is_named(path: Path, at: int, number: int, form: str, what: str) -> None:
+def test_the_error_names_the_damage(path: Path, at: int, number: int, form: str, what: str) -> None:
     write_parameters(path, ARRAYS)
     path.write_bytes(_changed(path.read_bytes(), at, number, form))
     with pytest.raises(InvalidModel, match=what):
         open_parameters(path)
 
 
-def test_names_and_arrays_have_to_be_as_many(path: Path) -> None:
+def test_as_many_names_as_arrays_are_required(path: Path) -> None:
     write_parameters(path, {})
     path.write_bytes(path.read_bytes()[:-8] + struct.pack("<QQ", 1, 1) + b"x")
     with pytest.raises(InvalidModel, match="1 names for 0 arrays"):
@@ -117,20 +117,20 @@ def test_names_and_arrays_have_to_be_as_many(path: Path) -> None:
         ({"x" * 5000: np.ones(1, np.float32)}, "name 0 has a length of 5000 bytes"),
     ],
 )
-def test_names_that_cannot_be_are_refused(path: Path, arrays: dict[str, np.ndarray], what: str) -> None:
+def test_impossible_names_are_refused(path: Path, arrays: dict[str, np.ndarray], what: str) -> None:
     write_parameters(path, arrays)
     with pytest.raises(InvalidModel, match=what):
         open_parameters(path)
 
 
-def test_bytes_behind_the_last_name_are_refused(path: Path) -> None:
+def test_bytes_after_the_last_name_are_refused(path: Path) -> None:
     write_parameters(path, ARRAYS)
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(InvalidModel, match="there are bytes after the last name"):
         open_parameters(path)
 
 
-def test_a_name_that_is_no_text_is_refused(path: Path) -> None:
+def test_a_name_that_is_not_text_is_refused(path: Path) -> None:
     values = np.ones(1, np.float32)
     array = array_header(values, "v2") + values.tobytes()
     path.write_bytes(struct.pack("<QQQ", 0x112, 0, 1) + array + struct.pack("<QQ", 1, 2) + b"\xff\xfe")
@@ -145,7 +145,7 @@ def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_no_damage_ends_in_anything_but_a_clear_refusal(
+def test_every_damage_is_refused_with_a_clear_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.params"

@@ -32,14 +32,14 @@ def _written(folder: Path, spelling: Spelling) -> Path:
 
 
 @pytest.mark.parametrize("spelling", ["attr", "param"])
-def test_old_spellings_are_the_same_network(tmp_path: Path, spelling: Spelling) -> None:
+def test_old_file_formats_describe_the_same_network(tmp_path: Path, spelling: Spelling) -> None:
     today = read_symbol(_written(tmp_path, "attrs"))
     old = read_symbol(_written(tmp_path, spelling))
     assert _network(old) == _network(today)
     assert [old.nodes[source.node].name for source in old.outputs] == ["fc1"]
 
 
-def test_auxiliary_inputs_that_an_old_file_leaves_out_come_back(tmp_path: Path) -> None:
+def test_auxiliary_inputs_that_an_old_file_omits_are_added(tmp_path: Path) -> None:
     path = _written(tmp_path, "param")
     assert b"moving_mean" not in path.read_bytes()
     found = read_symbol(path)
@@ -84,7 +84,7 @@ def _break_node(written: dict[str, Any]) -> None:
         (_break_node, r"not an MXNet symbol file: .*nodes\[3\]\.name"),
     ],
 )
-def test_damage_is_named(tmp_path: Path, damage: Callable[[dict[str, Any]], None], what: str) -> None:
+def test_the_error_names_the_damage(tmp_path: Path, damage: Callable[[dict[str, Any]], None], what: str) -> None:
     path = _written(tmp_path, "attrs")
     written = json.loads(path.read_bytes())
     damage(written)
@@ -95,21 +95,21 @@ def test_damage_is_named(tmp_path: Path, damage: Callable[[dict[str, Any]], None
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"nodes": 1, "heads": []}'])
-def test_what_is_no_symbol_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_symbol_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model-symbol.json"
     path.write_bytes(content)
     with pytest.raises(InvalidModel, match="is not an MXNet symbol"):
         read_symbol(path)
 
 
-def test_a_symbol_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_about_a_missing_symbol_names_it(tmp_path: Path) -> None:
     with pytest.raises(InvalidModel, match=r"model-symbol\.json cannot be read"):
         read_symbol(tmp_path / "model-symbol.json")
 
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_a_symbol_cut_off_anywhere_is_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_truncated_symbol_is_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "cut-symbol.json"
     made, outputs = genderage()
     whole = made.symbol(outputs)
