@@ -180,8 +180,8 @@ async def list_galleries(
         wanted &= tables.gallery.c.name.in_(names)
     statement = with_counts(wanted, tenant_of(session)).order_by(tables.gallery.c.id).limit(check_limit(limit) + 1)
     rows = (await session.execute(statement)).all()
-    found = [gallery_of(row) for row in rows]
-    return cursors.page(found, [gallery.id for gallery in found], limit)
+    galleries = [gallery_of(row) for row in rows]
+    return cursors.page(galleries, [gallery.id for gallery in galleries], limit)
 
 
 async def update_gallery(

@@ -72,16 +72,16 @@ async def add_templates(session: AsyncSession, gallery: Gallery, references: Map
     people = [person for person, rows in templates.items() for _ in rows]
     codes = template_codes(np.concatenate(list(templates.values())))
     # Two means of one person with equal codes are one template: the code is the key.
-    whole = [(person, code.tobytes()) for person, code in zip(people, codes, strict=True)]
-    places = sorted({one: place for place, one in enumerate(whole)}.values())
+    keys = [(person, code.tobytes()) for person, code in zip(people, codes, strict=True)]
+    indexes = sorted({key: index for index, key in enumerate(keys)}.values())
     values = {
         "tenant": gallery.tenant_id,
         "gallery": gallery.id,
-        "people": big_integers([people[place] for place in places]),
-        "codes": bit_strings(codes[places]),
+        "people": big_integers([people[index] for index in indexes]),
+        "codes": bit_strings(codes[indexes]),
     }
     await session.execute(_INSERT_TEMPLATES, values)
-    return len(places)
+    return len(indexes)
 
 
 def templates_of(references: Matrix) -> Matrix:
@@ -109,10 +109,10 @@ def _settle(references: Matrix, means: Matrix) -> Matrix:
 def _leaders(references: Matrix) -> Matrix:
     """References such that every other one is close to one of them, for people without a useful mean."""
     chosen: list[Matrix] = []
-    left = references
-    while len(left):
-        chosen.append(left[:1])
-        left = left[left @ left[0] < CLOSE]
+    remaining = references
+    while len(remaining):
+        chosen.append(remaining[:1])
+        remaining = remaining[remaining @ remaining[0] < CLOSE]
     return np.concatenate(chosen)
 
 

@@ -114,12 +114,12 @@ async def _update_templates(
     new_people: frozenset[int],
 ) -> int:
     """Update the templates, and return by how many their number changed."""
-    places: dict[int, list[int]] = {}
-    for place, person in enumerate(people):
-        places.setdefault(person, []).append(place)
-    fresh = {person: matrix[rows] for person, rows in places.items() if person in new_people}
+    indexes: dict[int, list[int]] = {}
+    for index, person in enumerate(people):
+        indexes.setdefault(person, []).append(index)
+    fresh = {person: matrix[rows] for person, rows in indexes.items() if person in new_people}
     made = await add_templates(session, gallery, fresh)
-    return made + await renew_templates(session, gallery, [person for person in places if person not in fresh])
+    return made + await renew_templates(session, gallery, [person for person in indexes if person not in fresh])
 
 
 def _json(value: Any, what: str) -> str | None:

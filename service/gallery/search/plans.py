@@ -161,8 +161,8 @@ def _face_prefilter(shape: GalleryShape, people: float, limit: int) -> int | Non
     """Bound on a face's own code if many people are expected, else None: compare all their faces."""
     codes = CodeGeometry(shape.dimension, FACE_BITS)
     bound = prefilter_distance(codes, shape.threshold)
-    left = people * shape.faces / max(1, shape.templates) * share_of_strangers(codes, bound)
-    return bound if people >= _MINIMUM_PEOPLE_TO_PREFILTER and left >= _strangers_to_list(limit) else None
+    compared = people * shape.faces / max(1, shape.templates) * share_of_strangers(codes, bound)
+    return bound if people >= _MINIMUM_PEOPLE_TO_PREFILTER and compared >= _strangers_to_list(limit) else None
 
 
 def _strangers_to_list(limit: int) -> int:

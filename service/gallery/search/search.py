@@ -67,10 +67,10 @@ async def search(
     matrix = _matrix(probes, gallery.space)
     running = _Search(session, gallery, limit, wanted, mean_of)
     plan = choose(shape_of(gallery), limit, is_filtered=wanted is not None, mean_of=mean_of)
-    found = await running.ask(matrix, plan)
-    await running.complete(matrix, plan, found)
-    await running.audit(matrix, plan, found)
-    return found
+    results = await running.ask(matrix, plan)
+    await running.complete(matrix, plan, results)
+    await running.audit(matrix, plan, results)
+    return results
 
 
 async def search_by(
@@ -96,8 +96,8 @@ async def search_galleries(
         raise EmbeddingSpaceMismatch(f"the galleries have different embedding spaces: {names}")
     merged: list[list[tuple[Gallery, Candidate]]] = [[] for _ in probes]
     for gallery in galleries:
-        found = await search(session, gallery, probes, limit, metadata=metadata, mean_of=mean_of)
-        for index, candidates in enumerate(found):
+        results = await search(session, gallery, probes, limit, metadata=metadata, mean_of=mean_of)
+        for index, candidates in enumerate(results):
             merged[index] += [(gallery, candidate) for candidate in candidates]
     return [sorted(pairs, key=lambda pair: -pair[1].similarity)[:limit] for pairs in merged]
 
@@ -135,12 +135,12 @@ def form_of(
 
 def candidates_of(rows: Iterable[CandidateRow], probes: int, metric: Metric) -> list[list[Candidate]]:
     """The candidates of each probe, in the order of the rows."""
-    found: list[list[Candidate]] = [[] for _ in range(probes)]
+    results: list[list[Candidate]] = [[] for _ in range(probes)]
     for row in rows:
         similarity = similarity_from(metric, row.measured if metric == "euclidean" else -row.measured)
         candidate = Candidate(to_text(row.person_id), row.name, row.external_id, similarity, to_text(row.face_id))
-        found[row.ordinal - 1].append(candidate)
-    return found
+        results[row.ordinal - 1].append(candidate)
+    return results
 
 
 class _Search:
@@ -156,14 +156,14 @@ class _Search:
         self._mean_of = mean_of
 
     async def ask(self, matrix: _Matrix, plan: Plan) -> list[list[Candidate]]:
-        """The candidates of each probe, found with `plan`."""
+        """The candidates of each probe, by `plan`."""
         space = self._gallery.space
         is_filtered, has_many_probes = self._metadata is not None, len(matrix) > 1
         form = form_of(plan, space, is_filtered=is_filtered, mean_of=self._mean_of, has_many_probes=has_many_probes)
         rows = await fetch_rows(self._session, statement(form), await self._parameters(matrix, plan))
         return candidates_of(map(CandidateRow._make, rows), len(matrix), space.metric)
 
-    async def complete(self, matrix: _Matrix, plan: Plan, found: list[list[Candidate]]) -> None:
+    async def complete(self, matrix: _Matrix, plan: Plan, results: list[list[Candidate]]) -> None:
         """Search again with the exact plan for every probe that got fewer than `limit` candidates.
 
         A bound on the distance, or a person with very many references, can leave a list short.
@@ -171,19 +171,19 @@ class _Search:
         if plan.path.is_exact and plan.max_distance is None:
             return
         enough = min(self._limit, self._gallery.people)
-        short = [index for index, candidates in enumerate(found) if len(candidates) < enough]
+        short = [index for index, candidates in enumerate(results) if len(candidates) < enough]
         if short:
             for index, candidates in zip(short, await self.ask(matrix[short], self._exact), strict=True):
-                found[index] = candidates
+                results[index] = candidates
 
-    async def audit(self, matrix: _Matrix, plan: Plan, found: list[list[Candidate]]) -> None:
+    async def audit(self, matrix: _Matrix, plan: Plan, results: list[list[Candidate]]) -> None:
         """Search a sample of the probes with the exact plan, too, and report the missed matches."""
         if plan.path.is_exact:
             return
         indexes = _sample(self._session, len(matrix))
         if indexes:
             expected = await self.ask(matrix[indexes], self._exact)
-            _report_audit(self._gallery, plan.path, [found[index] for index in indexes], expected)
+            _report_audit(self._gallery, plan.path, [results[index] for index in indexes], expected)
 
     @property
     def _exact(self) -> Plan:
@@ -224,16 +224,16 @@ def _sample(session: AsyncSession, probes: int) -> list[int]:
 
 
 def _report_audit(
-    gallery: Gallery, path: SearchPath, found: Sequence[Sequence[Candidate]], expected: Sequence[Sequence[Candidate]]
+    gallery: Gallery, path: SearchPath, results: Sequence[Sequence[Candidate]], expected: Sequence[Sequence[Candidate]]
 ) -> None:
     """Count the audited probes, and the people at or above the threshold that the plan did not return.
 
     Neither the metric nor the log line holds an embedding, a name or a similarity.
     """
-    SEARCH_AUDITED.labels(path.value).inc(len(found))
+    SEARCH_AUDITED.labels(path.value).inc(len(results))
     missed = sum(
         candidate.similarity >= gallery.threshold and candidate.person_id not in {other.person_id for other in fast}
-        for fast, exact_candidates in zip(found, expected, strict=True)
+        for fast, exact_candidates in zip(results, expected, strict=True)
         for candidate in exact_candidates
     )
     if missed:
@@ -242,7 +242,7 @@ def _report_audit(
             "search audit: matches missed",
             path=path.value,
             missed=missed,
-            probes=len(found),
+            probes=len(results),
             gallery=gallery.id,
             faces=gallery.faces,
             templates=gallery.templates,
