@@ -1,4 +1,4 @@
-"""The dlib encoder against dlib itself."""
+"""The dlib encoder gives the results of dlib itself."""
 
 import dlib
 import numpy as np
@@ -11,7 +11,7 @@ from service.errors import InvalidModel
 from tests.support.encoders import portrait
 
 
-def test_embeddings_are_those_of_dlib(dlib_encoder: Encoder) -> None:
+def test_embeddings_equal_those_of_dlib(dlib_encoder: Encoder) -> None:
     image = portrait()
     crops = dlib_encoder.align(image, dlib_encoder.detect(image))
     assert crops
@@ -20,12 +20,12 @@ def test_embeddings_are_those_of_dlib(dlib_encoder: Encoder) -> None:
         assert np.abs(np.array(reference.compute_face_descriptor(crop)) - embedding).max() < 1e-5
 
 
-def test_the_threshold_is_a_distance_of_at_most_dlibs_own(dlib_encoder: Encoder) -> None:
+def test_the_threshold_is_at_least_as_strict_as_that_of_dlib(dlib_encoder: Encoder) -> None:
     assert dlib_encoder.space.metric == "euclidean"
     assert dlib_encoder.space.threshold >= 1 - 0.6
 
 
-def test_another_file_is_not_taken_for_the_network() -> None:
+def test_a_file_that_is_not_the_recognition_network_is_refused() -> None:
     with pytest.raises(InvalidModel, match="5_face_landmarks"):
         dlib_onnx_model(_weights_folder() / "shape_predictor_5_face_landmarks.dat")
     with pytest.raises(InvalidModel, match=r"absent\.dat"):

@@ -1,4 +1,4 @@
-"""The asynchronous interface of the room: spaces by name and digest, bytes or pixels in, faces out."""
+"""The interface of the room: kinds of encoders by name, spaces by name and digest, and images to faces."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,13 +32,13 @@ def settings(encoder: str, **others: Any) -> Settings:
 
 @pytest.fixture
 async def encoders() -> AsyncIterator[Encoders]:
-    """The fake encoder alone."""
+    """Encoders with the fake encoder alone, which embed at most three faces of an image."""
     opened = Encoders([FakeEncoder()], LIMITS, 3)
     yield opened
     opened.close()
 
 
-async def test_a_picture_becomes_faces_and_embeddings(encoders: Encoders) -> None:
+async def test_an_image_is_encoded_to_faces_and_embeddings(encoders: Encoders) -> None:
     data = draw_people(["Ada", "Grace"])
     faces = await encoders.encode(encoders.default, data)
     assert len(faces) == 2
@@ -48,32 +48,32 @@ async def test_a_picture_becomes_faces_and_embeddings(encoders: Encoders) -> Non
     assert await encoders.detect(encoders.default, data) == [face.face for face in faces]
 
 
-async def test_no_face_is_an_empty_answer(encoders: Encoders) -> None:
+async def test_an_image_without_a_face_is_encoded_to_an_empty_list(encoders: Encoders) -> None:
     assert await encoders.encode(encoders.default, draw_nobody()) == []
 
 
-async def test_no_more_faces_are_encoded_than_allowed(encoders: Encoders) -> None:
+async def test_only_as_many_faces_are_encoded_as_the_limit_allows(encoders: Encoders) -> None:
     data = draw_people(["a", "b", "c", "d", "e"])
     assert len(await encoders.detect(encoders.default, data)) == 5
     assert len(await encoders.encode(encoders.default, data)) == 3
     assert len(await encoders.encode(encoders.default, data, maximum_faces=1)) == 1
 
 
-async def test_errors_of_an_upload_reach_the_caller(encoders: Encoders) -> None:
+async def test_an_unsupported_file_raises_its_error_in_the_caller(encoders: Encoders) -> None:
     with pytest.raises(UnsupportedImageFormat):
         await encoders.encode(encoders.default, b"text")
     with pytest.raises(UnsupportedImageFormat):
         await encoders.decode(b"text")
 
 
-async def test_the_limits_of_the_settings_hold() -> None:
+async def test_an_image_above_the_pixel_limit_of_the_settings_is_refused() -> None:
     opened = open_encoders(settings("fake", maximum_image_pixels=1000))
     with pytest.raises(ImageTooLarge):
         await opened.detect(opened.default, draw_people(["Ada"]))
     opened.close()
 
 
-async def test_many_pictures_at_a_time_give_each_its_own_faces(encoders: Encoders) -> None:
+async def test_each_of_many_concurrent_images_gets_its_own_faces(encoders: Encoders) -> None:
     names = [f"person {number}" for number in range(20)]
     alone = [await encoders.encode(encoders.default, draw_people([name])) for name in names]
     together = await asyncio.gather(*(encoders.encode(encoders.default, draw_people([name])) for name in names))
@@ -81,7 +81,7 @@ async def test_many_pictures_at_a_time_give_each_its_own_faces(encoders: Encoder
         assert cosine(one[0].embedding, other[0].embedding) > 0.9999
 
 
-async def test_an_unknown_space_is_refused_with_both_named(encoders: Encoders) -> None:
+async def test_an_unknown_space_is_refused_by_an_error_that_names_it_and_the_loaded_spaces(encoders: Encoders) -> None:
     with pytest.raises(EncoderUnavailable, match=r"dlib.*loaded are: fake"):
         encoders.space("dlib")
     other = replace(encoders.default, name="dlib", digest="d" * 64)
@@ -89,18 +89,18 @@ async def test_an_unknown_space_is_refused_with_both_named(encoders: Encoders) -
         await encoders.encode(other, draw_nobody())
 
 
-async def test_another_model_of_the_same_name_is_a_mismatch(encoders: Encoders) -> None:
+async def test_a_space_of_the_same_name_and_another_digest_is_a_mismatch(encoders: Encoders) -> None:
     old = replace(encoders.default, digest="d" * 64)
     with pytest.raises(EmbeddingSpaceMismatch, match=rf"dddddddddddd.*{encoders.default.digest[:12]}"):
         await encoders.encode(old, draw_nobody())
 
 
-async def test_the_same_model_under_another_name_is_found(encoders: Encoders) -> None:
+async def test_a_space_is_found_by_its_digest_under_another_name(encoders: Encoders) -> None:
     renamed = replace(encoders.default, name="insightface:elsewhere")
     assert await encoders.encode(renamed, draw_nobody()) == []
 
 
-async def test_the_event_loop_is_free_while_models_work(made_pack: Path) -> None:
+async def test_the_event_loop_runs_while_models_work(made_pack: Path) -> None:
     opened = open_encoders(settings(f"dlib,insightface:{made_pack}"))
     image = np.random.default_rng(1).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
     opened.load()
@@ -113,7 +113,7 @@ async def test_the_event_loop_is_free_while_models_work(made_pack: Path) -> None
     opened.close()
 
 
-def test_encoders_open_in_the_order_of_the_setting(made_pack: Path) -> None:
+def test_encoders_have_the_order_of_the_setting(made_pack: Path) -> None:
     opened = open_encoders(settings(f" insightface:{made_pack}, fake ,dlib"))
     assert [space.name for space in opened.spaces] == [f"insightface:{made_pack}", "fake", "dlib"]
     assert opened.default == opened.spaces[0]
@@ -122,7 +122,7 @@ def test_encoders_open_in_the_order_of_the_setting(made_pack: Path) -> None:
     opened.close()
 
 
-def test_a_folder_may_be_spelled_differently(made_pack: Path) -> None:
+def test_an_encoder_is_found_by_another_spelling_of_its_folder(made_pack: Path) -> None:
     opened = open_encoders(settings(f"insightface:{made_pack}"))
     other_spelling = f"insightface:{made_pack.parent}/../{made_pack.parent.name}/{made_pack.name}/"
     assert opened.space(other_spelling) == opened.default
@@ -130,7 +130,7 @@ def test_a_folder_may_be_spelled_differently(made_pack: Path) -> None:
 
 
 @pytest.mark.parametrize("encoder", ["resnet", "dlib,", "dlib,unknown", "insightface", "insightface:", ",", "fake,"])
-def test_a_wrong_value_of_encoder_fails_at_the_start(encoder: str) -> None:
+def test_a_wrong_value_of_encoder_is_refused_when_encoders_open(encoder: str) -> None:
     if encoder in {"dlib,", "fake,"}:
         open_encoders(settings(encoder)).close()  # a trailing comma names no encoder
         return
@@ -138,7 +138,7 @@ def test_a_wrong_value_of_encoder_fails_at_the_start(encoder: str) -> None:
         open_encoders(settings(encoder))
 
 
-def test_the_default_encoder_needs_no_setting() -> None:
+def test_dlib_is_the_encoder_without_a_setting() -> None:
     opened = open_encoders(Settings(_env_file=None))
     assert [space.name for space in opened.spaces] == ["dlib"]
     opened.close()
@@ -171,5 +171,5 @@ def test_an_unknown_encoder_is_refused_with_the_list_of_all_kinds() -> None:
     assert all(kind.usage in refused.value.detail for kind in ENCODER_KINDS)
 
 
-def test_one_encoder_can_be_loaded_alone() -> None:
+def test_one_encoder_can_be_loaded_that_the_setting_does_not_name() -> None:
     assert load_encoder("fake", settings("dlib")).space.name == "fake"

@@ -1,4 +1,4 @@
-"""Liveness and attributes: off by default, compared with insightface's own code on made-up networks, never invented.
+"""Liveness and attributes: off by default, and equal to the results of insightface's own code on made networks.
 
 The published networks are not here, but their shapes are. So the tests check alignment, scaling and decisions, not
 accuracy.
@@ -68,7 +68,7 @@ def genderage_file(tmp_path: Path) -> Path:
     return save_network(tmp_path / "genderage.onnx", 96, weights, 3, sigmoid=False)
 
 
-def test_liveness_scores_are_those_of_insightface(liveness_file: Path, made_encoder: Encoder) -> None:
+def test_liveness_scores_equal_those_of_insightface(liveness_file: Path, made_encoder: Encoder) -> None:
     from insightface.addons.liveness import Liveness as TheirLiveness
 
     image = two_people()
@@ -81,7 +81,7 @@ def test_liveness_scores_are_those_of_insightface(liveness_file: Path, made_enco
         assert found.is_live == expected["is_live"]
 
 
-def test_a_face_at_the_border_is_not_judged(liveness_file: Path) -> None:
+def test_the_liveness_of_a_face_at_the_border_is_not_judged(liveness_file: Path) -> None:
     image = two_people()
     landmarks = ((-20.0, 5.0), (20.0, 5.0), (0.0, 25.0), (-15.0, 40.0), (15.0, 40.0))
     face = DetectedFace(Box(0, 0, 30, 50), 0.9, landmarks, 0.5)
@@ -90,7 +90,7 @@ def test_a_face_at_the_border_is_not_judged(liveness_file: Path) -> None:
     assert "outside the image" in found.reason
 
 
-def test_age_and_gender_are_those_of_insightface(genderage_file: Path, made_encoder: Encoder) -> None:
+def test_age_and_gender_equal_those_of_insightface(genderage_file: Path, made_encoder: Encoder) -> None:
     from insightface.app.common import Face
     from insightface.model_zoo.attribute import Attribute
 
@@ -105,7 +105,7 @@ def test_age_and_gender_are_those_of_insightface(genderage_file: Path, made_enco
         assert found.gender == ("female", "male")[gender]
 
 
-async def test_nothing_is_judged_or_guessed_unless_it_is_asked_for(
+async def test_liveness_and_attributes_are_computed_only_if_the_operator_asked_for_them(
     made_pack: Path, liveness_file: Path, genderage_file: Path, made_encoder: Encoder
 ) -> None:
     image = two_people()
@@ -125,7 +125,7 @@ async def test_nothing_is_judged_or_guessed_unless_it_is_asked_for(
     assert asked.space.digest == made_encoder.space.digest
 
 
-def test_a_missing_addon_is_named_and_another_file_refused(
+def test_a_missing_liveness_addon_is_named_and_another_file_is_refused(
     made_pack: Path, tmp_path: Path, liveness_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -141,20 +141,20 @@ def test_a_missing_addon_is_named_and_another_file_refused(
     open_encoders(settings).close()
 
 
-def test_a_pack_without_the_network_cannot_guess(made_pack: Path, tmp_path: Path) -> None:
+def test_attributes_are_refused_if_the_pack_lacks_their_network(made_pack: Path, tmp_path: Path) -> None:
     settings = Settings(_env_file=None, data_dir=tmp_path, encoder=f"insightface:{made_pack}", attributes="age-gender")
     with pytest.raises(InvalidSettings, match="ATTRIBUTES needs a network"):
         open_encoders(settings)
 
 
 @pytest.mark.parametrize(("encoder", "setting"), [("dlib", "liveness"), ("dlib", "attributes"), ("fake", "attributes")])
-def test_an_encoder_that_cannot_do_what_is_asked_does_not_start(encoder: str, setting: str) -> None:
+def test_an_extra_is_refused_with_an_encoder_that_lacks_it(encoder: str, setting: str) -> None:
     asked: dict[str, Any] = {"liveness": "enforce"} if setting == "liveness" else {"attributes": "age-gender"}
     with pytest.raises(InvalidSettings, match=setting.upper()):
         open_encoders(Settings(_env_file=None, encoder=encoder, **asked))
 
 
-async def test_the_fake_encoder_tells_printed_people_from_living_ones() -> None:
+async def test_the_fake_encoder_detects_printed_faces() -> None:
     encoders = Encoders([FakeEncoder(liveness_threshold=0.8)], LIMITS, 200, threads=1)
     space = encoders.default
     (living,) = await encoders.encode(space, draw_people(["Ada"], variation=3))

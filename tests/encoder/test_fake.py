@@ -1,4 +1,4 @@
-"""The shipped fake encoder finds faces where they were drawn, and separates names."""
+"""The shipped fake encoder detects drawn faces and tells names apart."""
 
 import io
 
@@ -15,7 +15,7 @@ from tests.support.encoders import LIMITS, cosine
 
 
 def embeddings(data: bytes) -> list[Embedding]:
-    """Of the faces in an image file, left to right."""
+    """Return the embeddings of the faces in an image file, from left to right."""
     encoder = FakeEncoder()
     image = decode_image(data, LIMITS)
     faces = sorted(encoder.detect(image), key=lambda face: face.box.left)
@@ -23,19 +23,19 @@ def embeddings(data: bytes) -> list[Embedding]:
 
 
 def altered(data: bytes, change: str) -> bytes:
-    picture = Pillow.open(io.BytesIO(data))
+    image = Pillow.open(io.BytesIO(data))
     changed = {
-        "a third of the size": lambda: picture.resize((picture.width // 3, picture.height // 3)),
-        "twice the size": lambda: picture.resize((picture.width * 2, picture.height * 2)),
-        "darker": lambda: picture.point(lambda value: value // 3),
-        "mirrored": lambda: picture.transpose(Pillow.Transpose.FLIP_LEFT_RIGHT),
+        "a third of the size": lambda: image.resize((image.width // 3, image.height // 3)),
+        "twice the size": lambda: image.resize((image.width * 2, image.height * 2)),
+        "darker": lambda: image.point(lambda value: value // 3),
+        "mirrored": lambda: image.transpose(Pillow.Transpose.FLIP_LEFT_RIGHT),
     }[change]()
     file = io.BytesIO()
     changed.save(file, "JPEG", quality=60)
     return file.getvalue()
 
 
-def test_one_face_a_name_is_found_from_left_to_right() -> None:
+def test_each_drawn_name_is_found_from_left_to_right() -> None:
     names = ["Ada", "Grace Hopper", "李明", "a/b 🙂"]
     alone = [embeddings(draw_people([name]))[0] for name in names]
     together = embeddings(draw_people(names, (1000, 300), variation=4))
@@ -44,16 +44,16 @@ def test_one_face_a_name_is_found_from_left_to_right() -> None:
         assert cosine(one, other) > 0.9
 
 
-def test_equal_faces_come_back_from_left_to_right() -> None:
+def test_faces_of_equal_size_are_ordered_from_left_to_right() -> None:
     found = FakeEncoder().detect(people_pixels(["a", "b", "c", "d"]))
     assert [face.box.left for face in found] == sorted(face.box.left for face in found)
 
 
-def test_nobody_is_found_where_nobody_was_drawn() -> None:
+def test_an_image_without_drawn_faces_has_none() -> None:
     assert embeddings(draw_nobody()) == []
 
 
-def test_different_names_are_unrelated() -> None:
+def test_embeddings_of_different_names_are_unrelated() -> None:
     found = np.stack([embeddings(draw_people([f"person {number}"]))[0] for number in range(60)])
     found /= np.linalg.norm(found, axis=1, keepdims=True)
     others = (found @ found.T)[np.triu_indices(60, 1)]
@@ -62,7 +62,7 @@ def test_different_names_are_unrelated() -> None:
 
 
 @pytest.mark.parametrize("change", ["a third of the size", "twice the size", "darker", "mirrored"])
-def test_the_same_name_is_recognized_in_an_altered_picture(change: str) -> None:
+def test_the_same_name_is_recognized_in_an_altered_image(change: str) -> None:
     data = draw_people(["Ada"])
     (found,) = embeddings(altered(data, change))
     assert cosine(embeddings(data)[0], found) > 0.9
@@ -81,7 +81,7 @@ def test_every_orientation_gives_the_same_embedding(orientation: int) -> None:
     assert cosine(embeddings(turned_file(upright, 1))[0], found) > 0.99
 
 
-def test_faces_too_small_to_be_found_are_not_drawn() -> None:
+def test_drawing_refuses_faces_that_are_too_small_to_be_found() -> None:
     with pytest.raises(ValueError, match="larger picture"):
         draw_people(["Ada"], (40, 40))
 

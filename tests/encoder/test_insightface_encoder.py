@@ -1,4 +1,4 @@
-"""The insightface encoder against insightface.app.FaceAnalysis, and the packs and images that it refuses."""
+"""The insightface encoder gives the results of insightface.app.FaceAnalysis, and refuses wrong packs."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.support.packs import DETECTOR, RECOGNIZER, draw_spots, two_people
 
 
 def face_analysis(folder: Path) -> Any:
-    """insightface's own pipeline on a pack."""
+    """Return insightface's own pipeline on a pack."""
     from insightface.app import FaceAnalysis
 
     analysis = FaceAnalysis(name=str(folder), providers=["CPUExecutionProvider"])
@@ -38,16 +38,16 @@ def real_face_analysis() -> Any:
 
 
 @pytest.mark.parametrize(
-    "picture", ["groups/two_people.jpg", "groups/obama_and_biden.jpg", "people/alex_lacamoire/2.png"]
+    "image", ["groups/two_people.jpg", "groups/obama_and_biden.jpg", "people/alex_lacamoire/2.png"]
 )
-def test_boxes_and_embeddings_are_those_of_face_analysis(
-    real_face_analysis: Any, insightface_encoder: Encoder, picture: str
+def test_boxes_and_embeddings_equal_those_of_face_analysis(
+    real_face_analysis: Any, insightface_encoder: Encoder, image: str
 ) -> None:
-    assert_same_faces(real_face_analysis, insightface_encoder, photograph(*picture.split("/")))
+    assert_same_faces(real_face_analysis, insightface_encoder, photograph(*image.split("/")))
 
 
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (1500, 900), (200, 300)])
-def test_boxes_and_embeddings_of_the_made_pack_are_those_of_face_analysis(
+def test_boxes_and_embeddings_of_the_made_pack_equal_those_of_face_analysis(
     made_pack: Path, made_encoder: Encoder, size: tuple[int, int]
 ) -> None:
     scale = max(size) / 640
@@ -58,7 +58,7 @@ def test_boxes_and_embeddings_of_the_made_pack_are_those_of_face_analysis(
 
 
 def assert_same_faces(analysis: Any, encoder: Encoder, image: Image) -> None:
-    """The encoder returns the boxes, landmarks, scores and embeddings of insightface."""
+    """Assert that the encoder returns the boxes, landmarks, scores and embeddings of insightface."""
     theirs = analysis.get(np.ascontiguousarray(image[:, :, ::-1]))
     ours = encoder.detect(image)
     assert len(ours) == len(theirs) > 0
@@ -81,14 +81,16 @@ def test_the_smaller_detector_with_one_input_size_finds_the_same_faces(insightfa
     assert small.space.dimension == insightface_encoder.space.dimension == 128
 
 
-def test_the_digest_is_of_the_files_not_of_their_place(made_pack: Path, made_encoder: Encoder, tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_files_and_not_on_their_path(
+    made_pack: Path, made_encoder: Encoder, tmp_path: Path
+) -> None:
     moved = shutil.copytree(made_pack, tmp_path / "moved")
     assert InsightfaceEncoder("moved", read_pack(moved)).space.digest == made_encoder.space.digest
     (moved / RECOGNIZER).rename(moved / "renamed.onnx")
     assert InsightfaceEncoder("renamed", read_pack(moved)).space.digest == made_encoder.space.digest
 
 
-def test_people_are_recognized_in_other_images_and_at_other_places(made_encoder: Encoder) -> None:
+def test_people_are_recognized_in_another_image_and_position(made_encoder: Encoder) -> None:
     first, second = two_people(), draw_spots({"Grace": (150, 150), "Linus": (400, 300), "Ada": (500, 120)})
     (ada, grace) = embeddings_from_left(made_encoder, first)
     threshold = made_encoder.space.threshold
@@ -102,7 +104,7 @@ def embeddings_from_left(encoder: Encoder, image: Image) -> list[Embedding]:
     return encoder.embed(encoder.align(image, faces))
 
 
-def test_a_network_for_one_crop_embeds_many_at_once(made_encoder: Encoder) -> None:
+def test_a_network_that_was_exported_for_one_crop_embeds_many_in_one_batch(made_encoder: Encoder) -> None:
     """The recognition model was exported for a batch of one. The encoder rewrites it."""
     image = draw_spots({"Ada": (100, 120), "Grace": (320, 240), "Linus": (540, 360)})
     crops = made_encoder.align(image, made_encoder.detect(image)) * 7
@@ -115,7 +117,7 @@ def test_a_network_for_one_crop_embeds_many_at_once(made_encoder: Encoder) -> No
     assert made_encoder.embed([]) == []
 
 
-def test_a_network_that_returns_another_shape_is_refused_at_the_start(made_pack: Path, tmp_path: Path) -> None:
+def test_a_network_that_returns_a_wrong_shape_is_refused_when_it_opens(made_pack: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(made_pack, tmp_path / "pack"))
     network = onnx.load(folder / RECOGNIZER)
     (reshape,) = (tensor for tensor in network.graph.initializer if tensor.name == "flat")
@@ -144,7 +146,9 @@ def test_an_image_without_green_has_no_faces(made_encoder: Encoder, size: tuple[
     assert made_encoder.detect(np.full((size[1], size[0], 3), 127, dtype=np.uint8)) == []
 
 
-def test_loading_changes_no_result(made_pack: Path, made_encoder: Encoder) -> None:
+def test_an_encoder_gives_the_same_results_after_loading_with_several_threads(
+    made_pack: Path, made_encoder: Encoder
+) -> None:
     several = Device(threads=3, runs=RunCounter())
     loaded = InsightfaceEncoder("loaded", read_pack(made_pack), several, several)
     loaded.load()
@@ -163,7 +167,9 @@ def test_loading_changes_no_result(made_pack: Path, made_encoder: Encoder) -> No
 @pytest.mark.parametrize(
     ("devices", "setting"), [((0, -1), "DETECTOR_LOAD_DEVICE=0"), ((-1, 1), "RECOGNIZER_LOAD_DEVICE=1")]
 )
-def test_a_missing_gpu_is_refused_and_never_replaced(made_pack: Path, devices: tuple[int, int], setting: str) -> None:
+def test_a_missing_gpu_is_refused_and_not_replaced_by_the_cpu(
+    made_pack: Path, devices: tuple[int, int], setting: str
+) -> None:
     names = ("DETECTOR_LOAD_DEVICE", "RECOGNIZER_LOAD_DEVICE")
     places = [Device(number, name) for number, name in zip(devices, names, strict=True)]
     with pytest.raises(InvalidSettings, match=setting):

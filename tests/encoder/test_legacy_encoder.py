@@ -78,7 +78,7 @@ def test_the_two_preprocessings_are_two_embedding_spaces(made_legacy_pair: Legac
     assert padded.threshold == PADDED_THRESHOLD == 0.3
 
 
-def test_padded_crops_are_embedded_as_the_network_gives_them(legacy_pair: LegacyPair) -> None:
+def test_embeddings_of_padded_crops_equal_the_output_of_the_network(legacy_pair: LegacyPair) -> None:
     """OpenCV runs the network on the crops that test_padded_crop.py checks; the network's own scaling is 127.5."""
     encoder = open_encoder(legacy_pair.folder, "legacy-padded-crop")
     image = decode_image(legacy_pair.group, LIMITS)
@@ -93,12 +93,12 @@ def test_padded_crops_are_embedded_as_the_network_gives_them(legacy_pair: Legacy
         assert np.linalg.norm(embedding) > 1.5
 
 
-def test_a_face_that_reaches_beyond_the_picture_is_left_out_of_padded_crops_only(legacy_pair: LegacyPair) -> None:
+def test_only_padded_crops_leave_out_a_face_that_reaches_beyond_the_image(legacy_pair: LegacyPair) -> None:
     image = decode_image(legacy_pair.partial, LIMITS)
     assert [len(open_encoder(legacy_pair.folder, kind).detect(image)) for kind in KINDS] == [1, 0]
 
 
-def test_faces_of_several_pictures_are_embedded_as_alone(legacy_pair: LegacyPair) -> None:
+def test_a_batch_of_several_images_gives_the_embeddings_of_single_faces(legacy_pair: LegacyPair) -> None:
     encoder = open_encoder(legacy_pair.folder)
     alone = legacy_pair.photographs[legacy_pair.people_of_group[0]][0]
     images = [decode_image(data, LIMITS) for data in (legacy_pair.group, alone)]
@@ -119,7 +119,7 @@ def test_a_converted_pair_is_an_encoder(tmp_path: Path) -> None:
     encoder.close()
 
 
-def test_the_embedding_space_goes_by_the_mxnet_files_and_not_by_their_conversion(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_mxnet_files_and_not_on_their_conversion(tmp_path: Path) -> None:
     first, second = (open_encoder(converted(tmp_path / place)).space for place in ("one", "other"))
     assert first.digest == second.digest
     rewritten = tmp_path / "other" / "converted" / "arcface_mfn_v1"
@@ -132,7 +132,7 @@ def test_the_embedding_space_goes_by_the_mxnet_files_and_not_by_their_conversion
     assert open_encoder(rewritten.parent).space.digest == first.digest
 
 
-def test_another_network_or_reading_of_it_is_another_embedding_space(tmp_path: Path) -> None:
+def test_another_network_or_version_of_it_has_another_digest(tmp_path: Path) -> None:
     folders = [converted(tmp_path / "one"), converted(tmp_path / "two", "retinaface_mnet025_v2")]
     network, outputs = families.mobilefacenet(4, 16)
     other = converted(tmp_path / "three")
@@ -141,18 +141,18 @@ def test_another_network_or_reading_of_it_is_another_embedding_space(tmp_path: P
     assert len(digests) == 3
 
 
-def test_a_folder_of_the_data_folder_is_found_by_its_name(tmp_path: Path) -> None:
+def test_a_folder_in_the_data_folder_is_found_by_its_name(tmp_path: Path) -> None:
     shutil.move(converted(tmp_path), tmp_path / "data" / "models" / "ours")
     encoder = load_encoder("legacy:ours", Settings(data_dir=tmp_path / "data"))
     assert encoder.space.name == "legacy:ours"
 
 
-def test_a_folder_that_is_not_there_is_named_with_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_refused_with_the_searched_folders(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match=r"'nowhere': searched nowhere, .*models"):
         load_encoder("legacy:nowhere", Settings(data_dir=tmp_path))
 
 
-def test_an_mxnet_folder_has_to_be_converted_first(tmp_path: Path) -> None:
+def test_an_mxnet_folder_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
     converted(tmp_path)
     with pytest.raises(InvalidModel, match=r"convert it first: face-identity models convert .*arcface_mfn_v1"):
         open_encoder(tmp_path / "models" / "arcface_mfn_v1")
@@ -162,14 +162,14 @@ def test_an_mxnet_folder_has_to_be_converted_first(tmp_path: Path) -> None:
     ("missing", "what"),
     [("retinaface_mnet025_v1", "0 models .* detector"), ("arcface_mfn_v1", "0 models .* recognizer")],
 )
-def test_a_missing_half_is_named(tmp_path: Path, missing: str, what: str) -> None:
+def test_a_missing_detector_or_recognition_model_is_named(tmp_path: Path, missing: str, what: str) -> None:
     folder = converted(tmp_path)
     shutil.rmtree(folder / missing)
     with pytest.raises(InvalidModel, match=what):
         open_encoder(folder)
 
 
-def test_two_detectors_are_one_too_many(tmp_path: Path) -> None:
+def test_a_folder_with_two_detectors_is_refused(tmp_path: Path) -> None:
     folder = converted(tmp_path)
     shutil.copytree(folder / "retinaface_mnet025_v1", folder / "another")
     with pytest.raises(
@@ -178,14 +178,14 @@ def test_two_detectors_are_one_too_many(tmp_path: Path) -> None:
         open_encoder(folder)
 
 
-def test_networks_for_other_tasks_may_lie_beside_them(tmp_path: Path) -> None:
+def test_networks_for_other_tasks_in_the_folder_are_ignored(tmp_path: Path) -> None:
     folder = converted(tmp_path)
     network, outputs = families.genderage(4)
     convert_folder(network.save(tmp_path / "genderage_v1", outputs), folder)
     assert open_encoder(folder).space.dimension == 16
 
 
-def test_a_damaged_network_is_refused_when_the_program_starts(tmp_path: Path) -> None:
+def test_a_damaged_network_is_refused_when_the_encoder_opens(tmp_path: Path) -> None:
     folder = converted(tmp_path)
     path = folder / "arcface_mfn_v1" / "model.onnx"
     path.write_bytes(path.read_bytes()[:-10])

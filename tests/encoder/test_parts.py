@@ -1,4 +1,4 @@
-"""Small parts of the room: alignment, drawing, quality, processors."""
+"""Small parts of the encoder: alignment, annotation, quality and processors."""
 
 import io
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_the_similarity_transform_undoes_a_rotation_scale_and_shift() -> None:
 
 
 @pytest.mark.parametrize("side", [112, 224, 128])
-def test_the_crop_does_not_depend_on_how_the_picture_was_turned(side: int) -> None:
+def test_a_rotated_image_gives_the_same_crop(side: int) -> None:
     image = cv2.blur(portrait(), (9, 9))
     points = np.array(LANDMARKS)
     upright = aligned_crop(image, points, side)
@@ -52,7 +52,7 @@ def test_boxes_and_labels_are_drawn_in_green() -> None:
     assert not green[150:, 210:].any()
 
 
-def test_a_box_of_nobody_known_is_drawn_in_amber() -> None:
+def test_the_box_of_a_face_without_a_match_is_drawn_in_amber() -> None:
     image = np.zeros((200, 300, 3), dtype=np.uint8)
     boxes = [(Box(10, 50, 90, 150), "Ada"), (Box(200, 50, 290, 150), "no match")]
     drawn = np.asarray(Pillow.open(io.BytesIO(annotate(image, boxes, unmatched={1}))).convert("RGB")).astype(int)
@@ -62,7 +62,7 @@ def test_a_box_of_nobody_known_is_drawn_in_amber() -> None:
     assert (unknown[:, :2] > 120).all()
 
 
-def test_boxes_outside_the_picture_can_be_drawn() -> None:
+def test_boxes_outside_the_image_can_be_drawn() -> None:
     image = np.zeros((50, 50, 3), dtype=np.uint8)
     assert annotate(image, [(Box(-20, -20, 90, 90), "A" * 500), (Box(10, 10, 10, 10), "")])
 
@@ -76,7 +76,7 @@ def test_quality_falls_with_blur_darkness_and_size() -> None:
     assert measure_quality(image, Box(186, 200, 210, 224), LANDMARKS, 0.9).size < 0.2
 
 
-def test_quality_falls_when_the_nose_leaves_the_middle() -> None:
+def test_the_pose_of_a_face_that_looks_sideways_is_worse() -> None:
     image = portrait()
     profile = (*LANDMARKS[:2], (265.0, 255.0), *LANDMARKS[3:])
     assert measure_quality(image, FACE, LANDMARKS, 0.9).pose == 1.0
@@ -90,13 +90,13 @@ def test_the_pose_of_a_face_that_looks_up_or_down_is_worse(nose_height: float) -
     assert measure_quality(portrait(), FACE, looking, 0.9).pose < 0.6
 
 
-def test_quality_of_a_face_outside_the_picture_is_nothing() -> None:
+def test_a_face_outside_the_image_has_no_quality() -> None:
     image = np.zeros((50, 50, 3), dtype=np.uint8)
     assert measure_quality(image, Box(60, 60, 90, 90), ((0.0, 0.0),) * 5, 0.5).score == 0.0
 
 
 @pytest.mark.parametrize(("content", "processors"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", None)])
-def test_a_quota_limits_the_processors(tmp_path: Path, content: str, processors: int | None) -> None:
+def test_a_container_quota_limits_the_processors(tmp_path: Path, content: str, processors: int | None) -> None:
     quota = tmp_path / "cpu.max"
     quota.write_text(content)
     unlimited = usable_processors(tmp_path / "absent")

@@ -1,4 +1,4 @@
-"""Both encoders with real weights on real photographs: who is separated, and what must not change the numbers."""
+"""Both encoders with real weights on photographs: they tell people apart, and harmless changes keep the results."""
 
 import io
 import itertools
@@ -16,7 +16,7 @@ from tests.support.encoders import LIMITS, cosine, people_photographs, photograp
 
 
 def largest(encoder: Encoder, image: Image) -> tuple[DetectedFace, Embedding]:
-    """The largest face and its embedding."""
+    """Return the largest face and its embedding."""
     faces = encoder.detect(image)
     assert faces, "no face found"
     return faces[0], encoder.embed(encoder.align(image, faces[:1]))[0]
@@ -60,7 +60,7 @@ def test_both_people_of_a_group_are_found_and_told_apart(real_encoder: Encoder) 
         assert similarity(real_encoder.space, reference, other) < real_encoder.space.threshold
 
 
-def test_faces_have_scores_and_landmarks_inside(real_encoder: Encoder) -> None:
+def test_faces_have_a_score_and_landmarks_inside_their_box(real_encoder: Encoder) -> None:
     faces = real_encoder.detect(portrait())
     assert faces
     for face in faces:
@@ -73,14 +73,14 @@ def test_faces_have_scores_and_landmarks_inside(real_encoder: Encoder) -> None:
         assert face.box.left <= nose[0] <= face.box.right
 
 
-def test_a_small_photograph_is_enough(real_encoder: Encoder) -> None:
+def test_a_photograph_at_half_its_size_shows_the_same_person(real_encoder: Encoder) -> None:
     image = portrait()
     _, small = largest(real_encoder, np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)))
     _, large = largest(real_encoder, image)
     assert similarity(real_encoder.space, small, large) >= real_encoder.space.threshold
 
 
-def test_a_face_that_fills_the_picture_is_found(real_encoder: Encoder) -> None:
+def test_a_face_that_fills_the_image_is_found(real_encoder: Encoder) -> None:
     image = portrait()
     face, embedding = largest(real_encoder, image)
     box = face.box
@@ -101,7 +101,7 @@ def test_the_eight_orientations_give_the_same_box_and_embedding(real_encoder: En
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "CMYK", "L", "P"])
-def test_other_color_modes_show_the_same_person(real_encoder: Encoder, mode: str) -> None:
+def test_an_image_in_another_color_mode_shows_the_same_person(real_encoder: Encoder, mode: str) -> None:
     upright = portrait()
     _, embedding = largest(real_encoder, upright)
     file = io.BytesIO()
@@ -110,7 +110,7 @@ def test_other_color_modes_show_the_same_person(real_encoder: Encoder, mode: str
     assert similarity(real_encoder.space, embedding, found) >= real_encoder.space.threshold + 0.1
 
 
-def test_a_batch_gives_what_single_faces_give(real_encoder: Encoder) -> None:
+def test_a_batch_gives_the_embeddings_of_single_faces(real_encoder: Encoder) -> None:
     image = portrait()
     images = [image, np.ascontiguousarray(image[:, ::-1]), (image * 0.6).astype(np.uint8)]
     crops = [crop for image in images for crop in real_encoder.align(image, real_encoder.detect(image))]
@@ -121,12 +121,12 @@ def test_a_batch_gives_what_single_faces_give(real_encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 500), (500, 3), (64, 64), (480, 640)])
-def test_a_picture_without_faces_has_none(real_encoder: Encoder, shape: tuple[int, int]) -> None:
+def test_an_image_without_faces_gives_none(real_encoder: Encoder, shape: tuple[int, int]) -> None:
     assert real_encoder.detect(np.full((*shape, 3), 127, dtype=np.uint8)) == []
     noise = np.random.default_rng(1).integers(0, 255, (*shape, 3), dtype=np.uint8)
     assert real_encoder.detect(cv2.blur(noise, (3, 3))) == []
 
 
-def test_no_faces_have_no_embeddings(real_encoder: Encoder) -> None:
+def test_an_empty_list_of_faces_gives_no_crops_and_no_embeddings(real_encoder: Encoder) -> None:
     assert real_encoder.align(portrait(), []) == []
     assert real_encoder.embed([]) == []

@@ -156,18 +156,18 @@ def _turn(opened: ImageFile) -> Pillow.Transpose | None:
         return None
 
 
-def _as_rgb(picture: Pillow.Image) -> Pillow.Image:
+def _as_rgb(image: Pillow.Image) -> Pillow.Image:
     """Every mode of the four formats as RGB. Transparent pixels become white."""
-    if picture.mode == "RGB" and "transparency" not in picture.info:
-        return picture
-    if picture.mode.startswith("I"):  # 16 bits of gray, which convert() would clip instead of scaling
-        grey = np.asarray(picture).astype(np.int64) >> 8
-        return Pillow.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):  # 16 bits of gray, which convert() would clip instead of scaling
+        gray = np.asarray(image).astype(np.int64) >> 8
+        return Pillow.fromarray(gray.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
         white = Pillow.new("RGBA", layer.size, (255, 255, 255, 255))
         return Pillow.alpha_composite(white, layer).convert("RGB")
-    return picture.convert("RGB")
+    return image.convert("RGB")
 
 
 def _reason(error: Exception) -> str:

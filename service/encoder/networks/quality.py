@@ -18,11 +18,11 @@ _SIDE_PIXELS = 96
 
 def measure_quality(image: Image, box: Box, landmarks: Sequence[tuple[float, float]], detection: float) -> QualityParts:
     """The parts for one face. `detection` is the detector's confidence, scaled to 0..1."""
-    grey = _grey_crop(image, box)
+    gray = _gray_crop(image, box)
     return QualityParts(
         size=size_part(box),
-        sharpness=_sharpness(grey),
-        brightness=_brightness(grey),
+        sharpness=_sharpness(gray),
+        brightness=_brightness(gray),
         pose=_pose(np.asarray(landmarks, dtype=np.float64)),
         detection=min(1.0, max(0.0, detection)),
     )
@@ -37,7 +37,7 @@ def _ramp(value: float, nothing: float, full: float) -> float:
     return float(min(1.0, max(0.0, (value - nothing) / (full - nothing))))
 
 
-def _grey_crop(image: Image, box: Box) -> npt.NDArray[np.uint8]:
+def _gray_crop(image: Image, box: Box) -> npt.NDArray[np.uint8]:
     height, width = image.shape[:2]
     left, top = max(0, int(box.left)), max(0, int(box.top))
     right, bottom = min(width, round(box.right)), min(height, round(box.bottom))
@@ -47,17 +47,17 @@ def _grey_crop(image: Image, box: Box) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
 
 
-def _sharpness(grey: npt.NDArray[np.uint8]) -> float:
+def _sharpness(gray: npt.NDArray[np.uint8]) -> float:
     """Variance of the Laplacian divided by the variance of the pixels, so that contrast does not matter."""
-    contrast = float(grey.astype(np.float64).var())
+    contrast = float(gray.astype(np.float64).var())
     if contrast < 1.0:
         return 0.0
-    edges = float(cv2.Laplacian(grey, cv2.CV_64F).var())
+    edges = float(cv2.Laplacian(gray, cv2.CV_64F).var())
     return _ramp(edges / contrast, 0.015, 0.09)
 
 
-def _brightness(grey: npt.NDArray[np.uint8]) -> float:
-    mean = float(grey.mean())
+def _brightness(gray: npt.NDArray[np.uint8]) -> float:
+    mean = float(gray.mean())
     return min(_ramp(mean, 10, 70), _ramp(255 - mean, 10, 50))
 
 

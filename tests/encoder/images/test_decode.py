@@ -19,19 +19,19 @@ from tests.support.encoders import LIMITS
 PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
 
-def saved(picture: Pillow.Image, format: str = "PNG", **options: object) -> bytes:
+def saved(image: Pillow.Image, format: str = "PNG", **options: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, format, **options)
+    image.save(file, format, **options)
     return file.getvalue()
 
 
 def colors() -> Pillow.Image:
     """An image whose four corners differ: red, green, blue, white."""
-    picture = Pillow.new("RGB", (40, 20), (255, 0, 0))
-    picture.paste((0, 255, 0), (20, 0, 40, 10))
-    picture.paste((0, 0, 255), (0, 10, 20, 20))
-    picture.paste((255, 255, 255), (20, 10, 40, 20))
-    return picture
+    image = Pillow.new("RGB", (40, 20), (255, 0, 0))
+    image.paste((0, 255, 0), (20, 0, 40, 10))
+    image.paste((0, 0, 255), (0, 10, 20, 20))
+    image.paste((255, 255, 255), (20, 10, 40, 20))
+    return image
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP"])
@@ -46,17 +46,17 @@ def test_each_format_is_decoded_to_rgb(format: str) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
 def test_each_mode_of_png_is_decoded_to_rgb(mode: str) -> None:
     white: Any = {"1": 1, "L": 255, "LA": (255, 255), "P": 255, "RGBA": (255, 255, 255, 255), "I;16": 65535}[mode]
-    picture = Pillow.new(mode, (8, 6), white)
+    image = Pillow.new(mode, (8, 6), white)
     if mode == "P":
-        picture.putpalette([255, 255, 255] * 256)
-    decoded = decode_image(saved(picture), LIMITS)
+        image.putpalette([255, 255, 255] * 256)
+    decoded = decode_image(saved(image), LIMITS)
     assert decoded.shape == (6, 8, 3)
     assert decoded.min() >= 254
 
 
 def test_sixteen_bit_gray_is_scaled_and_not_clipped() -> None:
-    picture = Pillow.fromarray(np.full((4, 4), 0x8000, dtype=np.uint16))
-    assert decode_image(saved(picture), LIMITS)[0, 0].tolist() == [128, 128, 128]
+    image = Pillow.fromarray(np.full((4, 4), 0x8000, dtype=np.uint16))
+    assert decode_image(saved(image), LIMITS)[0, 0].tolist() == [128, 128, 128]
 
 
 def test_sixteen_bit_color_is_scaled() -> None:

@@ -1,4 +1,4 @@
-"""Images decoded no larger than needed, with the same result."""
+"""Downscaling: images are decoded no larger than detection needs, with the same results."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def enlarged_photograph(image: Image, longer: int) -> Image:
     ],
 )
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-def test_a_picture_is_halved_while_enough_is_left(
+def test_an_image_is_halved_while_its_longer_side_keeps_enough_pixels(
     size: tuple[int, int], side: int | None, factor: int, format: str
 ) -> None:
     width, height = size
@@ -47,7 +47,7 @@ def test_a_picture_is_halved_while_enough_is_left(
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_halving_at_decoding_gives_what_averaging_gives_under_every_orientation(orientation: int) -> None:
+def test_a_jpeg_halved_during_decoding_equals_the_averaged_image_in_every_orientation(orientation: int) -> None:
     image = cv2.blur(enlarged_photograph(portrait(), 960), (5, 5))
     data = turned_file(image, orientation, "JPEG", quality=95)
     decoded, averaged = (
@@ -59,14 +59,14 @@ def test_halving_at_decoding_gives_what_averaging_gives_under_every_orientation(
     assert np.abs(decoded.pixels.astype(int) - averaged.pixels)[2:-2, 2:-2].mean() < 2
 
 
-def test_the_whole_picture_is_there_too() -> None:
+def test_the_whole_image_can_be_decoded_after_the_reduced_one() -> None:
     data = draw_people(["Ada"], (2000, 1500))
-    picture = SourceImage(data, LIMITS)
-    assert picture.reduced(600).pixels.shape == (750, 1000, 3)
-    assert picture.whole().shape == (1500, 2000, 3)
+    image = SourceImage(data, LIMITS)
+    assert image.reduced(600).pixels.shape == (750, 1000, 3)
+    assert image.whole().shape == (1500, 2000, 3)
 
 
-def test_a_large_file_cut_off_is_refused_at_every_size() -> None:
+def test_a_truncated_large_file_is_refused_at_a_reduced_size() -> None:
     data = draw_people(["Ada"], (2000, 1500))
     with pytest.raises(UnreadableImage):
         SourceImage(data[: len(data) // 2], LIMITS).reduced(500)
@@ -96,7 +96,7 @@ async def test_large_photographs_give_the_same_faces_when_they_are_halved(insigh
         await check_halving(insightface_encoder, large, 1)
 
 
-async def test_small_faces_of_a_large_image_are_cut_out_of_the_whole(tmp_path: Path) -> None:
+async def test_small_faces_of_a_large_image_are_cut_out_of_the_whole_image(tmp_path: Path) -> None:
     """Faces of 160 pixels in the whole image have 20 in the image that is searched."""
     encoder = InsightfaceEncoder("insightface:small", read_pack(save_pack(tmp_path, board_pixels=21)))
     group = enlarged_photograph(draw_spots({"Ada": (160, 192), "Grace": (448, 256)}), 1280).astype(int)
@@ -117,7 +117,7 @@ async def test_small_faces_of_a_large_image_are_cut_out_of_the_whole(tmp_path: P
         assert face.face.quality_parts.size == 1.0
 
 
-async def test_small_faces_of_a_large_photograph_are_cut_out_of_the_whole(insightface_encoder: Encoder) -> None:
+async def test_small_faces_of_a_large_photograph_are_cut_out_of_the_whole_image(insightface_encoder: Encoder) -> None:
     """A group of 2000 pixels on a canvas of 5000: halved twice its faces have 45 pixels, in the whole image 180."""
     group = photograph("groups", "obama_and_biden.jpg")
     canvas = np.full((3000, 5200, 3), 90, dtype=np.uint8)

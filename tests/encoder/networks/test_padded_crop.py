@@ -1,4 +1,4 @@
-"""The legacy recognizer's crops against a second implementation without OpenCV."""
+"""Padded crops equal those of the legacy recognizer, which the test computes a second time without OpenCV."""
 
 import math
 
@@ -12,7 +12,7 @@ from service.encoder.networks.padded_crop import croppable, padded_crop, quarter
 RANDOM = np.random.default_rng(6)
 
 
-def picture(height: int, width: int) -> Image:
+def blobs(height: int, width: int) -> Image:
     """Soft blobs with some noise, so that neighboring pixels differ a little and distant pixels much."""
     rows, columns = np.mgrid[0:height, 0:width]
     waves = [np.sin(rows / (7 + part) + part) * np.cos(columns / (11 - part)) for part in range(3)]
@@ -78,8 +78,8 @@ def legacy_crop(image: Image, box: tuple[float, float, float, float]) -> np.ndar
         (10.0, 10.0, 17.0, 299.0),  # a sliver
     ],
 )
-def test_a_crop_is_the_legacy_recognizers_pixel_for_pixel(box: tuple[float, float, float, float]) -> None:
-    image = picture(300, 310)
+def test_a_crop_has_the_pixels_of_the_legacy_recognizer(box: tuple[float, float, float, float]) -> None:
+    image = blobs(300, 310)
     found = padded_crop(image, Box(*box))
     expected = legacy_crop(image, box)
     assert found.shape == expected.shape == (112, 112, 3)
@@ -89,7 +89,7 @@ def test_a_crop_is_the_legacy_recognizers_pixel_for_pixel(box: tuple[float, floa
     assert not found[expected == 0].any()
 
 
-def test_the_padding_is_black_and_an_odd_pixel_goes_first() -> None:
+def test_the_padding_is_black_and_has_an_odd_pixel_at_the_start() -> None:
     image = np.full((200, 200, 3), 255, dtype=np.uint8)
     crop = padded_crop(image, Box(0, 0, 85, 112))
     assert np.flatnonzero(crop[0, :, 0]).tolist() == list(range(14, 99))
@@ -104,8 +104,8 @@ def found(*boxes: tuple[float, float, float, float]) -> Detections:
     )
 
 
-def test_faces_with_a_coordinate_below_zero_are_dropped_and_all_others_kept() -> None:
-    image = picture(300, 300)
+def test_only_faces_with_a_coordinate_below_zero_are_dropped() -> None:
+    image = blobs(300, 300)
     boxes = [(-0.1, 5, 50, 50), (5, -3, 50, 50), (0, 0, 50, 50), (250, 250, 350, 350), (-9, -9, 20, 20)]
     assert croppable(image, found(*boxes)).boxes.tolist() == [list(boxes[2]), list(boxes[3])]
     assert len(croppable(image, found()).boxes) == 0
@@ -113,7 +113,7 @@ def test_faces_with_a_coordinate_below_zero_are_dropped_and_all_others_kept() ->
 
 def test_faces_without_a_pixel_are_dropped() -> None:
     """The legacy recognizer stopped with an error on them."""
-    image = picture(300, 300)
+    image = blobs(300, 300)
     empty = [(10.2, 10, 10.9, 60), (310, 10, 350, 60), (10, 10, 11, 290)]
     assert len(croppable(image, found(*empty)).boxes) == 0
     barely = found((10, 10, 12, 200))
@@ -123,13 +123,13 @@ def test_faces_without_a_pixel_are_dropped() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(300, 400), (301, 403), (97, 41)])
-def test_enrollment_shrinks_the_picture_to_a_quarter_of_its_width(height: int, width: int) -> None:
-    image = picture(height, width)
+def test_enrollment_shrinks_the_image_to_a_quarter_of_its_width(height: int, width: int) -> None:
+    image = blobs(height, width)
     small = quarter_picture(image)
     assert small.shape == (int(height * (int(width / 4) / width)), int(width / 4), 3)
     expected = resized_by_area(image, *small.shape[:2])
     assert np.abs(small - expected).max() <= 0.51
 
 
-def test_a_picture_too_small_for_a_quarter_stays_a_picture() -> None:
-    assert quarter_picture(picture(2, 3)).shape == (1, 1, 3)
+def test_an_image_too_small_for_a_quarter_keeps_one_pixel() -> None:
+    assert quarter_picture(blobs(2, 3)).shape == (1, 1, 3)

@@ -1,4 +1,4 @@
-"""RetinaFace's decoder against an independent one, on made-up networks, and on photographs with published weights."""
+"""The RetinaFace detector gives the faces of an independent decoder, and finds the faces of photographs."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (33, 47), (1, 1), (7, 200)])
-def test_maps_become_the_faces_of_an_independent_decoder(made: Path, height: int, width: int) -> None:
+def test_detections_equal_those_of_an_independent_decoder(made: Path, height: int, width: int) -> None:
     image = np.random.default_rng(3).integers(0, 255, (height, width, 3), dtype=np.uint8)
     pixels = image.transpose(2, 0, 1)[None].astype(np.float32)
     maps = onnxruntime.InferenceSession(made / "model.onnx").run(None, {"data": pixels})
@@ -55,7 +55,7 @@ def test_maps_become_the_faces_of_an_independent_decoder(made: Path, height: int
     assert np.allclose(found.landmarks, landmarks, rtol=1e-4, atol=1e-2)
 
 
-def test_the_made_up_detector_finds_enough_to_compare(made: Path) -> None:
+def test_the_made_detector_finds_enough_faces_to_compare(made: Path) -> None:
     image = np.random.default_rng(3).integers(0, 255, (64, 96, 3), dtype=np.uint8)
     found = open_detector(made).detect(image)
     assert len(found.scores) >= 5
@@ -110,7 +110,7 @@ def test_a_very_large_image_is_searched_at_four_megapixels(made_legacy_pair: Leg
     assert np.allclose(found.landmarks, expected.landmarks * 2)
 
 
-def test_a_very_large_photograph_is_searched_smaller(published: RetinafaceDetector) -> None:
+def test_a_very_large_photograph_is_searched_at_a_reduced_size(published: RetinafaceDetector) -> None:
     """Its faces have the same places as in the large image; at full size they would be too large for the detector."""
     photo = photograph("groups", "two_people.jpg")
     large, scale = _enlarged(photo, 4 * LARGEST_PIXELS)
@@ -122,7 +122,7 @@ def test_a_very_large_photograph_is_searched_smaller(published: RetinafaceDetect
     assert np.abs(by_place[0].landmarks - enlarged.landmarks).max() < 0.05 * large.shape[0]
 
 
-def test_a_recognizer_is_no_detector(tmp_path: Path) -> None:
+def test_a_recognition_model_is_refused_as_a_detector(tmp_path: Path) -> None:
     network, outputs = families.mobilefacenet(8, 16)
     folder = convert_folder(network.save(tmp_path / "model", outputs), tmp_path / "out").converted[0].folder
     with pytest.raises(InvalidModel, match="model is a network for recognition, not a detector"):

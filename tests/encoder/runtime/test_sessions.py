@@ -1,4 +1,4 @@
-"""Devices and providers: a missing provider is refused by name, and thread counts do not change the numbers."""
+"""Sessions: a missing provider is refused by name, and the number of threads does not change the results."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tests.support.packs import two_people
 HERE = onnxruntime.get_available_providers()
 
 
-def test_the_processor_is_what_device_minus_one_means() -> None:
+def test_device_minus_one_is_the_cpu() -> None:
     assert chosen_provider(-1, "auto", "DETECTOR_LOAD_DEVICE") == "CPUExecutionProvider"
     assert chosen_provider(-1, "cpu", "DETECTOR_LOAD_DEVICE") == "CPUExecutionProvider"
 
@@ -61,7 +61,7 @@ def test_a_server_whose_gpu_is_missing_does_not_start(made_pack: Path) -> None:
         open_encoders(settings)
 
 
-def test_one_thread_and_several_give_the_same_numbers(made_pack: Path) -> None:
+def test_one_thread_and_several_give_the_same_results(made_pack: Path) -> None:
     counter = RunCounter()
     several = Device(threads=4, runs=counter)
     one, other = (InsightfaceEncoder("pack", read_pack(made_pack), device, device) for device in (Device(), several))
@@ -79,7 +79,7 @@ def test_one_thread_and_several_give_the_same_numbers(made_pack: Path) -> None:
         assert cosine(single, narrow) >= 0.9999
 
 
-def test_a_counter_knows_the_run_that_is_alone() -> None:
+def test_only_the_first_of_several_runs_may_use_every_processor() -> None:
     counter = RunCounter()
     assert counter.begin()
     assert not counter.begin()
@@ -88,7 +88,7 @@ def test_a_counter_knows_the_run_that_is_alone() -> None:
     assert counter.begin()
 
 
-def test_a_run_is_not_alone_while_another_picture_is_in_hand() -> None:
+def test_a_run_may_not_use_every_processor_while_another_image_is_in_progress() -> None:
     counter = RunCounter()
     with counter.image():
         assert counter.begin()
