@@ -100,7 +100,7 @@ async def test_a_transaction_on_a_lost_connection_is_an_unavailable_database_onc
 ) -> None:
     """The pool's other connections, lost at the same moment, are replaced without another error."""
     engine = open_pool(database.logins.service, 3)
-    numbers = await backends_of(engine, 3)
+    numbers = await backends_of(database, engine, 3)
     url = database.logins.administrator.set(drivername="postgresql").render_as_string(hide_password=False)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as administrator:
         for number in numbers:

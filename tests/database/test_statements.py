@@ -1,7 +1,6 @@
 """Readings in one message: each is in its own tenant and transaction, and survives faults of the connection."""
 
 import asyncio
-import contextlib
 import random
 from collections.abc import AsyncIterator
 
@@ -15,7 +14,7 @@ from service.database.session import tenant_session
 from service.database.statements import fetch_row, fetch_rows, fetch_rows_in_transaction
 from service.errors import DatabaseUnavailable
 from tests.conftest import new_tenant
-from tests.support.waiting import GUARD_SECONDS
+from tests.support.waiting import GUARD_SECONDS, until
 
 TENANTS = 20
 READINGS = 400
@@ -143,18 +142,30 @@ async def test_a_cancelled_reading_never_answers_another_caller(database: Databa
         assert await fetch_rows(session, MINE, {}) == [(tenant, "a", str(tenant))]
 
 
-async def backends_of(engine: AsyncEngine, count: int) -> list[int]:
-    """Process ids of the server for `count` connections of the pool, which are open at the same time."""
-    async with contextlib.AsyncExitStack() as stack:
-        connections = [await stack.enter_async_context(engine.connect()) for _ in range(count)]
-        numbers = [int(await connection.scalar(text("SELECT pg_backend_pid()"))) for connection in connections]
+async def backends_of(database: Database, engine: AsyncEngine, count: int) -> list[int]:
+    """Process ids of the server for `count` connections of the pool, after all of them have read.
+
+    A lock holds the readings until all of them run, so that each has a connection of its own.
+    """
+    reading = "SELECT pg_backend_pid() AS number, pg_advisory_xact_lock_shared(4711)"
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted")
+    async with database.engine.connect() as holder:
+        await holder.execute(text("SELECT pg_advisory_xact_lock(4711)"))
+        readings = asyncio.gather(*(fetch_row(engine, reading, {}) for _ in range(count)))
+
+        async def all_wait() -> bool:
+            return int(await holder.scalar(waiting) or 0) == count
+
+        await until(all_wait)
+        await holder.rollback()
+    numbers = [row.number for row in await readings if row]
     assert len(set(numbers)) == count
     return numbers
 
 
 async def end_connections(database: Database, engine: AsyncEngine, count: int) -> None:
-    """End the server's side of `count` connections of the pool."""
-    numbers = await backends_of(engine, count)
+    """End the server's side of `count` connections of the pool, after all of them have read."""
+    numbers = await backends_of(database, engine, count)
     async with await psycopg.AsyncConnection.connect(
         database.logins.administrator.set(drivername="postgresql").render_as_string(hide_password=False),
         autocommit=True,
