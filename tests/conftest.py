@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from service.access.tenants import create_tenant
-from service.database.connection import Database, connect, libpq_url, open_database, parse_url
+from service.database.addresses import conninfo, parse_address
+from service.database.connection import Database, connect, open_database
 from service.database.schema.migrate import migrate
 from service.database.session import tenant_session
 from service.settings import Settings
@@ -61,9 +62,9 @@ def fresh_database() -> str | None:
     if not server:
         return None
     name = f"face_identity_test_{uuid.uuid4().hex[:12]}"
-    with connect(parse_url(server)) as connection:
+    with connect(parse_address(server)) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    return libpq_url(parse_url(server).set(database=name))
+    return conninfo(parse_address(server).set(database=name))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from service.cli.demo_pictures import ALTERATIONS, GROUP, DemoPictures
 from service.cli.output import write_json, write_line, write_table
-from service.database.connection import parse_url
+from service.database.addresses import parse_address
 from service.embedding import EmbeddingSpace
 from service.settings import Settings
 
@@ -55,7 +55,7 @@ class DemoReport:
         """The place of the data, without the login."""
         if not self.settings.database_url:
             return str(self.settings.data_dir / "postgres")
-        url = parse_url(self.settings.database_url)
+        url = parse_address(self.settings.database_url)
         return f"database {url.database} on {url.host or 'this machine'}"
 
 
@@ -103,7 +103,7 @@ def _places(report: DemoReport) -> list[str]:
     return [
         f"Stored     {people} people with one embedding each, no picture: tenant demo, gallery demo",
         f"           in {report.database}",
-        f"Written    {report.output / 'recognized.jpg'}: the annotated group photo; portraits and probes are beside it",
+        f"Written    {report.output / 'recognized.jpg'}: the annotated group photo; people and probes are beside it",
         f"Try        {command} recognize {group} --tenant demo --gallery demo",
         f"Serve      {command} serve (or: make run)",
         f"Remove     {command} tenants delete demo --yes; rm -r {folder}",

@@ -11,14 +11,14 @@ from types import TracebackType
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from service.database.addresses import conninfo, parse_address
 from service.database.embedded.server import EmbeddedServer, start_embedded_server
 from service.database.types import SERVICE_ROLE
 from service.database.values import register_dumpers
-from service.errors import DatabaseUnavailable, InvalidSettings
+from service.errors import DatabaseUnavailable
 from service.settings import Settings
 
 DATABASE_NAME = "face_identity"
@@ -64,32 +64,19 @@ def open_database(settings: Settings) -> Database:
     """
     server: EmbeddedServer | None = None
     if settings.database_url:
-        administrator = parse_url(settings.database_url)
+        administrator = parse_address(settings.database_url)
     else:
         server = start_embedded_server(settings.data_dir / "postgres")
-        administrator = _embedded_database(parse_url(server.url))
+        administrator = _embedded_database(parse_address(server.url))
     logins = Logins(administrator, _service_login(administrator, settings.database_service_url))
     engine = open_pool(logins.service, settings.database_pool_size, settings.search_audit_share)
     return Database(logins, engine, server)
 
 
-def parse_url(text: str) -> URL:
-    """Parse a libpq URL into an SQLAlchemy URL for psycopg 3. Raises InvalidSettings if it is malformed."""
-    try:
-        return make_url(text).set(drivername="postgresql+psycopg")
-    except ArgumentError as error:
-        raise InvalidSettings("DATABASE_URL must have the form postgresql://user:password@host/database") from error
-
-
-def libpq_url(url: URL) -> str:
-    """The URL in the form that psycopg and libpq accept, with the password."""
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
-
-
 def connect(url: URL) -> psycopg.Connection:
     """Open one synchronous connection outside the pool, in autocommit. Raises DatabaseUnavailable."""
     try:
-        return psycopg.connect(libpq_url(url), autocommit=True, connect_timeout=10)
+        return psycopg.connect(conninfo(url), autocommit=True, connect_timeout=10)
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(f"cannot connect to {url.host or 'the database'}: {type(error).__name__}") from error
 
@@ -102,7 +89,7 @@ def service_password(administrator: URL) -> str:
 
 def _service_login(administrator: URL, service_url: str | None) -> URL:
     if service_url:
-        return parse_url(service_url)
+        return parse_address(service_url)
     if _is_unprivileged(administrator):
         return administrator
     return administrator.set(username=SERVICE_ROLE, password=service_password(administrator))
@@ -141,7 +128,7 @@ def open_pool(login: URL, connections: int, audit_share: float = 0.0) -> AsyncEn
         max_overflow=0,
         pool_timeout=30,
         pool_pre_ping=False,
-        connect_args={"prepare_threshold": 5, "options": "-c jit=off"},
+        connect_args={"prepare_threshold": 5, "options": f"{login.query.get('options', '')} -c jit=off".strip()},
         hide_parameters=True,  # error messages must not contain embeddings
     )
     event.listen(engine.sync_engine, "connect", _prepare_connection)

@@ -30,6 +30,7 @@ from psycopg.pq import ExecStatus, Format, PipelineStatus, TransactionStatus
 from psycopg.waiting import Ready, Wait
 from sqlalchemy import Engine
 
+from service.database.addresses import conninfo
 from service.database.values import BinaryValue, Encoded, encode, register_dumpers
 from service.telemetry import logger
 
@@ -142,8 +143,7 @@ async def protocol_of(engine: Engine) -> Protocol:
 
 async def check_protocol(protocol: Protocol, engine: Engine) -> Protocol:
     """Returns `protocol` if it works with this psycopg and this server, else PSYCOPG_PIPELINE."""
-    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    driver = await psycopg.AsyncConnection.connect(url)
+    driver = await psycopg.AsyncConnection.connect(conninfo(engine.url))
     try:
         register_dumpers(driver)
         await _exercise(protocol, driver)

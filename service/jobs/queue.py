@@ -18,7 +18,7 @@ from procrastinate.manager import JobManager
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from sqlalchemy import URL
 
-from service.database.connection import libpq_url
+from service.database.addresses import conninfo
 from service.jobs.jobs import QUEUE, TASK
 from service.telemetry import logger
 
@@ -80,7 +80,7 @@ async def _report(send: Callable[[], Awaitable[None]]) -> None:
 def queue_app(service_login: URL, run_job: RunJob) -> procrastinate.App:
     """procrastinate's application, not yet open (`async with app.open_async()`). It calls `run_job` for each job."""
     connector = procrastinate.PsycopgConnector(
-        conninfo=libpq_url(service_login), min_size=1, max_size=_CONNECTIONS, timeout=_CONNECT_SECONDS
+        conninfo=conninfo(service_login), min_size=1, max_size=_CONNECTIONS, timeout=_CONNECT_SECONDS
     )
     app = procrastinate.App(connector=connector)
     app.job_manager = _PersistentManager(connector)

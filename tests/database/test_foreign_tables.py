@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import URL
 
+from service.database.addresses import conninfo
 from service.database.connection import Database, Logins, connect
 from service.database.schema.migrate import migrate
 from service.errors import InvalidSettings
@@ -85,7 +86,7 @@ def test_commands_refuse_and_migrate_has_the_option(
     shared_database: Logins,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    url = shared_database.administrator.set(drivername="postgresql").render_as_string(hide_password=False)
+    url = conninfo(shared_database.administrator)
     monkeypatch.setenv("DATABASE_URL", url)
     for arguments in (["tenants", "list"], ["migrate"]):
         refused = bare_command(*arguments)

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database import libpq
+from service.database.addresses import conninfo
 from service.database.connection import Database, open_pool
 from service.database.libpq import ONE_MESSAGE, PSYCOPG_PIPELINE, Answer, Protocol, check_protocol
 from service.database.session import tenant_session
@@ -101,7 +102,7 @@ async def test_a_transaction_on_a_lost_connection_is_an_unavailable_database_onc
     """The pool's other connections, lost at the same moment, are replaced without another error."""
     engine = open_pool(database.logins.service, 3)
     numbers = await backends_of(database, engine, 3)
-    url = database.logins.administrator.set(drivername="postgresql").render_as_string(hide_password=False)
+    url = conninfo(database.logins.administrator)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as administrator:
         for number in numbers:
             await administrator.execute("SELECT pg_terminate_backend(%s, 5000)", [number])

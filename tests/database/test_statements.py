@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.database.addresses import conninfo
 from service.database.connection import Database, open_pool
 from service.database.session import tenant_session
 from service.database.statements import fetch_row, fetch_rows, fetch_rows_in_transaction
@@ -167,7 +168,7 @@ async def end_connections(database: Database, engine: AsyncEngine, count: int) -
     """End the server's side of `count` connections of the pool, after all of them have read."""
     numbers = await backends_of(database, engine, count)
     async with await psycopg.AsyncConnection.connect(
-        database.logins.administrator.set(drivername="postgresql").render_as_string(hide_password=False),
+        conninfo(database.logins.administrator),
         autocommit=True,
     ) as administrator:
         for number in numbers:

@@ -20,7 +20,8 @@ import psycopg
 
 from service.access.keys import create_operator_key
 from service.access.operator import operator_transaction
-from service.database.connection import Database, connect, libpq_url, open_database
+from service.database.addresses import conninfo
+from service.database.connection import Database, connect, open_database
 from service.database.schema.migrate import configuration, migrate
 from service.database.session import tenant_session
 from service.embedding import external_space
@@ -115,7 +116,7 @@ def dump_rows(database: Database) -> str:
     programs = POSTGRES_VERSIONS[int(version) // 10_000]
     command = [str(programs / "pg_dump"), "--data-only", "--inserts", "--no-comments"]
     command += ["--exclude-table-data=procrastinate*", "--exclude-table-data=alembic_version"]
-    command.append(libpq_url(database.logins.administrator))
+    command.append(conninfo(database.logins.administrator))
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     dropped = ("--", "\\", "SET ", "SELECT pg_catalog.set_config")
     kept = [line for line in text.splitlines() if line and not line.startswith(dropped) and "procrastinate" not in line]

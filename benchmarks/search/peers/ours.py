@@ -23,7 +23,8 @@ from benchmarks.search.peers.contract import CANDIDATES, Answer, Peer
 from benchmarks.search.server import memory_of, open_migrated
 from benchmarks.search.workload import Workload
 from service.access.tenants import create_tenant
-from service.database.connection import Database, libpq_url, open_pool
+from service.database.addresses import conninfo
+from service.database.connection import Database, open_pool
 from service.database.session import tenant_session
 from service.embedding import external_space
 from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
@@ -152,7 +153,7 @@ async def search_once(session: AsyncSession, gallery: Gallery, probe: Matrix) ->
 
 def bytes_of_tables(database: Database) -> dict[str, int]:
     """Return the bytes of tables and indexes by name; `originals`, the exact embeddings, is read by no search."""
-    with psycopg.connect(libpq_url(database.logins.administrator)) as connection:
+    with psycopg.connect(conninfo(database.logins.administrator)) as connection:
         found: dict[str, int] = {}
         for name in TABLES:
             query = "SELECT pg_table_size(%(t)s::regclass), pg_indexes_size(%(t)s::regclass)"

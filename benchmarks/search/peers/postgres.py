@@ -13,7 +13,8 @@ from benchmarks.search.crowds import Matrix
 from benchmarks.search.peers.contract import CANDIDATES, Peer
 from benchmarks.search.server import memory_of, settings_in
 from benchmarks.search.workload import Workload
-from service.database.connection import Database, libpq_url, open_database
+from service.database.addresses import conninfo
+from service.database.connection import Database, open_database
 
 OTHERS = 10
 """Galleries beside the searched gallery. Together they are as large as it, up to MOST_OTHERS faces."""
@@ -57,7 +58,7 @@ class NaivePgvector(Peer):
         self._database: Database = open_database(settings_in(self._folder))
 
     def _connect(self) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(libpq_url(self._database.logins.administrator), autocommit=True)
+        connection = psycopg.connect(conninfo(self._database.logins.administrator), autocommit=True)
         if connection.execute("SELECT to_regtype('vector')").fetchone() != (None,):
             register_vector(connection)
         if self.setting:
