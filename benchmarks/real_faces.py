@@ -25,7 +25,8 @@ from service.gallery.bulk_writing import ReferenceRow, add_references, finish_lo
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
 from service.gallery.search.plans import Plan, choose, exact, shape_of
 from service.gallery.search.search import search, search_by
-from service.identity.portraits import EncodedPortraits, encode_portraits, find_portraits
+from service.identity.people_folders import find_portraits
+from service.identity.portraits import EncodedPortraits, encode_portraits
 
 SHARED = Path(__file__).parents[2] / "shared"
 PACKS = ("scrfd2.5g-mobilefacenet128", "scrfd500m-mobilefacenet128")

@@ -203,6 +203,18 @@ class DuplicatePicture(Conflict):
     slug = "duplicate-picture"
 
 
+class DuplicateEmbedding(Conflict):
+    """The same embedding is already a reference of this person."""
+
+    slug = "duplicate-embedding"
+
+
+class UnlikeOtherReferences(Conflict):
+    """The face is unlike the person's other references."""
+
+    slug = "unlike-other-references"
+
+
 class NearerToAnotherPerson(Conflict):
     """The face is more similar to another person of the gallery."""
 

@@ -63,6 +63,11 @@ _FACE: dict[str, Any] = {
     "created_at": "2026-01-31T08:30:00Z",
 }
 _REJECTION: dict[str, Any] = {"image": "group.jpg", "reason": "several-faces", "detail": "3 faces of similar size"}
+_WARNING: dict[str, Any] = {
+    "image": "eve.jpg",
+    "reason": "unlike-other-references",
+    "detail": "the face is unlike the person's other references: similarity 0.12, the threshold is 0.45",
+}
 _EMBEDDING = {
     "type": "object",
     "required": ["embedding"],
@@ -116,13 +121,24 @@ class RejectionShape(BaseModel):
     detail: str
 
 
-class EnrollmentShape(BaseModel):
-    """The references that were added and the images that were rejected."""
+class WarningShape(BaseModel):
+    """An image that was enrolled, but most likely by mistake, and the reason."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"faces": [_FACE], "rejected": [_REJECTION]}]})
+    image: str
+    reason: str = Field(description="The last part of a problem's `type`: `unlike-other-references`.")
+    detail: str
+
+
+class EnrollmentShape(BaseModel):
+    """The references that were added, the images that were rejected, and warnings about the new references."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"faces": [_FACE], "rejected": [_REJECTION], "warnings": [_WARNING]}]}
+    )
 
     faces: list[FaceShape]
     rejected: list[RejectionShape]
+    warnings: list[WarningShape] = Field(description="New references that are unlike the person's other references.")
 
 
 @router.post(
@@ -211,4 +227,6 @@ def _answer(enrollment: Enrollment) -> EnrollmentShape:
         # the problem of the first image, with the reasons of all
         first = enrollment.rejected[0]
         raise first.kind(f"{first.image}: {first.detail}", rejected=[one.model_dump() for one in rejected])
-    return EnrollmentShape(faces=[FaceShape.of(face) for face in enrollment.faces], rejected=rejected)
+    warnings = [WarningShape(image=one.image, reason=one.reason, detail=one.detail) for one in enrollment.warnings]
+    faces = [FaceShape.of(face) for face in enrollment.faces]
+    return EnrollmentShape(faces=faces, rejected=rejected, warnings=warnings)

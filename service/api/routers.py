@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from service.api import (
+    checks,
     datasets,
     faces,
     galleries,
@@ -22,6 +23,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     people.router,
     faces.router,
     recognition.router,
+    checks.router,
     pictures.router,
     datasets.router,
     jobs.router,

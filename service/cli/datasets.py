@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,21 +35,23 @@ async def import_file(
     if not path.is_file():
         raise NotFound(f"there is no file {path}")
     async with open_context(tenant) as context:
-        place = await gallery_to_fill(context, gallery, encoder)
-        with progress() as bar:
-            task = bar.add_task("importing", total=None)
+        async with gallery_to_fill(context, gallery, encoder) as target:
+            with progress() as bar:
+                task = bar.add_task("importing", total=None)
 
-            async def advance(done: int, total: int | None) -> None:
-                bar.update(task, completed=done, total=total)
+                async def advance(done: int, total: int | None) -> None:
+                    bar.update(task, completed=done, total=total)
 
-            async with context.session() as session:
-                result = await load_dataset(session, place, lambda: path.open("rb"), advance)
-                await session.commit()
+                async with context.session() as session:
+                    result = await load_dataset(session, target, lambda: path.open("rb"), advance)
+                    await session.commit()
         await finish_load(context.database.engine)
     if as_json:
-        write_json({"gallery": gallery, "people": result.people, "faces": result.faces, "shape": result.shape})
+        write_json({"gallery": gallery, **asdict(result)})
         return
-    write_line(f"Imported {result.faces} references of {result.people} people into {gallery!r} ({result.shape}).")
+    write_line(f"Imported {result.faces} references of {result.people} new people into {gallery!r} ({result.shape}).")
+    if result.duplicates:
+        write_line(f"Passed over {result.duplicates} references that these people already had.")
 
 
 @asynchronous

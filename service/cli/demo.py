@@ -81,7 +81,7 @@ class _Stage:
 
     async def _enroll_one(self, name: str) -> None:
         portrait = EnrollmentImage(f"{file_name(name)}.jpg", jpeg(self.pictures.portraits[name]))
-        _write(self.output / "portraits" / portrait.name, portrait.data)
+        _write(self.output / "people" / name / portrait.name, portrait.data)
         async with self.context.session() as session:
             person = await create_person(session, await find_gallery(session, NAME), name)
             await session.commit()

@@ -4,7 +4,7 @@ The encoder is the one named on the command line, else the gallery's own, else t
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
 import typer
@@ -14,7 +14,7 @@ from service.embedding import EmbeddingSpace, external_space
 from service.encoder.encoders import ENCODER_KINDS, Encoders
 from service.encoder.opening import open_encoders
 from service.errors import Conflict, EmbeddingSpaceMismatch, NotFound
-from service.gallery.galleries import Gallery, create_gallery, find_gallery
+from service.gallery.galleries import Gallery, create_gallery, delete_empty_gallery, find_gallery
 from service.settings import Settings
 
 _ENCODERS = " | ".join(kind.usage for kind in ENCODER_KINDS)
@@ -62,22 +62,41 @@ def choose_space(settings: Settings, name: str | None) -> EmbeddingSpace:
         return encoders.default
 
 
-async def gallery_to_fill(context: CommandContext, name: str, space_name: str | None) -> Gallery:
-    """Find or create the gallery that a command adds to.
+@contextlib.asynccontextmanager
+async def gallery_to_fill(context: CommandContext, name: str, space_name: str | None) -> AsyncIterator[Gallery]:
+    """Find or create the gallery that a command adds to. A gallery that is new and still empty at the end is deleted.
 
     `space_name` is the embedding space of a new gallery. Raises EmbeddingSpaceMismatch if it is given and an existing
     gallery belongs to another space.
     """
+    try:
+        gallery = await _existing_gallery(context, name, space_name)
+    except NotFound:
+        async with _new_gallery(context, name, choose_space(context.settings, space_name)) as gallery:
+            yield gallery
+        return
+    yield gallery
+
+
+async def _existing_gallery(context: CommandContext, name: str, space_name: str | None) -> Gallery:
     async with context.session() as session:
-        try:
-            gallery = await find_gallery(session, name)
-        except NotFound:
-            return await _create_gallery(context, name, choose_space(context.settings, space_name))
+        gallery = await find_gallery(session, name)
     if space_name is not None:
         space = choose_space(context.settings, space_name)
         if space.digest != gallery.space.digest:
             raise EmbeddingSpaceMismatch(f"gallery {name!r} belongs to {gallery.space.name}, not to {space.name}")
     return gallery
+
+
+@contextlib.asynccontextmanager
+async def _new_gallery(context: CommandContext, name: str, space: EmbeddingSpace) -> AsyncIterator[Gallery]:
+    gallery = await _create_gallery(context, name, space)
+    try:
+        yield gallery
+    finally:
+        async with context.session() as session:
+            await delete_empty_gallery(session, gallery)
+            await session.commit()
 
 
 async def _create_gallery(context: CommandContext, name: str, space: EmbeddingSpace) -> Gallery:

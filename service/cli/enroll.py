@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -10,14 +11,14 @@ from rich.progress import Progress
 from service.cli.context import CommandContext, asynchronous, open_context
 from service.cli.encoders import SpaceName, encoders_for, gallery_to_fill
 from service.cli.exits import ExitCode
-from service.cli.files import PictureFile, people_in, read_file
 from service.cli.options import DEFAULT_GALLERY, DEFAULT_TENANT, GalleryName, TenantName
 from service.cli.output import Json, progress, remark, write_json, write_table
 from service.encoder.encoders import Encoders
-from service.errors import DuplicatePicture, InvalidRequest, NoPerson
+from service.errors import DuplicatePicture, InvalidRequest, UnreadableImage
 from service.gallery.galleries import Gallery
 from service.gallery.people import Person, create_person, delete_person, find_person_named
-from service.identity.enroll import Enrollment, EnrollmentImage, Rejection, enroll_pictures
+from service.identity.enroll import Enrollment, EnrollmentImage, EnrollmentWarning, Rejection, enroll_pictures
+from service.identity.people_folders import ImageFile, find_people, printable_path, read_image_file
 from service.identity.review import Review
 
 IMAGES_PER_TRANSACTION = 16
@@ -32,6 +33,7 @@ class Outcome:
     person_id: str | None = None
     faces: int = 0
     rejected: list[Rejection] = field(default_factory=list)
+    warnings: list[EnrollmentWarning] = field(default_factory=list)
 
     @property
     def known(self) -> int:
@@ -48,6 +50,7 @@ class EnrollRun:
     gallery: Gallery
     several: Literal["reject", "largest"]
     bar: Progress
+    outcomes: list[Outcome] = field(default_factory=list)
 
 
 @asynchronous
@@ -71,34 +74,40 @@ async def enroll(
     after the file. The gallery and the people are created if they are missing. Rejected images are listed with the
     reason; exit code 3: some images were rejected, 4: all. Images that already are references are skipped.
     """
-    findings = people_in(paths, name)
-    if not findings.people:
-        raise InvalidRequest(f"there is no image in {', '.join(paths)}")
-    rejected = [Rejection(stray.shown, NoPerson, "the file lies beside folders of people") for stray in findings.strays]
-    async with open_context(tenant) as context:
-        place = await gallery_to_fill(context, gallery, encoder)
-        with encoders_for(context.settings, place.space) as encoders, progress() as bar:
-            run = EnrollRun(context, encoders, place, "largest" if largest else "reject", bar)
-            outcomes = await enroll_people(run, findings.people)
-    _print_outcomes(gallery, outcomes, rejected, as_json)
+    found = find_people(paths, name)
+    for folder in found.skipped:
+        remark(f"skipped the folder {folder}")
+    rejected = [Rejection(file.shown, file.kind, file.detail) for file in found.rejected]
+    if not found.people and not rejected:
+        raise InvalidRequest(f"there is no image in {', '.join(printable_path(Path(path)) for path in paths)}")
+    async with open_context(tenant) as context, gallery_to_fill(context, gallery, encoder) as target:
+        with encoders_for(context.settings, target.space) as encoders, progress() as bar:
+            run = EnrollRun(context, encoders, target, "largest" if largest else "reject", bar)
+            try:
+                await enroll_people(run, found.people)
+            except BaseException:
+                _tell_what_is_kept(run)
+                raise
+    _print_outcomes(gallery, run.outcomes, rejected, as_json)
 
 
-async def enroll_people(run: EnrollRun, people: dict[str, list[PictureFile]]) -> list[Outcome]:
+async def enroll_people(run: EnrollRun, people: dict[str, list[ImageFile]]) -> None:
     """Enroll the images of every person, at most IMAGES_PER_TRANSACTION in one transaction."""
-    task = run.bar.add_task("enrolling", total=sum(len(pictures) for pictures in people.values()))
-    outcomes = []
-    for name, pictures in people.items():
+    task = run.bar.add_task("enrolling", total=sum(len(images) for images in people.values()))
+    for name, images in people.items():
         outcome = Outcome(name)
-        for start in range(0, len(pictures), IMAGES_PER_TRANSACTION):
-            batch = pictures[start : start + IMAGES_PER_TRANSACTION]
+        run.outcomes.append(outcome)
+        for start in range(0, len(images), IMAGES_PER_TRANSACTION):
+            batch = images[start : start + IMAGES_PER_TRANSACTION]
             await _enroll_batch(run, outcome, batch)
             run.bar.update(task, advance=len(batch))
-        outcomes.append(outcome)
-    return outcomes
 
 
-async def _enroll_batch(run: EnrollRun, outcome: Outcome, batch: Sequence[PictureFile]) -> None:
-    pictures = [EnrollmentImage(picture.shown, read_file(picture.path)) for picture in batch]
+async def _enroll_batch(run: EnrollRun, outcome: Outcome, batch: Sequence[ImageFile]) -> None:
+    images, unread = _read(batch)
+    outcome.rejected += unread
+    if not images:
+        return
     person, is_new = await _person_to_fill(run, outcome.name)
     enrollment = Enrollment([], [])
     try:
@@ -108,7 +117,7 @@ async def _enroll_batch(run: EnrollRun, outcome: Outcome, batch: Sequence[Pictur
                 run.encoders,
                 run.gallery.name,
                 person.id,
-                pictures,
+                images,
                 several=run.several,
                 review=Review.of(run.context.settings),
                 bulk=True,
@@ -120,6 +129,26 @@ async def _enroll_batch(run: EnrollRun, outcome: Outcome, batch: Sequence[Pictur
     outcome.person_id = None if is_new and not enrollment.faces else person.id
     outcome.faces += len(enrollment.faces)
     outcome.rejected += enrollment.rejected
+    outcome.warnings += enrollment.warnings
+
+
+def _read(batch: Sequence[ImageFile]) -> tuple[list[EnrollmentImage], list[Rejection]]:
+    """The contents of the files, and a rejection for each file that cannot be read."""
+    images, unread = [], []
+    for file in batch:
+        try:
+            images.append(EnrollmentImage(file.shown, read_image_file(file.path)))
+        except UnreadableImage as error:
+            unread.append(Rejection(file.shown, UnreadableImage, error.detail))
+    return images, unread
+
+
+def _tell_what_is_kept(run: EnrollRun) -> None:
+    """Say on standard error what an interrupted or failed run has stored, and how to go on."""
+    faces = sum(outcome.faces for outcome in run.outcomes)
+    people = sum(outcome.faces > 0 for outcome in run.outcomes)
+    remark(f"Stopped before the end. Gallery {run.gallery.name!r} keeps {faces} new faces of {people} people.")
+    remark("To go on, run the same command again: it skips images that are enrolled already.")
 
 
 async def _person_to_fill(run: EnrollRun, name: str) -> tuple[Person, bool]:
@@ -139,25 +168,36 @@ async def _remove(run: EnrollRun, person: Person) -> None:
         await session.commit()
 
 
-def _print_outcomes(gallery: str, outcomes: list[Outcome], strays: list[Rejection], as_json: bool) -> None:
-    rejected = [*(rejection for outcome in outcomes for rejection in outcome.rejected), *strays]
+def _print_outcomes(gallery: str, outcomes: list[Outcome], rejected: list[Rejection], as_json: bool) -> None:
+    rejected = [*(rejection for outcome in outcomes for rejection in outcome.rejected), *rejected]
     unusable = [rejection for rejection in rejected if rejection.kind is not DuplicatePicture]
+    warnings = [warning for outcome in outcomes for warning in outcome.warnings]
     faces = sum(outcome.faces for outcome in outcomes)
     if as_json:
         write_json(
             {
                 "gallery": gallery,
-                "people": [{"id": one.person_id, "name": one.name, "faces": one.faces} for one in outcomes],
+                "people": [
+                    {"id": outcome.person_id, "name": outcome.name, "faces": outcome.faces, "known": outcome.known}
+                    for outcome in outcomes
+                ],
                 "faces": faces,
-                "rejected": [{"image": one.image, "reason": one.reason, "detail": one.detail} for one in rejected],
+                "rejected": [_note(note) for note in rejected],
+                "warnings": [_note(note) for note in warnings],
             }
         )
     else:
-        rows = [(one.name, one.faces, one.known, len(one.rejected) - one.known) for one in outcomes]
+        rows = [(each.name, each.faces, each.known, len(each.rejected) - each.known) for each in outcomes]
         write_table(["person", "new faces", "known images", "rejected"], rows, "")
-        for one in unusable:
-            remark(f"rejected {one.image}: {one.reason} ({one.detail})")
+        for note in unusable:
+            remark(f"rejected {note.image}: {note.reason} ({note.detail})")
+        for warning in warnings:
+            remark(f"warning {warning.image}: {warning.detail}")
         remark(f"Added {faces} faces to gallery {gallery!r}.")
     if unusable:
         any_usable = faces or len(rejected) > len(unusable)
         raise typer.Exit(ExitCode.PARTLY if any_usable else ExitCode.UNUSABLE_INPUT)
+
+
+def _note(note: Rejection | EnrollmentWarning) -> dict[str, str]:
+    return {"image": note.image, "reason": note.reason, "detail": note.detail}

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.api.checks import Check
 from service.api.faces import FaceShape
 from service.api.people import PersonShape
 from service.api.shapes import page_of
@@ -22,11 +23,12 @@ from service.cli.options import (
     json_object,
     tell_next_page,
 )
-from service.cli.output import Json, write_json, write_line, write_table
+from service.cli.output import Json, progress, write_json, write_line, write_table
 from service.errors import Conflict, NotFound
 from service.gallery.faces import delete_face, list_faces, merge_people, move_face
 from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.people import Person, create_person, delete_person, find_person, list_people, update_person
+from service.identity.consistency import Consistency, InconsistentPerson, LookAlikes, check_people
 
 application = typer.Typer(help="Create, list, show, rename, merge and erase people and their faces.")
 
@@ -243,6 +245,53 @@ async def move(
         receiver = await find_person(session, place, receiver.id)
         await session.commit()
     _print_person(receiver, as_json)
+
+
+@application.command()
+@asynchronous
+async def check(
+    *,
+    gallery: GalleryName = DEFAULT_GALLERY,
+    tenant: TenantName = DEFAULT_TENANT,
+    as_json: Json = False,
+) -> None:
+    """List people whose references are unlike each other, and people of different names who look alike.
+
+    The first have most likely images of somebody else; the second may be one person who was enrolled twice.
+    """
+    inconsistent: list[InconsistentPerson] = []
+    look_alikes: dict[frozenset[str], LookAlikes] = {}
+    async with open_gallery(tenant, gallery) as (session, place):
+        with progress() as bar:
+            task = bar.add_task("checking", total=place.people)
+            cursor: str | None = None
+            while True:
+                page = await check_people(session, place, _CHECKED_PEOPLE, cursor)
+                inconsistent += page.inconsistent
+                look_alikes |= {frozenset((pair.person.id, pair.other_id)): pair for pair in page.look_alikes}
+                bar.advance(task, page.people)
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+    _print_check(place, inconsistent, list(look_alikes.values()), as_json)
+
+
+_CHECKED_PEOPLE = 100
+"""People on one page of `check`."""
+
+
+def _print_check(
+    gallery: Gallery, inconsistent: list[InconsistentPerson], look_alikes: list[LookAlikes], as_json: bool
+) -> None:
+    if as_json:
+        found = Consistency(gallery.people, inconsistent, look_alikes, None)
+        write_json(Check.of(found).model_dump(exclude={"next_cursor"}))
+        return
+    unlike = [(each.person.name, face.face_id, face.similarity) for each in inconsistent for face in each.unlike]
+    empty = f"No person of gallery {gallery.name!r} has references that are unlike each other."
+    write_table(["person", "face unlike the others", "similarity"], unlike, empty)
+    pairs = [(pair.person.name, pair.other_name, pair.similarity) for pair in look_alikes]
+    write_table(["person", "looks like", "similarity"], pairs, "No two people of different names look alike.")
 
 
 _HEADINGS = ["id", "name", "external id", "faces", "created"]

@@ -18,7 +18,8 @@ from service.errors import NotFound
 from service.gallery.content import check_metadata, check_name
 from service.gallery.galleries import PERSON_BYTES, Gallery, SizeChange, record_change
 from service.gallery.people import lock_people
-from service.gallery.writing import prepare_face, store_faces
+from service.gallery.references import known_originals
+from service.gallery.writing import PreparedFace, prepare_face, store_faces
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,11 @@ class ReferenceRow:
 
 @dataclass(frozen=True)
 class BulkResult:
-    """Numbers of people made and faces added."""
+    """Numbers of people made, of faces added, and of rows that were passed over because the person has them."""
 
     people: int
     faces: int
+    duplicates: int = 0
 
 
 PersonKey = tuple[str | None, str]
@@ -96,9 +98,11 @@ async def begin_load(session: AsyncSession, gallery: Gallery) -> None:
     await session.execute(_LOCK_LOADS, {"lock": LOAD_LOCK, "gallery": gallery.id})
 
 
-async def add_references(session: AsyncSession, gallery: Gallery, rows: Sequence[ReferenceRow]) -> BulkResult:
+async def add_references(
+    session: AsyncSession, gallery: Gallery, rows: Sequence[ReferenceRow], *, skips_duplicates: bool = False
+) -> BulkResult:
     """Add one batch. The whole batch is checked before any row is written. Metadata is stored only for people that the
-    batch makes.
+    batch makes. `skips_duplicates` passes over a row if its person has a reference of exactly the same numbers.
     """
     faces = [prepare_face(row.values, gallery.space, row.source) for row in rows]
     wanted = _first_rows(rows)
@@ -109,9 +113,28 @@ async def add_references(session: AsyncSession, gallery: Gallery, rows: Sequence
     known = await _find_people(session, gallery, {key: row for key, row in wanted.items() if key not in made})
     await _lock(session, gallery, set(known.values()))
     numbers = known | made
-    new_people = frozenset(made.values())
-    await store_faces(session, gallery, [numbers[_key(row)] for row in rows], faces, new_people)
-    return BulkResult(len(made), len(faces))
+    people = [numbers[_key(row)] for row in rows]
+    kept: Sequence[int] = range(len(rows))
+    if skips_duplicates:
+        kept = await _new_rows(session, gallery, set(known.values()), people, faces)
+    if kept:
+        new_people = frozenset(made.values())
+        await store_faces(session, gallery, [people[row] for row in kept], [faces[row] for row in kept], new_people)
+    return BulkResult(len(made), len(kept), len(rows) - len(kept))
+
+
+async def _new_rows(
+    session: AsyncSession, gallery: Gallery, found: set[int], people: Sequence[int], faces: Sequence[PreparedFace]
+) -> list[int]:
+    """Positions of the rows whose numbers the person does not have: neither stored nor in an earlier row."""
+    pairs = [(person, face.original) for person, face in zip(people, faces, strict=True)]
+    seen = await known_originals(session, gallery, [pair for pair in pairs if pair[0] in found])
+    kept = []
+    for row, pair in enumerate(pairs):
+        if pair not in seen:
+            seen.add(pair)
+            kept.append(row)
+    return kept
 
 
 async def finish_load(engine: AsyncEngine) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Row, Select, delete, exists, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -215,6 +215,19 @@ async def delete_gallery(session: AsyncSession, gallery: Gallery) -> None:
     deleted = await session.execute(delete(tables.gallery).where(_is(gallery)).returning(tables.gallery.c.id))
     if deleted.one_or_none() is None:
         raise NotFound(f"there is no gallery named {gallery.name!r}")
+
+
+async def delete_empty_gallery(session: AsyncSession, gallery: Gallery) -> None:
+    """Delete the gallery if it has no people; else, or if it is gone already, do nothing.
+
+    The row is locked before the people are counted, so nobody can add a person in between.
+    """
+    locked = select(tables.gallery.c.id).where(_is(gallery)).with_for_update()
+    if (await session.execute(locked)).one_or_none() is None:
+        return
+    people = tables.person.c
+    in_gallery = exists().where(people.tenant_id == gallery.tenant_id, people.gallery_id == gallery.id)
+    await session.execute(delete(tables.gallery).where(_is(gallery), ~in_gallery))
 
 
 async def gallery_counts(session: AsyncSession, gallery: Gallery) -> GalleryCounts:

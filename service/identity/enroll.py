@@ -6,7 +6,7 @@ person, so that repeating a request adds nothing.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from service.embedding import Embedding, EmbeddingSpace, check_embedding
 from service.encoder.contract import DetectedFace, EncodedFace
 from service.encoder.encoders import Encoders
 from service.errors import (
+    DuplicateEmbedding,
     DuplicatePicture,
     ImageTooLarge,
     InvalidRequest,
@@ -26,13 +27,17 @@ from service.errors import (
     NoFaceFound,
     ServiceError,
     SeveralFaces,
+    UnlikeOtherReferences,
     UnreadableImage,
     UnsupportedImageFormat,
 )
+from service.gallery.exact_values import to_bytes
 from service.gallery.faces import Face, NewFace, add_faces, list_faces
 from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.people import Person, find_person, lock_people
+from service.gallery.references import known_originals
 from service.gallery.search.search import best_reference, search
+from service.identity.consistency import UnlikeReference, unlike_references
 from service.identity.review import NO_REVIEW, Review
 from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 
@@ -53,8 +58,8 @@ class EnrollmentImage:
 
 
 @dataclass(frozen=True)
-class Rejection:
-    """An image that was not enrolled: the reason is a class of the error catalogue, `detail` a sentence for people."""
+class ImageNote:
+    """A note about one image: the reason is a class of the error catalogue, `detail` a sentence for people."""
 
     image: str
     kind: type[ServiceError]
@@ -66,12 +71,21 @@ class Rejection:
         return self.kind.slug
 
 
+class Rejection(ImageNote):
+    """An image that was not enrolled."""
+
+
+class EnrollmentWarning(ImageNote):
+    """An image that was enrolled, but most likely by mistake."""
+
+
 @dataclass(frozen=True)
 class Enrollment:
-    """The new references in the order of the images, and the rejected images."""
+    """The new references in the order of the images, the rejected images, and warnings about the new references."""
 
     faces: list[Face]
     rejected: list[Rejection]
+    warnings: list[EnrollmentWarning] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -132,7 +146,11 @@ async def enroll_embedding(
     gallery = await find_gallery(session, gallery_name)
     check_embedding(values, gallery.space)
     person = await find_person(session, gallery, person_id)
-    return Enrollment(await add_faces(session, gallery, person, [NewFace(values, source)]), [])
+    await lock_people(session, gallery, [person.number])  # an equal request at the same time waits here
+    if await known_originals(session, gallery, [(person.number, to_bytes(values))]):
+        raise DuplicateEmbedding(f"person {person.id!r} already has a reference of exactly these numbers")
+    added = await add_faces(session, gallery, person, [NewFace(values, source)])
+    return Enrollment(added, [], await _warnings(session, gallery, person, added, ["the embedding"]))
 
 
 async def _encode_all(
@@ -193,7 +211,27 @@ async def _store(
     if is_strict and not gallery.verification_only:
         return await _store_distinct(session, gallery, person, fresh, rejected)
     added = await add_faces(session, gallery, person, [_new_face(item) for item in fresh]) if fresh else []
-    return Enrollment(added, rejected)
+    warnings = await _warnings(session, gallery, person, added, [item.picture.name for item in fresh])
+    return Enrollment(added, rejected, warnings)
+
+
+async def _warnings(
+    session: AsyncSession, gallery: Gallery, person: Person, added: Sequence[Face], names: Sequence[str]
+) -> list[EnrollmentWarning]:
+    """A warning for each new reference that is outside the largest group of the person's references."""
+    unlike = {each.face_id: each for each in await unlike_references(session, gallery, person)} if added else {}
+    return [
+        EnrollmentWarning(name, UnlikeOtherReferences, _unlike_detail(gallery, unlike[face.id]))
+        for face, name in zip(added, names, strict=True)
+        if face.id in unlike
+    ]
+
+
+def _unlike_detail(gallery: Gallery, unlike: UnlikeReference) -> str:
+    return (
+        f"the face is unlike the person's other references: similarity {unlike.similarity:.2f}, "
+        f"the threshold is {gallery.threshold:.2f}"
+    )
 
 
 async def _store_distinct(
@@ -201,12 +239,14 @@ async def _store_distinct(
 ) -> Enrollment:
     """Store the images one after the other, so that each is compared with those before it."""
     added: list[Face] = []
+    names: list[str] = []
     for item in fresh:
         if await _is_nearer_to_another(session, gallery, person, item.face.embedding):
             rejected.append(_nearer_to_another(item.picture))
         else:
             added += await add_faces(session, gallery, person, [_new_face(item)])
-    return Enrollment(added, rejected)
+            names.append(item.picture.name)
+    return Enrollment(added, rejected, await _warnings(session, gallery, person, added, names))
 
 
 async def _is_nearer_to_another(session: AsyncSession, gallery: Gallery, person: Person, embedding: Embedding) -> bool:

@@ -26,7 +26,8 @@ from service.gallery.galleries import Gallery, create_gallery, find_gallery
 from service.gallery.people import create_person, delete_person
 from service.gallery.search.search import search
 from service.identity.decision import Decision, check_threshold, decide
-from service.identity.portraits import EncodedPortraits, Failure, encode_portraits, find_portraits
+from service.identity.people_folders import find_portraits
+from service.identity.portraits import EncodedPortraits, Failure, encode_portraits
 
 SCRATCH_TENANT = re.compile(r"evaluation-scratch-[0-9a-f]{32}")
 LEFTOVER_AGE = timedelta(days=1)

@@ -77,6 +77,7 @@ _ORDERLY: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", "/v1/galleries/{gallery}/people/{person}/faces/{face}"): {},
     ("POST", "/v1/galleries/{gallery}/people/{person}/faces/{face}/move"): {"json": {"to": "{other}"}},
     ("POST", "/v1/galleries/{gallery}/recognize"): _PICTURE,
+    ("GET", "/v1/galleries/{gallery}/check"): {},
     ("POST", "/v1/recognize"): _PICTURE,
     ("POST", "/v1/galleries/{gallery}/people/{person}/verify"): _PICTURE,
     ("POST", "/v1/compare"): _PICTURES,

@@ -69,6 +69,42 @@ async def test_an_embedding_becomes_a_face_without_a_box(client: httpx.AsyncClie
     assert (face["detection"], face["source"]) == (None, {"row": 7})
 
 
+async def test_an_embedding_that_the_person_has_is_refused(client: httpx.AsyncClient, faces: str) -> None:
+    body = {"embedding": [1.0, 0.5] * 256}
+    assert (await client.post(faces, json=body)).status_code == 201
+    again = await client.post(faces, json=body | {"source": "another"})
+    assert (again.status_code, again.json()["type"]) == (409, "urn:face-identity:duplicate-embedding")
+    assert len((await client.get(faces)).json()["items"]) == 1
+
+
+async def test_a_reference_of_somebody_else_is_enrolled_with_a_warning(client: httpx.AsyncClient, faces: str) -> None:
+    pictures = [image(f"{name}.jpg", draw_people([name])) for name in ("Ada", "Eve")]
+    answer = (await client.post(faces, files=pictures)).json()
+    assert len(answer["faces"]) == 2
+    (warning,) = answer["warnings"]
+    assert (warning["image"], warning["reason"]) == ("Eve.jpg", "unlike-other-references")
+    check = (await client.get("/v1/galleries/staff/check")).json()
+    (found,) = check["inconsistent"]
+    assert found["person"]["name"] == "Ada"
+    assert [each["face"] for each in found["unlike"]] == [answer["faces"][1]["id"]]
+
+
+async def test_a_check_lists_people_who_look_alike(client: httpx.AsyncClient, faces: str) -> None:
+    await client.post(faces, json={"embedding": [1.0, 0.5] * 256})
+    twin = (await client.post(PEOPLE, json={"name": "Adele", "external_id": "7"})).json()
+    await client.post(f"{PEOPLE}/{twin['id']}/faces", json={"embedding": [1.0, 0.4] * 256})
+    pairs = (await client.get("/v1/galleries/staff/check")).json()["look_alikes"]
+    assert [(pair["person"]["name"], pair["other"]["name"]) for pair in pairs] == [("Ada", "Adele"), ("Adele", "Ada")]
+    assert pairs[0]["other"] == {"id": twin["id"], "name": "Adele", "external_id": "7"}
+
+
+async def test_a_check_needs_the_scopes_read_and_recognize(client: httpx.AsyncClient, faces: str) -> None:
+    for scopes, status in ((["read"], 403), (["read", "recognize"], 200)):
+        key = (await client.post("/v1/keys", json={"name": "one", "scopes": scopes})).json()["key"]
+        answer = await client.get("/v1/galleries/staff/check", headers={"X-API-Key": key})
+        assert answer.status_code == status, answer.text
+
+
 async def test_a_response_never_contains_the_embedding(client: httpx.AsyncClient, faces: str) -> None:
     answer = await client.post(faces, json={"embedding": [0.734561] * 512})
     assert answer.status_code == 201

@@ -63,7 +63,7 @@ def test_a_terminated_import_leaves_no_data_and_no_running_server(tmp_path: Path
     assert process.returncode == 128 + signal.SIGTERM
     assert b"Traceback" not in error_output
     assert not database_is_running.exists()
-    assert json.loads(server.command("galleries", "show", "default", "--json"))["people"] == 0
+    assert json.loads(server.command("galleries", "list", "--json"))["items"] == []
 
 
 def has_open(process_id: int, file_name: str) -> bool:

@@ -13,7 +13,7 @@ from service.encoder.fake_pictures import draw_nobody, draw_people
 from service.encoder.opening import open_encoders
 from service.errors import EmbeddingSpaceMismatch, InvalidRequest
 from service.identity.evaluate import evaluate
-from service.identity.portraits import find_portraits, natural_key
+from service.identity.people_folders import find_portraits, natural_key
 from service.settings import Settings
 from tests.support.data import data_path
 from tests.support.packs import save_photographs
@@ -111,8 +111,9 @@ def test_people_and_images_are_in_natural_order(tmp_path: Path) -> None:
     write(tmp_path, "b", p10=b"", p9=b"", P1=b"")
     write(tmp_path, "a10")
     write(tmp_path, "a9", p1=b"")
-    assert [person.name for person in find_portraits(tmp_path)] == ["a9", "b"]
-    assert [path.stem for path in find_portraits(tmp_path)[1].paths] == ["P1", "p9", "p10"]
+    people = find_portraits(tmp_path).people
+    assert list(people) == ["a9", "b"]
+    assert [image.path.stem for image in people["b"]] == ["P1", "p9", "p10"]
     assert sorted(["10", "9", "a", "1a", "1", "01", "\u00b2"], key=natural_key) == [
         "01",
         "1",

@@ -68,7 +68,7 @@ async def test_an_uploaded_dataset_becomes_references(
     async with start_worker():
         job = await finished(session, job)
     assert (job.status, job.done, job.total) == ("succeeded", 3, 3)
-    assert job.result == {"people": 2, "faces": 3, "shape": "dataset"}
+    assert job.result == {"people": 2, "faces": 3, "shape": "dataset", "duplicates": 0}
     counts = await gallery_counts(session, gallery)
     assert (counts.people, counts.faces) == (2, 3)
 
@@ -138,7 +138,9 @@ async def test_an_import_beyond_the_tenants_quota_fails_and_leaves_nothing(
         assert space is not None
         gallery = await create_gallery(session, "staff", space)
         await session.commit()
-        job = await start_import(session, "staff", chunks_of(dataset_of([("Ada", [1.0])] * 3)), 1000)
+        job = await start_import(
+            session, "staff", chunks_of(dataset_of([("Ada", [1.0]), ("Ada", [2.0]), ("Ada", [3.0])])), 1000
+        )
         await session.commit()
         job = await finished(session, job)
         assert job.error is not None

@@ -10,14 +10,13 @@ from typing import Any
 from service.cli.context import read_settings
 from service.cli.encoders import encoders_named
 from service.cli.exits import ExitCode
-from service.cli.files import read_file
 from service.cli.legacy.arguments import encoder_arguments
 from service.cli.output import progress, remark, write_json
 from service.embedding import Embedding
 from service.encoder.encoders import Encoders
 from service.errors import InvalidRequest, ServiceError
 from service.identity.legacy_recognition import encode_portrait, legacy_space
-from service.identity.portraits import find_portraits
+from service.identity.people_folders import find_portraits, read_image_file
 from service.telemetry import configure_logging
 
 Encoded = dict[str, list[tuple[str, Embedding]]]
@@ -29,11 +28,14 @@ def main(arguments: Sequence[str]) -> None:
     settings = read_settings(detector_load_device=options.det_dev, recognizer_load_device=options.rek_dev)
     if options.verbose:
         configure_logging("DEBUG")
-    people = _people_of_json(options.input_data) if options.input_data else _people_of_folder(options.images_path)
+    if options.input_data:
+        people, unread = _people_of_json(options.input_data), 0
+    else:
+        people, unread = _people_of_folder(options.images_path)
     with encoders_named(settings, options.encoder or settings.legacy_encoder) as encoders:
-        encoded, unread = asyncio.run(_encode(encoders, people))
+        encoded, unread_images = asyncio.run(_encode(encoders, people))
     _write(options, encoded)
-    if unread:
+    if unread + unread_images:
         raise SystemExit(ExitCode.PARTLY)
 
 
@@ -50,8 +52,14 @@ def _people_of_json(text: str) -> dict[str, list[str]]:
     return people
 
 
-def _people_of_folder(folder: str) -> dict[str, list[str]]:
-    return {person.name: [str(path) for path in person.paths] for person in find_portraits(Path(folder))}
+def _people_of_folder(folder: str) -> tuple[dict[str, list[str]], int]:
+    """The paths of each person's images, and the number of files that belong to nobody."""
+    found = find_portraits(Path(folder))
+    for file in found.rejected:
+        remark(f"{file.shown}: {file.detail}")
+    return {person: [str(image.path) for image in images] for person, images in found.people.items()}, len(
+        found.rejected
+    )
 
 
 async def _encode(encoders: Encoders, people: Mapping[str, Sequence[str]]) -> tuple[Encoded, int]:
@@ -65,7 +73,7 @@ async def _encode(encoders: Encoders, people: Mapping[str, Sequence[str]]) -> tu
             encoded[person] = []
             for path in paths:
                 try:
-                    embedding = await encode_portrait(encoders, space, read_file(path))
+                    embedding = await encode_portrait(encoders, space, read_image_file(Path(path)))
                     if embedding is None:
                         remark(f"{path}: no face was found")
                     else:

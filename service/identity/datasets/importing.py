@@ -25,11 +25,12 @@ ReportProgress = Callable[[int, int | None], Awaitable[None]]
 
 @dataclass(frozen=True)
 class ImportResult:
-    """Result of a load: people made, faces added, and the format of the file."""
+    """Result of a load: people made, faces added, the format of the file, and rows passed over as duplicates."""
 
     people: int
     faces: int
     shape: DatasetFormat
+    duplicates: int = 0
 
 
 async def load_dataset(
@@ -37,8 +38,9 @@ async def load_dataset(
 ) -> ImportResult:
     """Load a file of any format. The caller commits. Raises InvalidDataset, which names the place of the mistake.
 
-    A person is found by external id, else by name, else made. References are added to those that the person has. Loads
-    into one gallery run in turn.
+    A person is found by external id, else by name, else made. References are added to those that the person has; a row
+    is passed over if its person has a reference of exactly the same numbers, so that loading a file again adds nothing.
+    Loads into one gallery run in turn.
     """
     with open_file() as file:
         shape = await asyncio.to_thread(detect_format, file)
@@ -49,12 +51,12 @@ async def load_dataset(
     with open_file() as file:
         await asyncio.to_thread(detect_format, file)
         await begin_load(session, gallery)
-        people = faces = 0
+        people = faces = duplicates = 0
         async for batch in batches(read_rows(file, shape, gallery.space)):
-            added = await add_references(session, gallery, batch)
-            people, faces = people + added.people, faces + added.faces
-            await progress(faces, total)
-    return ImportResult(people, faces, shape)
+            added = await add_references(session, gallery, batch, skips_duplicates=True)
+            people, faces, duplicates = people + added.people, faces + added.faces, duplicates + added.duplicates
+            await progress(faces + duplicates, total)
+    return ImportResult(people, faces, shape, duplicates)
 
 
 async def batches(rows: Iterator[ReferenceRow]) -> AsyncIterator[list[ReferenceRow]]:

@@ -160,20 +160,42 @@ async def test_imports_of_the_same_people_at_once_wait_for_each_other(
             await own.commit()
             return result.faces
 
-    files = [dataset_of(rows), dataset_of(rows[::-1])] * 2
-    assert await asyncio.gather(*map(load_alone, files)) == [len(rows)] * 4
+    others = [(name, [number + 0.5 for number in values]) for name, values in rows]
+    files = [dataset_of(rows), dataset_of(others[::-1])] * 2
+    added = await asyncio.gather(*map(load_alone, files))
+    assert sorted(added) == [0, 0, len(rows), len(rows)]  # the second load of each file adds nothing
     counts = await gallery_counts(session, gallery)
-    assert (counts.people, counts.faces) == (len(rows), 4 * len(rows))
+    assert (counts.people, counts.faces) == (len(rows), 2 * len(rows))
 
 
 async def test_an_import_adds_references_to_existing_people(session: AsyncSession) -> None:
     gallery = await make_gallery(session)
     await create_person(session, gallery, "Ada")
     assert await load(session, gallery, b'[["Ada","1,2,3"],["Bob","1,2,3"]]') == ImportResult(1, 2, "dataset")
-    assert await load(session, gallery, b'[["Ada","1,2,3"]]') == ImportResult(0, 1, "dataset")
+    assert await load(session, gallery, b'[["Ada","1,2,4"]]') == ImportResult(0, 1, "dataset")
     ada = await find_person_named(session, gallery, "Ada")
     assert ada is not None
     assert ada.faces == 2
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+async def test_a_file_that_is_loaded_again_adds_nothing_and_says_how_much_it_passed_over(
+    session: AsyncSession, file_format: Format
+) -> None:
+    gallery = await make_gallery(session)
+    await load(session, gallery, CONTENT)
+    exported = await export(session, gallery, file_format)
+    again = await make_gallery(session, "again")
+    first, second = [await load(session, again, exported) for _ in range(2)]
+    assert (first.faces, first.duplicates) == (6, 0)
+    assert (second.people, second.faces, second.duplicates) == (0, 0, 6)
+    assert await export(session, again, file_format) == exported
+
+
+async def test_equal_numbers_are_passed_over_for_the_same_person_only(session: AsyncSession) -> None:
+    gallery = await make_gallery(session)
+    content = b'[["Ada","1,2,3"],["Bob","1,2,3"],["Ada","1.0,2.0,3.0"],["Ada","1,2,3.5"]]'
+    assert await load(session, gallery, content) == ImportResult(2, 3, "dataset", 1)
 
 
 async def test_a_wrong_last_row_leaves_nothing_of_the_file(session: AsyncSession) -> None:

@@ -1,0 +1,143 @@
+"""`enroll` on real folders: layouts, odd files, warnings, interruption; and `people check`."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from service.database.addresses import conninfo
+from service.database.connection import Database
+from service.database.identifiers import from_text
+from service.encoder.fake_pictures import draw_people
+from tests.cli.conftest import Command, Done
+from tests.cli.test_command_line import PROGRAM
+
+
+def write(path: str, *people: str, variation: int = 0) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(draw_people(people, variation=variation))
+
+
+def test_a_folder_one_level_too_high_enrolls_nobody_and_leaves_no_gallery(command: Command) -> None:
+    write("all/team/ada/1.jpg", "ada")
+    write("all/team/bob/1.jpg", "bob")
+    done = command("enroll", "all")
+    assert (done.code, "enroll all/team" in done.err) == (4, True)
+    assert command("galleries", "list", "--json").json["items"] == []
+
+
+def test_the_same_file_name_from_two_folders_is_refused(command: Command) -> None:
+    write("a/1.jpg", "ada")
+    write("b/1.jpg", "bob")
+    done = command("enroll", "a/1.jpg", "b/1.jpg")
+    assert (done.code, "a/1.jpg and b/1.jpg" in done.err) == (4, True)
+
+
+def test_images_of_several_people_under_one_name_are_warned_of(command: Command) -> None:
+    for name in ("ada", "bob", "eve"):
+        write(f"portraits/{name}.jpg", name)
+    done = command("enroll", "portraits", "--json")
+    assert (done.code, done.json["faces"]) == (0, 3)
+    assert [(each["image"], each["reason"]) for each in done.json["warnings"]] == [
+        ("bob.jpg", "unlike-other-references"),
+        ("eve.jpg", "unlike-other-references"),
+    ]
+    assert command("people", "check", "--json").json["inconsistent"][0]["person"]["name"] == "portraits"
+    assert "warning zoe.jpg: the face is unlike" in _enrolled_later(command).err
+
+
+def _enrolled_later(command: Command) -> Done:
+    write("zoe.jpg", "zoe")
+    return command("enroll", "zoe.jpg", "--name", "portraits")
+
+
+def test_images_of_one_person_are_not_warned_of(command: Command) -> None:
+    for number in range(4):
+        write(f"people/ada/{number}.jpg", "ada", variation=number)
+    done = command("enroll", "people", "--json")
+    assert (done.json["faces"], done.json["warnings"]) == (4, [])
+    assert "No person" in command("people", "check").out
+
+
+def test_two_names_of_one_person_are_look_alikes(command: Command) -> None:
+    write("Ada.jpg", "ada")
+    write("Adele.jpg", "ada", variation=1)
+    command("enroll", "Ada.jpg", "Adele.jpg")
+    (pair,) = command("people", "check", "--json").json["look_alikes"]
+    assert {pair["person"]["name"], pair["other"]["name"]} == {"Ada", "Adele"}
+    assert "Adele" in command("people", "check").out
+
+
+@pytest.mark.parametrize("odd", ["broken link", "pipe", "not UTF-8"])
+def test_one_odd_file_is_named_and_the_others_are_enrolled(command: Command, odd: str) -> None:
+    for name in ("A", "B", "C"):
+        write(f"s/{name}/1.jpg", name)
+    if odd == "broken link":
+        Path("s/B/0.jpg").symlink_to("/nowhere")
+    elif odd == "pipe":
+        os.mkfifo("s/B/0.jpg")
+    else:
+        Path("s/B").rename(os.fsdecode(b"s/Ren\xe9"))
+    done = command("enroll", "s", "--json")
+    named = {"not UTF-8": "Ren\\xe9/1.jpg"}.get(odd, "B/0.jpg")
+    assert (done.code, [each["image"] for each in done.json["rejected"]]) == (3, [named])
+    assert [each["name"] for each in command("people", "list", "--json").json["items"]] == (
+        ["A", "C"] if odd == "not UTF-8" else ["A", "B", "C"]
+    )
+
+
+def test_helper_folders_are_skipped_and_told(command: Command) -> None:
+    write("s/ada/1.jpg", "ada")
+    write("s/@eaDir/thumb.jpg", "eve")
+    done = command("enroll", "s")
+    assert (done.code, "skipped the folder @eaDir" in done.err) == (0, True)
+    assert len(command("people", "list", "--json").json["items"]) == 1
+
+
+def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(
+    command: Command, tenant: str, database: Database
+) -> None:
+    """This test locks person B, so the run waits there until the signal comes."""
+    write("s/A/1.jpg", "A")
+    write("s/B/1.jpg", "B")
+    command("galleries", "create", "default")
+    number = from_text(command("people", "create", "B", "--json").json["id"])
+    with psycopg.connect(conninfo(database.logins.administrator)) as connection:
+        connection.execute("SELECT FROM person WHERE id = %s FOR UPDATE", [number])
+        with subprocess.Popen([PROGRAM, "enroll", "s", "--tenant", tenant], stderr=subprocess.PIPE) as process:
+            while not connection.execute(_IS_BLOCKING).fetchone():
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate()
+    assert process.returncode == 130
+    assert said.decode().splitlines() == [
+        "Stopped before the end. Gallery 'default' keeps 1 new faces of 1 people.",
+        "To go on, run the same command again: it skips images that are enrolled already.",
+    ]
+    assert command("enroll", "s", "--json").json["people"][0]["known"] == 1
+
+
+_IS_BLOCKING = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+
+
+def test_a_failed_run_leaves_no_empty_gallery_and_no_empty_person(command: Command) -> None:
+    Path("text.jpg").write_text("no image")
+    assert command("enroll", "text.jpg").code == 4
+    assert command("galleries", "list", "--json").json["items"] == []
+    Path("bad.json").write_text('[["Ada", "1,x"]]')
+    assert command("import", "bad.json", "--embedding-space", "external:x:2").code == 4
+    assert command("galleries", "list", "--json").json["items"] == []
+
+
+def test_the_text_and_the_json_agree_on_known_images(command: Command) -> None:
+    write("ada.jpg", "ada")
+    command("enroll", "ada.jpg")
+    (person,) = command("enroll", "ada.jpg", "--json").json["people"]
+    assert (person["faces"], person["known"]) == (0, 1)
+    table = command("enroll", "ada.jpg").out.splitlines()
+    assert table[-1].split() == ["ada", "0", "1", "0"]
