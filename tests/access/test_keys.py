@@ -44,7 +44,7 @@ async def test_a_fresh_key_names_its_tenant_scopes_and_galleries(
     assert (await find_key(session, summary.id)).last_used_at is not None
 
 
-async def test_a_key_without_more_said_may_do_everything_a_tenant_may(session: AsyncSession) -> None:
+async def test_a_key_has_all_scopes_and_galleries_by_default(session: AsyncSession) -> None:
     summary, _ = await create_key(session, "first")
     assert set(summary.scopes) == set(SCOPES)
     assert summary.galleries is None
@@ -67,7 +67,7 @@ async def test_a_revoked_key_is_refused_at_once(database: Database, session: Asy
     assert (await revoke_key(session, summary.id)).revoked_at == revoked.revoked_at
 
 
-async def test_a_key_that_was_never_made_is_nobody(database: Database, tenant_id: int) -> None:
+async def test_a_key_that_was_never_made_is_refused(database: Database, tenant_id: int) -> None:
     assert not await is_live(database, new_key(tenant_id))
 
 
@@ -86,12 +86,12 @@ async def test_a_key_ends_when_it_expires(database: Database, session: AsyncSess
     ("moment", "complaint"),
     [(datetime.now(UTC) - timedelta(seconds=1), "past"), (datetime(2999, 1, 1), "time zone")],
 )
-async def test_a_key_expires_at_a_moment_to_come(session: AsyncSession, moment: datetime, complaint: str) -> None:
+async def test_a_key_must_expire_in_the_future(session: AsyncSession, moment: datetime, complaint: str) -> None:
     with pytest.raises(InvalidRequest, match=complaint):
         await create_key(session, "door", expires_at=moment)
 
 
-async def test_while_a_key_is_rotated_both_are_live(database: Database, session: AsyncSession) -> None:
+async def test_both_keys_are_live_during_a_rotation(database: Database, session: AsyncSession) -> None:
     old, old_key = await create_key(session, "door", ["recognize"], ["staff"], rates=RateLimits(60, 6))
     new, new_key_text = await rotate_key(session, old.id, timedelta(hours=1))
     await session.commit()
@@ -111,7 +111,7 @@ async def test_a_key_rotated_without_grace_ends_at_once(database: Database, sess
     assert not await is_live(database, old_key)
 
 
-async def test_a_successor_lives_as_long_as_the_old_key_was_made_for(session: AsyncSession) -> None:
+async def test_a_successor_has_the_lifetime_of_the_old_key(session: AsyncSession) -> None:
     old, _ = await create_key(session, "door", expires_at=datetime.now(UTC) + timedelta(days=30))
     new, _ = await rotate_key(session, old.id)
     assert old.expires_at is not None
@@ -120,13 +120,13 @@ async def test_a_successor_lives_as_long_as_the_old_key_was_made_for(session: As
 
 
 @pytest.mark.parametrize("grace", [timedelta(seconds=-1), timedelta(days=91)])
-async def test_a_grace_is_neither_negative_nor_endless(session: AsyncSession, grace: timedelta) -> None:
+async def test_a_grace_period_is_neither_negative_nor_unlimited(session: AsyncSession, grace: timedelta) -> None:
     old, _ = await create_key(session, "door")
     with pytest.raises(InvalidRequest, match="grace"):
         await rotate_key(session, old.id, grace)
 
 
-async def test_a_key_does_not_open_another_tenant(session: AsyncSession, other_session: AsyncSession) -> None:
+async def test_another_tenant_does_not_find_the_key(session: AsyncSession, other_session: AsyncSession) -> None:
     summary, _ = await create_key(session, "door")
     await session.commit()
     assert await list_keys(other_session) == []
@@ -164,7 +164,7 @@ async def test_a_narrow_key_cannot_be_rotated_into_a_wider_one(session: AsyncSes
 
 
 @pytest.mark.parametrize("galleries", [[], [""], ["a\0b"], ["x"] * 1001])
-async def test_a_key_is_limited_to_galleries_that_can_be_named(session: AsyncSession, galleries: list[str]) -> None:
+async def test_a_key_is_limited_to_valid_names_of_galleries(session: AsyncSession, galleries: list[str]) -> None:
     with pytest.raises(InvalidRequest, match="galleries"):
         await create_key(session, "door", galleries=galleries)
 
@@ -175,7 +175,7 @@ async def test_a_key_has_a_printable_name(session: AsyncSession, name: str) -> N
         await create_key(session, name)
 
 
-async def test_a_scope_has_to_exist(session: AsyncSession) -> None:
+async def test_an_unknown_scope_is_refused(session: AsyncSession) -> None:
     with pytest.raises(InvalidRequest, match="unknown scope 'everything'"):
         await create_key(session, "door", ["everything"])
 

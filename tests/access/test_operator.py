@@ -47,7 +47,7 @@ async def test_the_operator_creates_reads_and_removes_tenants(database: Database
             await find_tenant(connection, "acme-of-operator")
 
 
-async def test_two_tenants_have_two_names(database: Database) -> None:
+async def test_a_tenant_name_is_unique(database: Database) -> None:
     async with operator_transaction(database.engine) as connection:
         await create_tenant(connection, "taken-name")
     with pytest.raises(Conflict, match="taken-name"):
@@ -56,7 +56,7 @@ async def test_two_tenants_have_two_names(database: Database) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "a/b", "..", "a\nb", "x" * 201])
-async def test_a_tenant_has_a_name_that_can_stand_in_an_address(database: Database, name: str) -> None:
+async def test_a_tenant_name_must_fit_into_a_url(database: Database, name: str) -> None:
     with pytest.raises(InvalidRequest, match="name"):
         async with operator_transaction(database.engine) as connection:
             await create_tenant(connection, name)
@@ -73,12 +73,12 @@ async def test_a_tenant_reads_its_quotas_and_cannot_change_them(database: Databa
 
 
 @pytest.mark.parametrize("wrong", [{"maximum_galleries": 0}, {"requests_per_minute": 1_000_001}])
-def test_a_quota_is_a_number_that_can_be_meant(wrong: dict[str, int]) -> None:
+def test_a_quota_outside_its_range_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InvalidRequest, match=next(iter(wrong))):
         Quotas(**wrong)
 
 
-async def test_an_operators_key_is_admitted_until_it_is_revoked(database: Database) -> None:
+async def test_an_operator_key_is_admitted_until_it_is_revoked(database: Database) -> None:
     async with operator_transaction(database.engine) as connection:
         summary, key = await create_operator_key(connection, "console")
     assert (await admit_operator(database.engine, key)).key_id
@@ -90,7 +90,7 @@ async def test_an_operators_key_is_admitted_until_it_is_revoked(database: Databa
         await admit_operator(database.engine, key)
 
 
-async def test_while_an_operators_key_is_rotated_both_are_live(database: Database) -> None:
+async def test_both_operator_keys_are_live_during_a_rotation(database: Database) -> None:
     async with operator_transaction(database.engine) as connection:
         old, old_key = await create_operator_key(connection, "console", datetime.now(UTC) + timedelta(days=9))
         new, new_key = await rotate_operator_key(connection, old.id, timedelta(minutes=5))
@@ -105,12 +105,12 @@ async def test_while_an_operators_key_is_rotated_both_are_live(database: Databas
         await admit_operator(database.engine, new_key)
 
 
-async def test_an_operators_key_that_was_never_made_is_nobody(database: Database) -> None:
+async def test_an_operator_key_that_was_never_made_is_refused(database: Database) -> None:
     with pytest.raises(Unauthenticated):
         await admit_operator(database.engine, new_operator_key())
 
 
-async def test_a_tenants_key_is_no_operators_key(database: Database, session: AsyncSession) -> None:
+async def test_a_key_of_a_tenant_is_not_an_operator_key(database: Database, session: AsyncSession) -> None:
     _, key = await create_key(session, "door")
     await session.commit()
     with pytest.raises(Unauthenticated):
@@ -121,7 +121,7 @@ async def test_a_tenants_key_is_no_operators_key(database: Database, session: As
         await admit(database.engine, operators)
 
 
-async def test_an_operator_cannot_read_what_tenants_have(database: Database, session: AsyncSession) -> None:
+async def test_an_operator_cannot_read_the_data_of_tenants(database: Database, session: AsyncSession) -> None:
     await create_key(session, "door")
     await session.commit()
     for table in metadata.sorted_tables:
@@ -131,7 +131,7 @@ async def test_an_operator_cannot_read_what_tenants_have(database: Database, ses
                     await connection.execute(text(f"SELECT 1 FROM {table.name}"))
 
 
-async def test_a_tenants_session_sees_no_operators_key(database: Database, session: AsyncSession) -> None:
+async def test_a_session_of_a_tenant_sees_no_operator_key(database: Database, session: AsyncSession) -> None:
     async with operator_transaction(database.engine) as connection:
         await create_operator_key(connection, "console")
     assert (await session.execute(text("SELECT count(*) FROM operator_key"))).scalar_one() == 0

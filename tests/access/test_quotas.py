@@ -59,7 +59,7 @@ async def add_one(session: AsyncSession, gallery: Gallery, person: Person, name:
     return faces[0].id
 
 
-async def test_a_tenant_makes_as_many_galleries_as_its_quota_says(database: Database, new_tenant: NewTenant) -> None:
+async def test_a_tenant_cannot_make_more_galleries_than_its_quota(database: Database, new_tenant: NewTenant) -> None:
     async with tenant_session(database.engine, await new_tenant(Quotas(maximum_galleries=2))) as session:
         await gallery_with_person(session, "one")
         gallery, _ = await gallery_with_person(session, "two")
@@ -73,7 +73,7 @@ async def test_a_tenant_makes_as_many_galleries_as_its_quota_says(database: Data
         await gallery_with_person(session, "three")
 
 
-async def test_a_gallery_takes_as_many_faces_as_its_quota_says(database: Database, new_tenant: NewTenant) -> None:
+async def test_a_gallery_cannot_hold_more_faces_than_its_quota(database: Database, new_tenant: NewTenant) -> None:
     async with tenant_session(database.engine, await new_tenant(Quotas(maximum_faces_per_gallery=3))) as session:
         gallery, person = await gallery_with_person(session)
         faces = [await add_one(session, gallery, person, name) for name in ("a", "b", "c")]
@@ -88,7 +88,7 @@ async def test_a_gallery_takes_as_many_faces_as_its_quota_says(database: Databas
         await add_one(session, other, other_person, "a")
 
 
-async def test_a_gallery_takes_no_more_people_than_faces(database: Database, new_tenant: NewTenant) -> None:
+async def test_the_quota_of_faces_limits_people_too(database: Database, new_tenant: NewTenant) -> None:
     async with tenant_session(database.engine, await new_tenant(Quotas(maximum_faces_per_gallery=2))) as session:
         gallery, _ = await gallery_with_person(session)
         await create_person(session, gallery, "Bob")
@@ -98,7 +98,7 @@ async def test_a_gallery_takes_no_more_people_than_faces(database: Database, new
             await session.commit()
 
 
-async def test_nothing_of_a_load_that_exceeds_a_quota_is_kept(database: Database, new_tenant: NewTenant) -> None:
+async def test_a_load_that_exceeds_a_quota_stores_nothing(database: Database, new_tenant: NewTenant) -> None:
     async with tenant_session(database.engine, await new_tenant(Quotas(maximum_faces_per_gallery=10))) as session:
         gallery, _ = await gallery_with_person(session)
         for batch in range(3):
@@ -111,7 +111,7 @@ async def test_nothing_of_a_load_that_exceeds_a_quota_is_kept(database: Database
         assert (kept.people, kept.faces) == (1, 0)
 
 
-async def test_writers_at_the_same_time_do_not_exceed_a_quota(database: Database, new_tenant: NewTenant) -> None:
+async def test_concurrent_writers_do_not_exceed_a_quota(database: Database, new_tenant: NewTenant) -> None:
     number = await new_tenant(Quotas(maximum_faces_per_gallery=10))
     async with tenant_session(database.engine, number) as session:
         gallery, _ = await gallery_with_person(session)
@@ -131,7 +131,7 @@ async def test_writers_at_the_same_time_do_not_exceed_a_quota(database: Database
         assert (await find_gallery(session, "staff")).faces == 10
 
 
-async def test_stored_bytes_are_held(database: Database, new_tenant: NewTenant) -> None:
+async def test_the_quota_of_bytes_is_enforced(database: Database, new_tenant: NewTenant) -> None:
     async with tenant_session(database.engine, await new_tenant(Quotas(maximum_stored_bytes=20_000))) as session:
         gallery, person = await gallery_with_person(session)
         for place in range(20_000 // (512 * 4 + 512 * 17 // 8 + 512 // 8)):
@@ -159,7 +159,7 @@ async def test_bytes_of_every_kind_count(database: Database, new_tenant: NewTena
             await session.commit()
 
 
-async def test_a_full_gallery_is_known_before_work_is_done(database: Database, new_tenant: NewTenant) -> None:
+async def test_a_full_gallery_is_refused_before_the_model_works(database: Database, new_tenant: NewTenant) -> None:
     async with tenant_session(database.engine, await new_tenant(Quotas(maximum_faces_per_gallery=1))) as session:
         gallery, person = await gallery_with_person(session)
         await check_quota_for_one_face(session, gallery.id)
@@ -168,7 +168,7 @@ async def test_a_full_gallery_is_known_before_work_is_done(database: Database, n
             await check_quota_for_one_face(session, gallery.id)
 
 
-async def test_a_lowered_quota_takes_nothing_away_and_lets_nothing_in(
+async def test_a_lowered_quota_deletes_nothing_and_admits_nothing_new(
     database: Database, new_tenant: NewTenant
 ) -> None:
     number = await new_tenant(Quotas())
@@ -190,7 +190,7 @@ async def test_a_lowered_quota_takes_nothing_away_and_lets_nothing_in(
         await session.commit()
 
 
-async def test_usage_is_what_is_there(session: AsyncSession) -> None:
+async def test_usage_equals_the_size_of_the_stored_rows(session: AsyncSession) -> None:
     gallery, person = await gallery_with_person(session)
     await add_one(session, gallery, person, "a")
     await add_references(session, gallery, [ReferenceRow("Bob", "7", embedding_of("b"), source="b.jpg")])

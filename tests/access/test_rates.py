@@ -1,8 +1,14 @@
-"""Rate limits of tenants and keys: granted up to the limit, refilled evenly, shared by all processes."""
+"""Rate limits of tenants and keys: granted up to the limit, refilled evenly, shared by all processes.
+
+An allowance refills while a test runs. So a test compares the grants with the limit plus the refill since its start
+(`Allowance`), or admits until it is refused (`refusal_of`): neither depends on the speed of the machine.
+"""
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
-import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
@@ -26,6 +32,28 @@ async def key_of_tenant(database: Database, name: str, quotas: Quotas, rates: Ra
     return key
 
 
+@dataclass(frozen=True)
+class Allowance:
+    """A full allowance of a rate limit, made before the first request that is charged."""
+
+    per_minute: int
+    started: float = field(default_factory=time.monotonic)
+
+    def is_used_up_by(self, grants: int, added: int = 0) -> bool:
+        """Whether this is the number of grants of the whole allowance, with `added` units and at most the refill."""
+        refill = (time.monotonic() - self.started) * self.per_minute / 60
+        return self.per_minute + added <= grants <= self.per_minute + added + refill
+
+
+async def refusal_of(attempt: Callable[[], Awaitable[object]]) -> TooManyRequests:
+    """Attempt until the rate limit refuses, and return the error."""
+    while True:
+        try:
+            await attempt()
+        except TooManyRequests as error:
+            return error
+
+
 async def granted(database: Database, key: str, attempts: int, cost_class: CostClass = "request") -> int:
     """Return how many of a number of concurrent attempts are granted."""
 
@@ -39,87 +67,98 @@ async def granted(database: Database, key: str, attempts: int, cost_class: CostC
     return sum(await asyncio.gather(*[attempt() for _ in range(attempts)]))
 
 
-async def test_without_a_quota_nothing_is_counted(database: Database, session: AsyncSession) -> None:
+async def test_a_tenant_without_a_rate_limit_has_no_counter(database: Database, session: AsyncSession) -> None:
     _, key = await create_key(session, "door")
     await session.commit()
     assert await granted(database, key, 50) == 50
     assert (await session.execute(text("SELECT count(*) FROM rate_limit"))).scalar_one() == 0
 
 
-async def test_a_tenant_is_granted_its_rate_and_no_request_more(database: Database) -> None:
+async def test_a_tenant_is_granted_its_rate_and_not_more(database: Database) -> None:
     key = await key_of_tenant(database, "rate-of-two", Quotas(requests_per_minute=2))
-    assert await granted(database, key, 30) == 2
+    allowance = Allowance(2)
+    assert allowance.is_used_up_by(await granted(database, key, 30))
 
 
-async def test_cost_classes_are_counted_apart(database: Database) -> None:
+async def test_cost_classes_have_separate_allowances(database: Database) -> None:
     key = await key_of_tenant(database, "two-classes", Quotas(requests_per_minute=3, inferences_per_minute=2))
-    assert await granted(database, key, 10, "inference") == 2
-    assert await granted(database, key, 30) == 3
+    requests, inferences = Allowance(3), Allowance(2)
+    assert inferences.is_used_up_by(await granted(database, key, 10, "inference"))
+    assert requests.is_used_up_by(await granted(database, key, 30))
 
 
-async def test_a_refusal_says_when_to_come_back(database: Database) -> None:
+async def test_a_refusal_says_when_to_retry(database: Database) -> None:
     key = await key_of_tenant(database, "one-a-minute", Quotas(inferences_per_minute=2))
-    await granted(database, key, 2, "inference")
-    with pytest.raises(TooManyRequests) as refusal:
-        await admit(database.engine, key, "inference")
-    assert 1 <= refusal.value.retry_after_seconds <= 30
+    refusal = await refusal_of(lambda: admit(database.engine, key, "inference"))
+    assert 1 <= refusal.retry_after_seconds <= 30
 
 
 async def test_an_allowance_refills_evenly(database: Database) -> None:
     key = await key_of_tenant(database, "ten-a-minute", Quotas(requests_per_minute=10))
+    allowance = Allowance(10)
     caller = await admit(database.engine, key)
-    await granted(database, key, 20)
+    before = 1 + await granted(database, key, 20)
     with connect(database.logins.administrator) as connection:  # as if half a minute had passed
         past = "UPDATE rate_limit SET full_at = full_at - interval '30 seconds' WHERE tenant_id = %s"
         connection.execute(past, [caller.tenant_id])
-    assert 5 <= await granted(database, key, 20) <= 10  # a slow machine lets more of it refill meanwhile
+    assert allowance.is_used_up_by(before + await granted(database, key, 20), added=5)
 
 
 async def test_all_keys_of_a_tenant_share_its_rate(database: Database) -> None:
     key = await key_of_tenant(database, "shared-rate", Quotas(requests_per_minute=3))
+    allowance = Allowance(3)
     caller = await admit(database.engine, key)
     async with tenant_session(database.engine, caller.tenant_id) as session:
         _, second = await create_key(session, "second")
         await session.commit()
-    assert await granted(database, key, 20) + await granted(database, second, 20) == 2
+    grants = 1 + await granted(database, key, 20) + await granted(database, second, 20)
+    assert allowance.is_used_up_by(grants)
 
 
-async def test_a_key_may_have_a_rate_of_its_own(database: Database) -> None:
+async def test_a_key_can_have_its_own_rate_limit(database: Database) -> None:
     key = await key_of_tenant(database, "own-rate", Quotas(requests_per_minute=3), RateLimits(requests_per_minute=2))
-    assert await granted(database, key, 20) == 2
+    allowance = Allowance(2)
+    grants = await granted(database, key, 20)
     async with operator_transaction(database.engine) as connection:
         await change_quotas(connection, "own-rate", Quotas())
-    with pytest.raises(TooManyRequests):
-        await admit(database.engine, key)
+    assert allowance.is_used_up_by(grants + await granted(database, key, 20))
 
 
-async def test_one_tenants_rate_is_no_concern_of_another(database: Database, session: AsyncSession) -> None:
+async def test_the_rate_limits_of_two_tenants_are_separate(database: Database) -> None:
     exhausted = await key_of_tenant(database, "exhausted", Quotas(requests_per_minute=1))
-    await granted(database, exhausted, 5)
+    await refusal_of(lambda: admit(database.engine, exhausted))
     other = await key_of_tenant(database, "fresh", Quotas(requests_per_minute=2))
-    assert await granted(database, other, 9) == 2
+    allowance = Allowance(2)
+    assert allowance.is_used_up_by(await granted(database, other, 9))
 
 
-async def test_further_pictures_of_a_request_are_charged(database: Database) -> None:
-    key = await key_of_tenant(database, "many-pictures", Quotas(inferences_per_minute=10))
+async def test_further_images_of_a_request_are_charged(database: Database) -> None:
+    key = await key_of_tenant(database, "many-images", Quotas(inferences_per_minute=10))
+    allowance, grants = Allowance(10), 10
     caller = await admit(database.engine, key, "inference")
     await charge(database.engine, caller, "inference", 9)
-    with pytest.raises(TooManyRequests):
+
+    async def charge_one() -> None:
+        nonlocal grants
         await charge(database.engine, caller, "inference", 1)
+        grants += 1
+
+    await refusal_of(charge_one)
+    assert allowance.is_used_up_by(grants)
 
 
-async def test_a_request_dearer_than_a_minutes_allowance_takes_all_of_it(database: Database) -> None:
-    key = await key_of_tenant(database, "dear", Quotas(inferences_per_minute=10, requests_per_minute=100))
+async def test_a_request_that_costs_more_than_a_full_allowance_takes_all_of_it(database: Database) -> None:
+    key = await key_of_tenant(database, "costly", Quotas(inferences_per_minute=10, requests_per_minute=100))
     caller = await admit(database.engine, key)
     await charge(database.engine, caller, "inference", 200)
-    with pytest.raises(TooManyRequests) as refusal:
-        await charge(database.engine, caller, "inference", 200)
-    assert 1 <= refusal.value.retry_after_seconds <= 60
+    refusal = await refusal_of(lambda: charge(database.engine, caller, "inference", 200))
+    assert 1 <= refusal.retry_after_seconds <= 60
 
 
-async def test_the_rate_holds_over_several_processes(database: Database) -> None:
+async def test_several_processes_share_the_rate_limit(database: Database) -> None:
     """Two pools that share only the database represent two processes."""
     key = await key_of_tenant(database, "two-processes", Quotas(requests_per_minute=3))
+    allowance = Allowance(3)
     second = create_async_engine(database.logins.service, pool_size=4)
 
     async def attempt(engine_number: int) -> bool:
@@ -130,7 +169,7 @@ async def test_the_rate_holds_over_several_processes(database: Database) -> None
         return True
 
     try:
-        assert sum(await asyncio.gather(*[attempt(number % 2) for number in range(100)])) == 3
+        assert allowance.is_used_up_by(sum(await asyncio.gather(*[attempt(number % 2) for number in range(100)])))
     finally:
         await second.dispose()
 
@@ -138,11 +177,5 @@ async def test_the_rate_holds_over_several_processes(database: Database) -> None
 async def test_a_wait_of_less_than_a_second_is_rounded_up(database: Database) -> None:
     """At 60 a minute no wait is longer than a second. A client told to wait 0 seconds would retry without a pause."""
     key = await key_of_tenant(database, "one-a-second", Quotas(requests_per_minute=60))
-
-    async def exhaust() -> None:
-        while True:
-            await admit(database.engine, key)
-
-    with pytest.raises(TooManyRequests) as refusal:
-        await exhaust()
-    assert refusal.value.retry_after_seconds == 1
+    refusal = await refusal_of(lambda: admit(database.engine, key))
+    assert refusal.retry_after_seconds == 1

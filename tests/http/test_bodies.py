@@ -48,7 +48,7 @@ async def staff(client: httpx.AsyncClient) -> httpx.AsyncClient:
         (b"\xff\xfe", "invalid-request", "JSON"),
     ],
 )
-async def test_a_wrong_body_is_refused_and_says_why(
+async def test_a_wrong_body_is_refused_with_the_reason(
     body: bytes, slug: str, says: str, staff: httpx.AsyncClient
 ) -> None:
     answer = await staff.post(RECOGNIZE, content=body, headers=JSON)
@@ -58,20 +58,20 @@ async def test_a_wrong_body_is_refused_and_says_why(
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "image/jpeg", "application/x-www-form-urlencoded"])
-async def test_another_kind_of_body_is_refused(kind: str | None, staff: httpx.AsyncClient) -> None:
+async def test_a_body_of_another_media_type_is_refused(kind: str | None, staff: httpx.AsyncClient) -> None:
     headers = {} if kind is None else {"content-type": kind}
     for path in (RECOGNIZE, "/v1/galleries", "/v1/detect"):
         answer = await staff.post(path, content=b"x=1", headers=headers)
         assert (answer.status_code, answer.json()["type"]) == (415, "urn:face-identity:unsupported-media-type")
 
 
-async def test_json_of_any_media_type_that_is_json_is_taken(staff: httpx.AsyncClient) -> None:
+async def test_json_of_every_json_media_type_is_accepted(staff: httpx.AsyncClient) -> None:
     headers = {"content-type": "application/vnd.face+json; charset=utf-8"}
     assert (await staff.post(RECOGNIZE, content=b'{"embedding": [1, 2, 3]}', headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize("body", [b'{"name": "a", "threshold": NaN}', b"{", b"", b'{"name": "a"} x', b"[" * 100_000])
-async def test_strict_json_is_asked_for_everywhere(body: bytes, client: httpx.AsyncClient) -> None:
+async def test_every_json_body_must_be_strict_json(body: bytes, client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/galleries", content=body, headers=JSON)
     assert answer.status_code == 422
 
@@ -83,14 +83,14 @@ async def endless(piece: bytes, taken: list[int]) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def test_json_over_its_limit_is_not_read_on(client: httpx.AsyncClient) -> None:
+async def test_the_rest_of_a_json_body_over_the_limit_is_not_read(client: httpx.AsyncClient) -> None:
     taken: list[int] = []
     answer = await client.post("/v1/galleries", content=endless(b" " * 65536, taken), headers=JSON)
     assert (answer.status_code, answer.json()["limit_bytes"]) == (413, MAXIMUM_JSON_BYTES)
     assert sum(taken) <= MAXIMUM_JSON_BYTES + 2 * 65536
 
 
-async def test_a_picture_over_its_limit_is_not_read_on(client: httpx.AsyncClient, settings: Settings) -> None:
+async def test_the_rest_of_an_image_over_the_limit_is_not_read(client: httpx.AsyncClient, settings: Settings) -> None:
     taken: list[int] = []
 
     async def body() -> AsyncIterator[bytes]:
@@ -105,7 +105,7 @@ async def test_a_picture_over_its_limit_is_not_read_on(client: httpx.AsyncClient
     assert sum(taken) <= settings.maximum_image_bytes + 2 * 1048576
 
 
-async def test_a_declared_length_over_the_limit_is_refused_unread(
+async def test_a_declared_length_over_the_limit_is_refused_without_reading(
     client: httpx.AsyncClient, settings: Settings
 ) -> None:
     taken: list[int] = []
@@ -115,7 +115,7 @@ async def test_a_declared_length_over_the_limit_is_refused_unread(
     assert (answer.status_code, taken) == (413, [])
 
 
-async def test_a_thousand_probes_are_read_as_one(staff: httpx.AsyncClient) -> None:
+async def test_a_request_may_have_a_thousand_probes(staff: httpx.AsyncClient) -> None:
     probes = [[0.1 + number / 1000, 0.2, 0.3] for number in range(1000)]
     answer = await staff.post(RECOGNIZE, content=msgspec.json.encode({"embeddings": probes}), headers=JSON)
     assert len(answer.json()["faces"]) == 1000

@@ -37,7 +37,7 @@ async def test_a_form_is_read_in_pieces_of_any_size(size: int, client: httpx.Asy
         (b"--b\r\n\r\ndata\r\n--b--\r\n", "''"),
     ],
 )
-async def test_a_form_that_is_none_is_refused(form: bytes, says: str | None, client: httpx.AsyncClient) -> None:
+async def test_an_invalid_form_is_refused(form: bytes, says: str | None, client: httpx.AsyncClient) -> None:
     answer = await client.post(DETECT, content=form, headers=HEADERS)
     if says is None:
         assert answer.json()["type"] == "urn:face-identity:unsupported-image-format"
@@ -47,7 +47,7 @@ async def test_a_form_that_is_none_is_refused(form: bytes, says: str | None, cli
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=" + "b" * 300])
-async def test_a_boundary_is_needed(kind: str, client: httpx.AsyncClient) -> None:
+async def test_a_form_needs_a_valid_boundary(kind: str, client: httpx.AsyncClient) -> None:
     answer = await client.post(DETECT, content=HEAD, headers={"content-type": kind})
     assert answer.status_code == 422
     assert "boundary" in answer.json()["detail"]

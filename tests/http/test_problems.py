@@ -46,24 +46,20 @@ async def test_every_error_is_a_problem(method: str, path: str, status: int, ano
 @pytest.mark.parametrize(
     ("sent", "kept"), [("my-request.1", True), ("x" * 64, True), ("x" * 65, False), ("a b", False), ("", False)]
 )
-async def test_a_plain_request_number_of_the_client_is_kept(
-    sent: str, kept: bool, anonymous: httpx.AsyncClient
-) -> None:
+async def test_a_plain_request_id_of_the_client_is_kept(sent: str, kept: bool, anonymous: httpx.AsyncClient) -> None:
     number = (await anonymous.get("/healthz", headers={"X-Request-ID": sent})).headers["x-request-id"]
     assert (number == sent) == kept
     assert number
 
 
-async def test_answers_are_not_kept_by_caches_and_not_shared_with_other_origins(client: httpx.AsyncClient) -> None:
+async def test_answers_are_not_cached_and_not_shared_with_other_origins(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/galleries", headers={"Origin": "https://elsewhere.example"})
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-async def test_the_log_has_route_status_and_tenant_and_nothing_that_was_sent(
-    make_client: MakeClient, tenant_id: int
-) -> None:
+async def test_the_log_has_route_status_and_tenant_and_no_input(make_client: MakeClient, tenant_id: int) -> None:
     client = await make_client(tenant_id)
     configure_logging("INFO")
     canaries = ["canary-gallery", "canary-query", "0.7654321", "canary-file", client.headers["x-api-key"]]

@@ -13,6 +13,8 @@ from tests.support.server import ServerProcess
 
 CONNECTIONS = 5
 PATIENCE_SECONDS = 3.0
+WAIT_SECONDS = 300.0
+"""How long a test waits for a state before it fails. No test asks how soon the state comes."""
 SETTINGS = {
     "LOGGER_LEVEL": "DEBUG",
     "DATABASE_POOL_SIZE": str(CONNECTIONS),

@@ -56,7 +56,7 @@ def p99(seconds: list[float]) -> float:
 
 
 @pytest.mark.long
-def test_bombs_do_not_hold_up_others(running: RunningServer, tmp_path: Path) -> None:
+def test_bombs_do_not_delay_other_requests(running: RunningServer, tmp_path: Path) -> None:
     """Compared with as many uploads of the same size that are not images: the bombs themselves cause no delay."""
     (tmp_path / "bomb").write_bytes(png_bomb())
     (tmp_path / "harmless").write_bytes(bytes(len(png_bomb())))

@@ -168,7 +168,7 @@ def logs_of(running: RunningServer) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text(errors="replace") for path in logs}
 
 
-def test_the_story_has_something_to_find(running: RunningServer, canaries: Canaries) -> None:
+def test_the_recorded_story_contains_logs_and_refusals(running: RunningServer, canaries: Canaries) -> None:
     """The search works, the scenario ran, and its events are in the searched logs."""
     assert canaries.found_in(f"x {NUMBERS} y") == ["embedding as numbers"]
     assert len(canaries.refusals) > 80

@@ -1,4 +1,4 @@
-"""Every denial is in the log, under the number in its answer, with tenant and key if they are known."""
+"""Every denial is in the log, under the id in its answer, with tenant and key if they are known."""
 
 import json
 import time
@@ -9,12 +9,13 @@ import httpx
 import pytest
 
 from service.access.key_format import new_key
-from tests.security.conftest import RunningServer
+from tests.security.conftest import WAIT_SECONDS, RunningServer
 
 
 def logged(running: RunningServer, request_id: str) -> dict[str, Any]:
-    """Return the log line of a request."""
-    for _ in range(50):
+    """Wait for the log line of a request and return it."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
         for line in running.process.log.splitlines():
             if request_id in line and '"event": "request"' in line:
                 found: dict[str, Any] = json.loads(line)
@@ -24,20 +25,20 @@ def logged(running: RunningServer, request_id: str) -> dict[str, Any]:
 
 
 def ask(client: httpx.Client, method: str, path: str, **arguments: Any) -> tuple[int, str]:
-    """Return the status and the number of an answer."""
+    """Return the status and the request id of an answer."""
     answer = client.request(method, path, **arguments)
     return answer.status_code, answer.headers["x-request-id"]
 
 
 @pytest.mark.parametrize("key", [None, "nonsense", new_key(7)], ids=["none", "malformed", "unknown"])
-def test_a_caller_who_is_nobody_is_logged(running: RunningServer, key: str | None) -> None:
+def test_a_refused_caller_without_a_valid_key_is_logged(running: RunningServer, key: str | None) -> None:
     with running.process.client(key) as client:
         status, request_id = ask(client, "GET", "/v1/galleries")
     line = logged(running, request_id)
     assert (status, line["status"], line["tenant"]) == (401, 401, None)
 
 
-def test_a_caller_who_may_not_is_logged_with_tenant_and_key(running: RunningServer) -> None:
+def test_a_refused_caller_is_logged_with_tenant_and_key(running: RunningServer) -> None:
     with running.client(f"denials-{uuid.uuid4().hex[:8]}") as admin:
         wanted = {"name": "door", "scopes": ["read"], "requests_per_minute": 2}
         made = admin.post("/v1/keys", json=wanted).json()

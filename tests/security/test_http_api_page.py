@@ -23,7 +23,7 @@ def run(running: RunningServer, script: str) -> str:
     return done.stdout
 
 
-def test_tenants_and_keys_as_the_page_says(running: RunningServer) -> None:
+def test_the_lines_of_the_page_make_tenants_and_keys(running: RunningServer) -> None:
     printed = run(running, (OF_OPERATOR + OF_KEYS).replace("\ncurl", "\necho; curl") + AFTERWARDS)
     answers = [json.loads(line) for line in printed.splitlines() if line.strip()]
     tenants, tenant, changed, usage, gallery, keys, shown, rotated, *refusals = answers
@@ -37,7 +37,7 @@ def test_tenants_and_keys_as_the_page_says(running: RunningServer) -> None:
     assert refusals == [401, 401, 401]
 
 
-def test_a_rotated_and_a_revoked_key_as_the_page_says(running: RunningServer) -> None:
+def test_a_rotated_and_a_revoked_key_behave_as_the_page_says(running: RunningServer) -> None:
     tried = "curl -s -o /dev/null -w '%{http_code}\\n' -H \"X-API-Key: $DOOR\" $URL/galleries/staff\n"
     lines = re.sub(r"(?m)^(?=curl.*DELETE)|^(?=# An operator)", tried, (OF_OPERATOR + OF_KEYS))
     codes = [int(line[-3:]) for line in run(running, lines).splitlines() if re.search(r"(^|\})[0-9]{3}$", line)]

@@ -122,7 +122,7 @@ async def check_route(client: httpx.AsyncClient, operation: Operation, own: Ids,
 
 
 @pytest.mark.parametrize("operation", WITH_IDS, ids=str)
-async def test_what_another_tenant_has_looks_like_what_nobody_has(operation: Operation, pair: Pair) -> None:
+async def test_a_resource_of_another_tenant_looks_like_a_missing_one(operation: Operation, pair: Pair) -> None:
     tried = await check_route(pair.client, operation, pair.own, pair.theirs)
     assert tried or operation.path.count("{") == operation.path.count("{gallery}")
 
@@ -164,7 +164,7 @@ async def test_the_other_tenant_loses_nothing(pair: Pair, without_filters: Rewri
     assert kept[theirs.key] is None
 
 
-async def test_the_filters_are_really_out(pair: Pair, without_filters: Rewritten) -> None:
+async def test_the_filters_are_removed_from_the_statements(pair: Pair, without_filters: Rewritten) -> None:
     await pair.client.get(f"/v1/galleries/hall/people/{pair.own.person}")
     assert without_filters.statements != []
     before = len(without_filters.statements)

@@ -24,7 +24,7 @@ def settings_with(**values: object) -> Settings:
 
 
 @pytest.mark.parametrize("path", ["/v1/galleries", "/healthz", "/nothing", "/v1/operator/tenants", "/openapi.json"])
-async def test_every_answer_is_kept_by_nobody_and_framed_by_nobody(path: str, anonymous: httpx.AsyncClient) -> None:
+async def test_no_answer_is_cached_or_framed(path: str, anonymous: httpx.AsyncClient) -> None:
     headers = (await anonymous.get(path)).headers
     assert headers["cache-control"] == "no-store"
     assert headers["x-content-type-options"] == "nosniff"
@@ -35,14 +35,14 @@ async def test_every_answer_is_kept_by_nobody_and_framed_by_nobody(path: str, an
     assert "strict-transport-security" not in headers
 
 
-async def test_a_page_elsewhere_may_not_read_answers(client: httpx.AsyncClient) -> None:
+async def test_a_page_of_another_origin_cannot_read_answers(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/galleries", headers={"Origin": "https://evil.example"})
     assert not [name for name in answer.headers if name.startswith("access-control-")]
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     assert (await client.options("/v1/galleries", headers=asked)).status_code == 405
 
 
-async def test_a_named_page_may_and_no_other() -> None:
+async def test_only_named_origins_can_read_answers() -> None:
     app = create_app(settings_with(allowed_origins="https://console.example, http://localhost:3000"))
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
     async with open_client(app) as browser:
@@ -54,18 +54,18 @@ async def test_a_named_page_may_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("origins", ["*", "console.example", "https://*.example", "https://a.example/path", "null"])
-def test_an_origin_is_named_in_full(origins: str) -> None:
+def test_an_incomplete_origin_is_refused(origins: str) -> None:
     with pytest.raises(InvalidSettings, match="ALLOWED_ORIGINS"):
         create_app(settings_with(allowed_origins=origins))
 
 
 @pytest.mark.parametrize("proxies", ["*", "proxy.example", "10.0.0.0/33"])
-def test_a_proxy_is_named_by_its_address(proxies: str) -> None:
+def test_a_proxy_that_is_not_an_address_is_refused(proxies: str) -> None:
     with pytest.raises(InvalidSettings, match="TRUSTED_PROXIES"):
         server_options(settings_with(trusted_proxies=proxies))
 
 
-def test_forwarded_headers_of_a_stranger_are_not_believed(running: RunningServer) -> None:
+def test_forwarded_headers_of_an_unknown_proxy_are_ignored(running: RunningServer) -> None:
     with running.process.client() as client:
         answer = client.get("/healthz", headers={"X-Forwarded-Proto": "https", "X-Forwarded-For": "10.9.8.7"})
     assert "strict-transport-security" not in answer.headers
@@ -82,7 +82,7 @@ def test_a_key_without_its_certificate_is_refused(tmp_path: Path) -> None:
         server_options(settings_with(server_ssl_context=tmp_path / "certificate.pem"))
 
 
-def test_tls_is_served_and_nothing_else(server: ServerProcess, tmp_path: Path) -> None:
+def test_only_modern_tls_is_served(server: ServerProcess, tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path)
     server.environment |= {"SERVER_SSL_CONTEXT": str(certificate), "SERVER_SSL_KEYFILE": str(key)}
     server.trust = ssl.create_default_context(cafile=certificate)
@@ -99,7 +99,7 @@ def test_tls_is_served_and_nothing_else(server: ServerProcess, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("address", "is_believed"), [("10.1.2.3", True), ("127.0.0.1", True), ("11.1.2.3", False)])
-async def test_forwarded_headers_of_a_named_proxy_are_believed(
+async def test_only_forwarded_headers_of_named_proxies_are_used(
     application: FastAPI, address: str, is_believed: bool
 ) -> None:
     served = uvicorn.Config(application, **server_options(settings_with(trusted_proxies="10.0.0.0/8, 127.0.0.1")))
