@@ -93,7 +93,9 @@ def known_error(error: Exception) -> ServiceError | None:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    known = known_error(error) or ServiceError("the log has details under request_id")
+    known = known_error(error)
+    if known is None:
+        raise error  # the request middleware answers unexpected errors
     headers = {"Allow": ", ".join(_allowed(request))} if isinstance(known, MethodNotAllowed) else None
     return problem(known, request_id_of(request), headers)
 
