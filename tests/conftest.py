@@ -3,15 +3,15 @@
 import os
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from service.access.tenants import create_tenant
 from service.database.addresses import conninfo, parse_address
-from service.database.connection import Database, connect, open_database
+from service.database.connection import Database, connect, open_database, open_pool
 from service.database.schema.migrate import migrate
 from service.database.session import tenant_session
 from service.settings import Settings
@@ -22,6 +22,7 @@ from tests.support.encoders import (  # noqa: F401 - fixtures
     made_encoder,
     real_encoder,
 )
+from tests.support.waiting import GUARD_SECONDS
 
 pytest_plugins = ["tests.support.packs", "tests.support.legacy_models", "tests.support.server"]
 
@@ -49,8 +50,7 @@ def log_level() -> None:
 def settings() -> Iterator[Settings]:
     """Settings of a service for this test run, with the fake encoder.
 
-    The data folder is not in pytest's own folder: pytest closes that to other users whenever another run begins, and
-    PostgreSQL runs as another user.
+    PostgreSQL runs as another user, so the data are not in pytest's own folder, which only this user may enter.
     """
     with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
         yield Settings(_env_file=None, data_dir=Path(folder), database_url=fresh_database(), encoder="fake")
@@ -73,6 +73,26 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
     async with open_database(settings) as opened:
         migrate(opened.logins)
         yield opened
+
+
+MakePool = Callable[[int], AsyncEngine]
+"""`make_pool(connections)`: a pool of the service role for one test."""
+
+
+@pytest.fixture
+async def make_pool(database: Database) -> AsyncIterator[MakePool]:
+    """Makes pools whose callers wait long for a connection. They are disposed of, even if the test fails."""
+    made: list[AsyncEngine] = []
+
+    def make(connections: int) -> AsyncEngine:
+        engine = open_pool(database.logins.service, connections)
+        engine.pool._timeout = GUARD_SECONDS  # type: ignore[attr-defined]
+        made.append(engine)
+        return engine
+
+    yield make
+    for engine in made:
+        await engine.dispose()
 
 
 async def new_tenant(database: Database, name: str = "") -> int:

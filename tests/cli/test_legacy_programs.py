@@ -141,7 +141,7 @@ def test_the_encoder_skips_images_without_a_face(legacy: Command, data: Path) ->
 
 
 def test_the_encoder_names_images_that_it_cannot_read(legacy: Command, data: Path, tmp_path: Path) -> None:
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("not an image")
     done = legacy("encoder", "-i", json.dumps({"person1": ["missing.jpg", "text.jpg", "img.jpg"]}))
     assert (done.code, len(done.json["person1"])) == (3, 1)
     assert "missing.jpg" in done.err
@@ -236,8 +236,8 @@ def test_capture_saves_the_images_of_each_person_in_a_folder(camera: Path, tmp_p
     (saved,) = (tmp_path / "captured" / "Ada").iterdir()
     assert saved.name.startswith("Ada")
     assert saved.suffix == ".jpg"
-    with Image.open(saved) as picture:
-        assert picture.size == (256, 256)
+    with Image.open(saved) as image:
+        assert image.size == (256, 256)
     assert (tmp_path / "captured" / "Bob").is_dir()
 
 

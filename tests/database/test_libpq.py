@@ -1,7 +1,6 @@
 """The exchange in one message and psycopg's pipeline give the same results; a pool checks which of them it can use."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
@@ -11,11 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database import libpq
 from service.database.addresses import conninfo
-from service.database.connection import Database, open_pool
+from service.database.connection import Database
 from service.database.libpq import ONE_MESSAGE, PSYCOPG_PIPELINE, Answer, Protocol, check_protocol
 from service.database.session import tenant_session
 from service.database.statements import fetch_row, fetch_rows, fetch_rows_in_transaction
 from service.errors import DatabaseUnavailable
+from tests.conftest import MakePool
 from tests.database.test_statements import backends_of
 from tests.support.waiting import until
 
@@ -24,12 +24,11 @@ BACKEND = "SELECT pg_backend_pid() AS number"
 
 
 @pytest.fixture(params=[ONE_MESSAGE, PSYCOPG_PIPELINE], ids=["one message", "psycopg's pipeline"])
-async def engine(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[AsyncEngine]:
+def engine(request: pytest.FixtureRequest, make_pool: MakePool) -> AsyncEngine:
     """A pool of one connection for each of the two protocols."""
-    engine = open_pool(database.logins.service, 1)
+    engine = make_pool(1)
     libpq._protocols[engine.sync_engine] = request.param
-    yield engine
-    await engine.dispose()
+    return engine
 
 
 async def test_a_reading_is_bound_to_its_tenant_and_leaves_nothing_behind(engine: AsyncEngine, tenant_id: int) -> None:
@@ -97,10 +96,10 @@ async def test_a_cancelled_statement_is_stopped_at_the_server(engine: AsyncEngin
 
 
 async def test_a_transaction_on_a_lost_connection_is_an_unavailable_database_once(
-    database: Database, tenant_id: int
+    database: Database, make_pool: MakePool, tenant_id: int
 ) -> None:
     """The pool's other connections, lost at the same moment, are replaced without another error."""
-    engine = open_pool(database.logins.service, 3)
+    engine = make_pool(3)
     numbers = await backends_of(database, engine, 3)
     url = conninfo(database.logins.administrator)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as administrator:
@@ -112,7 +111,6 @@ async def test_a_transaction_on_a_lost_connection_is_an_unavailable_database_onc
     for _ in range(3):
         async with tenant_session(engine, tenant_id) as session:
             await session.execute(text("SELECT 1"))
-    await engine.dispose()
 
 
 async def test_the_exchange_in_one_message_works_with_this_psycopg(database: Database) -> None:
@@ -159,7 +157,7 @@ async def test_a_pool_falls_back_to_psycopgs_pipeline_if_the_check_fails(databas
 
 
 async def test_a_pool_is_checked_once_however_many_readings_begin_together(
-    database: Database, monkeypatch: pytest.MonkeyPatch, tenant_id: int
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, tenant_id: int
 ) -> None:
     checked: list[Protocol] = []
 
@@ -168,7 +166,7 @@ async def test_a_pool_is_checked_once_however_many_readings_begin_together(
         return await check_protocol(protocol, engine)
 
     monkeypatch.setattr(libpq, "check_protocol", check)
-    engine = open_pool(database.logins.service, 2)
+    engine = make_pool(2)
 
     async def read() -> None:
         async with tenant_session(engine, tenant_id) as session:
@@ -176,4 +174,3 @@ async def test_a_pool_is_checked_once_however_many_readings_begin_together(
 
     await asyncio.gather(*(read() for _ in range(200)))
     assert checked == [ONE_MESSAGE]
-    await engine.dispose()

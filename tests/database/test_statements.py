@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
@@ -10,12 +9,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database.addresses import conninfo
-from service.database.connection import Database, open_pool
+from service.database.connection import Database
 from service.database.session import tenant_session
 from service.database.statements import fetch_row, fetch_rows, fetch_rows_in_transaction
 from service.errors import DatabaseUnavailable
-from tests.conftest import new_tenant
-from tests.support.waiting import GUARD_SECONDS, until
+from tests.conftest import MakePool, new_tenant
+from tests.support.waiting import until
 
 TENANTS = 20
 READINGS = 400
@@ -28,11 +27,9 @@ BACKEND = "SELECT pg_backend_pid() AS number"
 
 
 @pytest.fixture
-async def engine(database: Database) -> AsyncIterator[AsyncEngine]:
+def engine(make_pool: MakePool) -> AsyncEngine:
     """A pool of one connection."""
-    engine = open_pool(database.logins.service, 1)
-    yield engine
-    await engine.dispose()
+    return make_pool(1)
 
 
 async def tenant_with_gallery(database: Database) -> int:
@@ -43,10 +40,11 @@ async def tenant_with_gallery(database: Database) -> int:
     return number
 
 
-async def test_interleaved_readings_return_only_rows_of_their_own_tenant(database: Database) -> None:
+async def test_interleaved_readings_return_only_rows_of_their_own_tenant(
+    database: Database, make_pool: MakePool
+) -> None:
     tenants = [await tenant_with_gallery(database) for _ in range(TENANTS)]
-    engine = open_pool(database.logins.service, 3)
-    engine.pool._timeout = GUARD_SECONDS  # type: ignore[attr-defined]  # hundreds of readings wait for three connections
+    engine = make_pool(3)
     answered = 0
 
     async def read(tenant: int, seed: int) -> None:
@@ -73,7 +71,6 @@ async def test_interleaved_readings_return_only_rows_of_their_own_tenant(databas
         async with tenant_session(engine, tenant) as session:
             assert await fetch_rows(session, MINE, {}) == [(tenant, "a", str(tenant))]
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-    await engine.dispose()
 
 
 async def test_a_reading_leaves_neither_a_transaction_nor_its_tenant(database: Database, engine: AsyncEngine) -> None:
@@ -175,9 +172,11 @@ async def end_connections(database: Database, engine: AsyncEngine, count: int) -
             await administrator.execute("SELECT pg_terminate_backend(%s, 5000)", [number])
 
 
-async def test_connections_lost_since_the_last_reading_are_replaced_without_an_error(database: Database) -> None:
+async def test_connections_lost_since_the_last_reading_are_replaced_without_an_error(
+    database: Database, make_pool: MakePool
+) -> None:
     tenant = await tenant_with_gallery(database)
-    engine = open_pool(database.logins.service, 3)
+    engine = make_pool(3)
     await end_connections(database, engine, 3)
     async with tenant_session(engine, tenant) as session:
         assert await fetch_rows(session, MINE, {}) == [(tenant, "a", str(tenant))]
@@ -185,7 +184,6 @@ async def test_connections_lost_since_the_last_reading_are_replaced_without_an_e
     row = await fetch_row(engine, "SELECT CAST(%(number)s AS integer) AS number", {"number": 7})
     assert row is not None
     assert row.number == 7
-    await engine.dispose()
 
 
 async def test_a_connection_lost_at_its_first_reading_is_an_unavailable_database(

@@ -9,13 +9,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from service.database.connection import Database, open_pool
+from service.database.connection import Database
 from service.database.session import tenant_session
 from service.database.statements import fetch_rows, fetch_rows_in_transaction
 from service.database.types import metadata
 from service.errors import DatabaseUnavailable
+from tests.conftest import MakePool
 from tests.support.tenants import FilledTenant, fill_tenant
-from tests.support.waiting import GUARD_SECONDS
 
 TENANTS = 50
 REQUESTS = 1_000
@@ -93,22 +93,18 @@ async def run(engine: AsyncEngine, tenant: FilledTenant, ending: str, tally: Tal
             tally.failed += 1
 
 
-async def test_fifty_tenants_over_five_connections_see_no_foreign_row(database: Database) -> None:
+async def test_fifty_tenants_over_five_connections_see_no_foreign_row(database: Database, make_pool: MakePool) -> None:
     tenants = [await fill_tenant(database) for _ in range(TENANTS)]
-    engine = open_pool(database.logins.service, CONNECTIONS)
-    engine.pool._timeout = GUARD_SECONDS  # type: ignore[attr-defined]  # forty requests wait for five connections
+    engine = make_pool(CONNECTIONS)
     chance = random.Random(20260131)  # noqa: S311 - the same order every time
     endings = chance.choices(
         ["commit", "rollback", "abort", "time out", "fail", "lose"], [8, 4, 4, 2, 2, 1], k=REQUESTS
     )
     tally, gate = Tally(), asyncio.Semaphore(AT_ONCE)
-    try:
-        work = [run(engine, chance.choice(tenants), ending, tally, gate) for ending in endings]
-        await asyncio.gather(*work)
-        assert engine.pool.size() == CONNECTIONS  # type: ignore[attr-defined]
-        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-    finally:
-        await engine.dispose()
+    work = [run(engine, chance.choice(tenants), ending, tally, gate) for ending in endings]
+    await asyncio.gather(*work)
+    assert engine.pool.size() == CONNECTIONS  # type: ignore[attr-defined]
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
     print(tally)
     assert tally.answered + tally.aborted + tally.timed_out + tally.failed == REQUESTS
     assert min(tally.aborted, tally.timed_out, tally.failed) > 20

@@ -7,12 +7,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database.connection import Database, open_pool
+from service.database.connection import Database
 from service.database.session import tenant_session
 from service.database.statements import fetch_rows_in_transaction
 from service.errors import DatabaseUnavailable
-from tests.conftest import new_tenant
-from tests.support.waiting import GUARD_SECONDS
+from tests.conftest import MakePool, new_tenant
 
 TENANTS = 20
 REQUESTS = 400
@@ -54,10 +53,9 @@ async def request(engine: AsyncEngine, tenant: int, seed: int) -> None:
 
 
 async def test_statements_that_bypass_sqlalchemy_return_only_rows_of_their_own_tenant(
-    database: Database, tenants: list[int]
+    make_pool: MakePool, tenants: list[int]
 ) -> None:
-    engine = open_pool(database.logins.service, 3)
-    engine.pool._timeout = GUARD_SECONDS  # type: ignore[attr-defined]  # hundreds of requests wait for three connections
+    engine = make_pool(3)
     work = [request(engine, tenants[number % TENANTS], number) for number in range(REQUESTS)]
     results = await asyncio.gather(*work, return_exceptions=True)
     assert [error for error in results if isinstance(error, AssertionError)] == []
@@ -65,13 +63,12 @@ async def test_statements_that_bypass_sqlalchemy_return_only_rows_of_their_own_t
     for tenant in tenants:  # and every connection works as before
         async with tenant_session(engine, tenant) as session:
             assert await fetch_rows_in_transaction(session, MINE, {}) == [(tenant, str(tenant))]
-    await engine.dispose()
 
 
 async def test_a_transaction_leaves_nothing_of_its_tenant_on_the_connection(
-    database: Database, tenants: list[int]
+    make_pool: MakePool, tenants: list[int]
 ) -> None:
-    engine = open_pool(database.logins.service, 1)
+    engine = make_pool(1)
     async with tenant_session(engine, tenants[0]) as session:
         assert len(await fetch_rows_in_transaction(session, MINE, {})) == 1
         await session.commit()
@@ -79,14 +76,12 @@ async def test_a_transaction_leaves_nothing_of_its_tenant_on_the_connection(
         assert await connection.scalar(text("SELECT current_setting('app.tenant', true)")) == ""
         assert await connection.scalar(text("SELECT count(*) FROM gallery")) == 0
         assert await connection.scalar(text("SHOW enable_seqscan")) == "on"
-    await engine.dispose()
 
 
-async def test_a_lost_connection_is_an_unavailable_database(database: Database, tenants: list[int]) -> None:
-    engine = open_pool(database.logins.service, 1)
+async def test_a_lost_connection_is_an_unavailable_database(make_pool: MakePool, tenants: list[int]) -> None:
+    engine = make_pool(1)
     with pytest.raises(DatabaseUnavailable):
         async with tenant_session(engine, tenants[0]) as session:
             await fetch_rows_in_transaction(session, "SELECT pg_terminate_backend(pg_backend_pid())", {})
     async with tenant_session(engine, tenants[0]) as session:
         assert len(await fetch_rows_in_transaction(session, MINE, {})) == 1
-    await engine.dispose()

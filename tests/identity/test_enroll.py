@@ -31,7 +31,7 @@ async def ada(session: AsyncSession, gallery: Gallery) -> Person:
     return made
 
 
-def picture(name: str, *people: str, variation: int = 0) -> EnrollmentImage:
+def image_of(name: str, *people: str, variation: int = 0) -> EnrollmentImage:
     data = draw_people(people, variation=variation) if people else draw_nobody()
     return EnrollmentImage(name, data)
 
@@ -50,7 +50,7 @@ def reasons(enrollment: Enrollment) -> list[tuple[str, str]]:
 async def test_a_person_enrolled_a_moment_ago_is_recognized(
     session: AsyncSession, encoders: Encoders, ada: Person
 ) -> None:
-    enrollment = await enroll_pictures(session, encoders, "staff", ada.id, [picture("a.jpg", "Ada")])
+    enrollment = await enroll_pictures(session, encoders, "staff", ada.id, [image_of("a.jpg", "Ada")])
     await session.commit()
     (face,) = enrollment.faces
     assert (face.person_id, face.source, enrollment.rejected) == (ada.id, "a.jpg", [])
@@ -65,16 +65,16 @@ async def test_a_person_enrolled_a_moment_ago_is_recognized(
 async def test_unusable_images_are_rejected_with_a_reason_and_the_others_are_enrolled(
     session: AsyncSession, encoders: Encoders, ada: Person
 ) -> None:
-    pictures = [
-        picture("good.jpg", "Ada"),
-        picture("nobody.jpg"),
-        picture("two.jpg", "Ada", "Bob"),
+    images = [
+        image_of("good.jpg", "Ada"),
+        image_of("nobody.jpg"),
+        image_of("two.jpg", "Ada", "Bob"),
         EnrollmentImage("text.jpg", b"this is a text"),
         EnrollmentImage("cut.jpg", draw_people(["Ada"])[:400]),
         EnrollmentImage("huge.png", huge_png()),
-        picture("also good.jpg", "Ada", variation=1),
+        image_of("also good.jpg", "Ada", variation=1),
     ]
-    enrollment = await enroll_pictures(session, encoders, "staff", ada.id, pictures)
+    enrollment = await enroll_pictures(session, encoders, "staff", ada.id, images)
     assert [face.source for face in enrollment.faces] == ["good.jpg", "also good.jpg"]
     assert reasons(enrollment) == [
         ("nobody.jpg", "no-face-found"),
@@ -94,11 +94,11 @@ async def test_the_largest_face_is_enrolled_if_it_is_requested_or_dominates(
     scene.paste(small, (0, 0))
     file = io.BytesIO()
     scene.save(file, "PNG")
-    pictures = [EnrollmentImage("dominates.png", file.getvalue()), picture("equal.jpg", "Ada", "Bob")]
-    enrollment = await enroll_pictures(session, encoders, "staff", ada.id, pictures, several="largest")
+    images = [EnrollmentImage("dominates.png", file.getvalue()), image_of("equal.jpg", "Ada", "Bob")]
+    enrollment = await enroll_pictures(session, encoders, "staff", ada.id, images, several="largest")
     assert [face.source for face in enrollment.faces] == ["dominates.png", "equal.jpg"]
     await session.rollback()
-    enrollment = await enroll_pictures(session, encoders, "staff", ada.id, pictures)
+    enrollment = await enroll_pictures(session, encoders, "staff", ada.id, images)
     assert [face.source for face in enrollment.faces] == ["dominates.png"]
 
 
@@ -114,7 +114,7 @@ def test_a_face_dominates_if_it_has_twice_the_area() -> None:
 async def test_the_same_image_is_enrolled_once_for_a_person(
     session: AsyncSession, encoders: Encoders, gallery: Gallery, ada: Person
 ) -> None:
-    first, second = picture("a.jpg", "Ada"), picture("b.jpg", "Ada", variation=1)
+    first, second = image_of("a.jpg", "Ada"), image_of("b.jpg", "Ada", variation=1)
     await enroll_pictures(session, encoders, "staff", ada.id, [first])
     await session.commit()
     again = await enroll_pictures(
@@ -177,16 +177,16 @@ async def test_a_person_or_gallery_deleted_while_the_model_works_is_not_found(
     meanwhile = cast(Encoders, MeanwhileEncoders(encoders, delete))
     async with open_session() as session:
         with pytest.raises(NotFound):
-            await enroll_pictures(session, meanwhile, "staff", ada.id, [picture("a.jpg", "Ada")])
+            await enroll_pictures(session, meanwhile, "staff", ada.id, [image_of("a.jpg", "Ada")])
 
 
 async def test_a_wrong_request_says_what_is_wrong(session: AsyncSession, encoders: Encoders, ada: Person) -> None:
     with pytest.raises(InvalidRequest):
         await enroll_pictures(session, encoders, "staff", ada.id, [])
     with pytest.raises(NotFound):
-        await enroll_pictures(session, encoders, "nobody", ada.id, [picture("a.jpg", "Ada")])
+        await enroll_pictures(session, encoders, "nobody", ada.id, [image_of("a.jpg", "Ada")])
     with pytest.raises(NotFound):
-        await enroll_pictures(session, encoders, "staff", "0" * 13, [picture("a.jpg", "Ada")])
+        await enroll_pictures(session, encoders, "staff", "0" * 13, [image_of("a.jpg", "Ada")])
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ async def test_a_gallery_of_an_external_space_accepts_embeddings_and_refuses_ima
     ada = await create_person(session, gallery, "Ada")
     await session.commit()
     with pytest.raises(EmbeddingSpaceMismatch, match="made elsewhere"):
-        await enroll_pictures(session, encoders, "elsewhere", ada.id, [picture("a.jpg", "Ada")])
+        await enroll_pictures(session, encoders, "elsewhere", ada.id, [image_of("a.jpg", "Ada")])
     enrollment = await enroll_embedding(session, "elsewhere", ada.id, np.ones(4), source=3)
     assert [face.source for face in enrollment.faces] == [3]
     assert len((await list_faces(session, await find_gallery(session, "elsewhere"), ada)).items) == 1

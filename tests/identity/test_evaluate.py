@@ -19,10 +19,10 @@ from tests.support.data import data_path
 from tests.support.packs import save_photographs
 
 
-def write(folder: Path, person: str, **pictures: bytes) -> None:
+def write(folder: Path, person: str, **images: bytes) -> None:
     """Write images of a person: `p1=...` becomes p1.jpg."""
     (folder / person).mkdir(parents=True, exist_ok=True)
-    for name, data in pictures.items():
+    for name, data in images.items():
         (folder / person / f"{name}.jpg").write_bytes(data)
 
 
@@ -43,7 +43,7 @@ async def test_the_report_names_mistakes_and_failures(database: Database, encode
     write(tmp_path, "Bob", p1=portrait("Bob"), p2=portrait("Bob", 2), p3=draw_nobody())
     write(tmp_path, "Twin", p1=portrait("Ada", 3))
     write(tmp_path, "Nobody", p1=draw_nobody(), p2=b"this is a text")
-    (tmp_path / "Ada" / "notes.txt").write_text("no picture")
+    (tmp_path / "Ada" / "notes.txt").write_text("not an image")
     (tmp_path / "empty").mkdir()
     progress: list[tuple[int, int]] = []
     report = await evaluate(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.connection import Database, open_pool
+from service.database.connection import Database
 from service.database.session import tenant_session
 from service.embedding import external_space
 from service.encoder.encoders import Encoders
@@ -25,6 +25,7 @@ from service.gallery.people import create_person
 from service.identity.enroll import EnrollmentImage, enroll_pictures
 from service.identity.recognize import Identification, recognize_embeddings, recognize_picture
 from service.identity.verify import verify_picture
+from tests.conftest import MakePool
 from tests.support.galleries import space_of
 from tests.support.waiting import GUARD_SECONDS
 
@@ -171,10 +172,10 @@ class SlowEncoders:
 
 
 async def test_no_connection_is_held_while_the_model_works(
-    database: Database, encoders: Encoders, tenant_id: int, people: dict[str, str]
+    make_pool: MakePool, encoders: Encoders, tenant_id: int, people: dict[str, str]
 ) -> None:
     """One connection serves twenty requests whose models all work, and another request at the same time."""
-    engine = open_pool(database.logins.service, 1)
+    engine = make_pool(1)
     slow = SlowEncoders(encoders)
 
     async def recognize() -> list[str | None]:
@@ -189,7 +190,6 @@ async def test_no_connection_is_held_while_the_model_works(
     assert matches(other) == ["Bob"]
     slow.may_end.set()
     assert await asyncio.gather(*requests) == [["Ada"]] * 20
-    await engine.dispose()
 
 
 @pytest.mark.parametrize("is_made_again", [False, True])

@@ -87,12 +87,12 @@ async def test_a_strict_review_rejects_only_the_wrong_image_of_several(
         session, encoders, "staff", ada.id, [EnrollmentImage("a.jpg", draw_people(["Ada"]))], review=STRICT
     )
     await session.commit()
-    pictures = [
+    images = [
         EnrollmentImage("1.jpg", draw_people(["Grace"])),
         EnrollmentImage("2.jpg", draw_people(["Ada"], variation=2)),
         EnrollmentImage("3.jpg", draw_people(["Grace"], variation=3)),
     ]
-    enrollment = await enroll_pictures(session, encoders, "staff", grace.id, pictures, review=STRICT)
+    enrollment = await enroll_pictures(session, encoders, "staff", grace.id, images, review=STRICT)
     assert len(enrollment.faces) == 2
     assert [(rejection.image, rejection.reason) for rejection in enrollment.rejected] == [
         ("2.jpg", "nearer-to-another-person")

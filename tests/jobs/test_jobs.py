@@ -38,8 +38,8 @@ async def test_a_job_enters_the_queue_with_the_commit_of_its_row(session: AsyncS
 
     job = await create_job(session, "nothing", {"a": 1})
     await session.commit()
-    found = await find_job(session, job.id)
-    assert (found.status, found.arguments, found.done, found.total) == ("queued", {"a": 1}, 0, None)
+    stored = await find_job(session, job.id)
+    assert (stored.status, stored.arguments, stored.done, stored.total) == ("queued", {"a": 1}, 0, None)
     assert await queued(session) == 1
 
 
@@ -87,17 +87,17 @@ async def test_a_finished_job_never_changes_again(session: AsyncSession) -> None
     await record_progress(session, job.number, 1, 2)
     await take_back_attempt(session, job.number)
     await fail_job(session, job.number, NotFound("too late"))
-    found = await find_job(session, job.id)
-    assert (found.status, found.result, found.error, found.attempts) == ("succeeded", {"faces": 3}, None, 1)
-    assert found.finished_at is not None
+    stored = await find_job(session, job.id)
+    assert (stored.status, stored.result, stored.error, stored.attempts) == ("succeeded", {"faces": 3}, None, 1)
+    assert stored.finished_at is not None
 
 
 async def test_a_failed_job_says_why(session: AsyncSession) -> None:
     job = await create_job(session, "nothing", {})
     await fail_job(session, job.number, NotFound("there is no gallery named 'staff'"))
-    found = await find_job(session, job.id)
-    assert found.status == "failed"
-    assert found.error == {
+    stored = await find_job(session, job.id)
+    assert stored.status == "failed"
+    assert stored.error == {
         "slug": "not-found",
         "title": "The requested resource does not exist",
         "detail": "there is no gallery named 'staff'",

@@ -352,8 +352,10 @@ async def test_a_failure_after_the_commit_is_logged_and_not_raised(
 
     job = await start_job(session)
     runner = JobRunner(database, encoders, {"test": Handler(work, tidy)})
-    await runner.run_job(session.info["tenant_id"], job.number)
-    await runner.engine.dispose()
+    try:
+        await runner.run_job(session.info["tenant_id"], job.number)
+    finally:
+        await runner.engine.dispose()
     assert (await find_job(session, job.id)).status == "succeeded"
     assert "tidying after a job failed" in "".join(capsys.readouterr())
 

@@ -95,7 +95,7 @@ def test_the_metadata_fits_a_package_index(wheel: Path) -> None:
     assert "Typing :: Typed" in described.get_all("Classifier", [])
     # There is no public home yet, and an invented address would mislead.
     assert described.get_all("Project-URL") is None
-    # An index shows the description alone: relative links and pictures would lead nowhere.
+    # An index shows the description alone: relative links and images would lead nowhere.
     assert "](" not in str(described.get_payload())
 
 

@@ -32,6 +32,6 @@ async def finished(session: AsyncSession, job: Job) -> Job:
 
 
 def dataset_of(rows: Sequence[tuple[str, Sequence[float]]]) -> bytes:
-    """A file of the legacy recognizer's first shape."""
+    """A file of the format `dataset`."""
     lines = [f'["{label}", "{",".join(map(repr, values))}"]' for label, values in rows]
     return f"[{', '.join(lines)}]".encode()

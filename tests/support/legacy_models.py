@@ -1,4 +1,4 @@
-"""A pair of legacy models that the tests make, photographs for them, and the published pair where it is present.
+"""A pair of legacy models that the tests make, photographs for them, and the published pair if it is present.
 
 The published detector and the photographs of real people are not part of this repository. The made detector is an MXNet
 network with the outputs of RetinaFace. So the converter, the anchors, both preprocessings and the legacy programs run

@@ -207,8 +207,7 @@ class ServerProcess:
 def server() -> Iterator[ServerProcess]:
     """A server process that is not started yet, with the fake encoder and an embedded database.
 
-    The folder is not in pytest's own folder: pytest closes that to other users whenever another run begins, and
-    PostgreSQL runs as another user.
+    PostgreSQL runs as another user, so the data are not in pytest's own folder, which only this user may enter.
     """
     with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
         process = ServerProcess(Path(folder))

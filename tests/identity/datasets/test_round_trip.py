@@ -87,17 +87,17 @@ async def test_the_format_dataset_has_labels_and_numbers_as_the_legacy_recognize
 
 
 async def test_the_format_encoder_names_each_person_once_and_each_image(session: AsyncSession) -> None:
-    """JSON readers keep the last of equal keys, so people of one name share it; an unknown picture is its index."""
+    """JSON readers keep the last of equal keys, so people of one name share it; an unknown image is its index."""
     gallery = await make_gallery(session)
     await load(session, gallery, CONTENT)
     exported = await export(session, gallery, "encoder")
     pairs = json.loads(exported, object_pairs_hook=list)
     assert [label for label, _ in pairs] == ["Ada", "Bob / é 😀"]
-    pictures = {
+    images = {
         label: [{key: entry[key] for key in entry if key != "embedding"} for entry in entries]
         for label, entries in json.loads(exported).items()
     }
-    assert pictures == {
+    assert images == {
         "Ada": [{"img": 0}, {"image": 0}, {"img": None}, {"img": 3}],
         "Bob / é 😀": [{"img": "a.jpg"}, {"img": 12}],
     }

@@ -89,8 +89,8 @@ def _defaults() -> Case:
     made = Making()
     body = made.convolution("conv", made.data, (3, CHANNELS), pad=(1, 1))
     outputs = [made.batch_norm("bn", body, CHANNELS), made.batch_norm("alone", made.data, 3)]
-    for place in outputs:
-        made.nodes[place]["attrs"] = {}
+    for number in outputs:
+        made.nodes[number]["attrs"] = {}
     return Case(made, outputs)
 
 

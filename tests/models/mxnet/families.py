@@ -82,8 +82,8 @@ def retinaface_mnet(channels: int = 8) -> tuple[Making, list[int]]:
     body = _conv_block(made, "conv1", made.data, (3, channels), stride=(2, 2), pad=(1, 1))
     made.parameters["conv1_conv2d_weight"] *= _PIXELS_TO_ONE
     maps = []
-    for place in range(4):
-        name = f"dw{place}"
+    for number in range(4):
+        name = f"dw{number}"
         body = _conv_block(made, name, body, (channels, channels), stride=(2, 2), pad=(1, 1), num_group=channels)
         maps.append(body)
     return made, _retinaface_heads(made, maps[1:], (channels,) * 3, channels)

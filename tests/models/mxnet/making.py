@@ -39,7 +39,7 @@ class Making:
 
     def op(self, op: str, name: str, inputs: Sequence[int], **attributes: object) -> int:
         written = {key: str(value) for key, value in attributes.items()}
-        self.nodes.append({"op": op, "name": name, "attrs": written, "inputs": [[place, 0, 0] for place in inputs]})
+        self.nodes.append({"op": op, "name": name, "attrs": written, "inputs": [[number, 0, 0] for number in inputs]})
         return len(self.nodes) - 1
 
     def convolution(
@@ -81,9 +81,9 @@ class Making:
         nodes, numbers = _spelled(self.nodes, spelling)
         written = {
             "nodes": nodes,
-            "arg_nodes": [place for place, node in enumerate(nodes) if node["op"] == "null"],
+            "arg_nodes": [number for number, node in enumerate(nodes) if node["op"] == "null"],
             "node_row_ptr": list(range(len(nodes) + 1)),
-            "heads": [[numbers[place], 0] if spelling == "param" else [numbers[place], 0, 0] for place in outputs],
+            "heads": [[numbers[output], 0] if spelling == "param" else [numbers[output], 0, 0] for output in outputs],
             "attrs": {"mxnet_version": ["int", _VERSIONS[spelling]]},
         }
         return json.dumps(written).encode()
@@ -134,14 +134,14 @@ def _spelled(nodes: list[dict[str, Any]], spelling: Spelling) -> tuple[list[dict
     variables out.
     """
     old = spelling == "param"
-    kept = [place for place, node in enumerate(nodes) if not (old and node["name"].endswith(AUXILIARY))]
-    numbers = [kept.index(place) if place in kept else -1 for place in range(len(nodes))]
+    kept = [number for number, node in enumerate(nodes) if not (old and node["name"].endswith(AUXILIARY))]
+    numbers = [kept.index(number) if number in kept else -1 for number in range(len(nodes))]
     written = []
-    for place in kept:
-        node = {key: value for key, value in nodes[place].items() if key != "attrs"}
+    for position in kept:
+        node = {key: value for key, value in nodes[position].items() if key != "attrs"}
         references = [[numbers[number], *rest] for number, *rest in node["inputs"] if numbers[number] >= 0]
         node["inputs"] = [reference[:2] for reference in references] if old else references
-        if nodes[place].get("attrs") or (old and node["op"] != "null"):
-            node[spelling] = nodes[place].get("attrs", {})
+        if nodes[position].get("attrs") or (old and node["op"] != "null"):
+            node[spelling] = nodes[position].get("attrs", {})
         written.append(node | ({"param": {}, **node, "backward_source_id": -1} if old else {}))
     return written, numbers

@@ -45,10 +45,10 @@ def test_a_detector_takes_any_number_of_images_of_any_size(tmp_path: Path) -> No
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     for shape in ((1, 3, 64, 64), (3, 3, 33, 97), (1, 3, 1, 1)):
         maps = session.run(None, {"data": np.zeros(shape, dtype=np.float32)})
-        assert [len(found) for found in maps] == [shape[0]] * 9
-        assert [found.shape[1] for found in maps] == [4, 8, 20] * 3
+        assert [len(each) for each in maps] == [shape[0]] * 9
+        assert [each.shape[1] for each in maps] == [4, 8, 20] * 3
         rows = [-(-shape[2] // stride) for stride in (32, 16, 8)]
-        assert [maps[3 * place].shape[2] for place in range(3)] == rows
+        assert [maps[3 * level].shape[2] for level in range(3)] == rows
 
 
 @pytest.mark.parametrize(
@@ -197,8 +197,8 @@ def test_the_error_names_the_fault_and_nothing_is_half_written(tmp_path: Path, b
 @pytest.mark.parametrize("anchors", [2, 6])
 def test_a_detector_with_other_anchors_is_refused(tmp_path: Path, anchors: int) -> None:
     made, outputs = families.retinaface_mnet(8)
-    for place in outputs[1::3]:
-        name, node = made.nodes[place]["name"], made.nodes[place]
+    for number in outputs[1::3]:
+        name, node = made.nodes[number]["name"], made.nodes[number]
         node["attrs"]["num_filter"] = str(4 * anchors // 2 if anchors == 6 else 4)
         channels = int(node["attrs"]["num_filter"])
         made.parameters[f"{name}_weight"] = np.zeros((channels, 8, 1, 1), dtype=np.float32)
@@ -209,7 +209,7 @@ def test_a_detector_with_other_anchors_is_refused(tmp_path: Path, anchors: int) 
 
 def test_a_detector_without_landmarks_is_refused(tmp_path: Path) -> None:
     made, outputs = families.retinaface_mnet(8)
-    kept = [place for number, place in enumerate(outputs) if number % 3 != 2]
+    kept = [output for position, output in enumerate(outputs) if position % 3 != 2]
     with pytest.raises(InvalidModel, match="a RetinaFace detector has 9 outputs"):
         convert_folder(_save(tmp_path / "model", (made, kept)), tmp_path / "out")
 

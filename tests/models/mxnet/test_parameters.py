@@ -27,21 +27,21 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("version", ["v2", "v3"])
 def test_files_that_mxnet_wrote_are_read(version: str) -> None:
-    found = open_parameters(DATA / f"saved_{version}.params")
-    assert set(found.names) == {"ones", "halves", "doubles", "counts"}
-    assert np.array_equal(found.read("ones"), np.ones((2, 3)))
-    assert np.array_equal(found.read("halves"), [0.5, -0.25])
-    assert found.read("doubles") == np.float32(1e-3)
+    parameters = open_parameters(DATA / f"saved_{version}.params")
+    assert set(parameters.names) == {"ones", "halves", "doubles", "counts"}
+    assert np.array_equal(parameters.read("ones"), np.ones((2, 3)))
+    assert np.array_equal(parameters.read("halves"), [0.5, -0.25])
+    assert parameters.read("doubles") == np.float32(1e-3)
 
 
 @pytest.mark.parametrize("header", ["legacy", "v1", "v2", "v3"])
 def test_every_header_is_read_and_prefixes_are_left_out(path: Path, header: Header) -> None:
     write_parameters(path, ARRAYS, header)
-    found = open_parameters(path)
-    assert found.names == ("weight", "mean")
-    assert found.shape("weight") == (2, 3, 4)
-    assert np.array_equal(found.read("weight"), ARRAYS["arg:weight"])
-    assert found.read("mean").dtype == np.float32
+    parameters = open_parameters(path)
+    assert parameters.names == ("weight", "mean")
+    assert parameters.shape("weight") == (2, 3, 4)
+    assert np.array_equal(parameters.read("weight"), ARRAYS["arg:weight"])
+    assert parameters.read("mean").dtype == np.float32
 
 
 def test_an_array_without_a_shape_is_not_a_parameter(path: Path) -> None:
@@ -53,9 +53,9 @@ def test_an_array_without_a_shape_is_not_a_parameter(path: Path) -> None:
 
 def test_an_array_without_dimensions_is_a_number(path: Path) -> None:
     write_parameters(path, {"arg:number": np.array(2.5, dtype=np.float32)}, "v3")
-    found = open_parameters(path).read("number")
-    assert found.shape == ()
-    assert found == 2.5
+    number = open_parameters(path).read("number")
+    assert number.shape == ()
+    assert number == 2.5
 
 
 def test_integers_are_refused_as_weights(path: Path) -> None:
@@ -155,6 +155,6 @@ def test_every_damage_is_refused_with_a_clear_error(
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     with contextlib.suppress(InvalidModel):
-        found = open_parameters(path)
-        for name in found.names:
-            found.read(name)
+        parameters = open_parameters(path)
+        for name in parameters.names:
+            parameters.read(name)

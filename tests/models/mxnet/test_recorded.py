@@ -19,8 +19,8 @@ TOLERANCE = 1e-4
 
 def _recorded(name: str, kind: str) -> dict[str, np.ndarray]:
     start = f"{name}/{kind}/"
-    with np.load(RECORDED) as found:
-        return {key.removeprefix(start): found[key] for key in found.files if key.startswith(start)}
+    with np.load(RECORDED) as recorded:
+        return {key.removeprefix(start): recorded[key] for key in recorded.files if key.startswith(start)}
 
 
 def _converted(name: str, folder: Path) -> tuple[Case, Path]:
@@ -37,10 +37,10 @@ def _converted(name: str, folder: Path) -> tuple[Case, Path]:
 @pytest.mark.parametrize("name", CASES)
 def test_a_converted_network_computes_what_mxnet_computed(name: str, tmp_path: Path) -> None:
     case, path = _converted(name, tmp_path)
-    found = onnxruntime.InferenceSession(path).run(None, {"data": case.input})
+    outputs = onnxruntime.InferenceSession(path).run(None, {"data": case.input})
     expected = _recorded(name, "output")
-    assert len(found) == len(expected) == len(case.outputs)
-    for number, output in enumerate(found):
+    assert len(outputs) == len(expected) == len(case.outputs)
+    for number, output in enumerate(outputs):
         wanted = expected[str(number)]
         assert output.shape == wanted.shape
         node = case.made.nodes[case.outputs[number]]["name"]

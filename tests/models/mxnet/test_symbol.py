@@ -42,15 +42,15 @@ def test_old_file_formats_describe_the_same_network(tmp_path: Path, spelling: Sp
 def test_auxiliary_inputs_that_an_old_file_omits_are_added(tmp_path: Path) -> None:
     path = _written(tmp_path, "param")
     assert b"moving_mean" not in path.read_bytes()
-    found = read_symbol(path)
-    norm = next(node for node in found.nodes if node.name == "bn1")
-    assert [found.nodes[source.node].name for source in norm.inputs[3:]] == ["bn1_moving_mean", "bn1_moving_var"]
+    symbol = read_symbol(path)
+    norm = next(node for node in symbol.nodes if node.name == "bn1")
+    assert [symbol.nodes[source.node].name for source in norm.inputs[3:]] == ["bn1_moving_mean", "bn1_moving_var"]
 
 
 def test_published_symbols_are_read() -> None:
-    found = read_symbol(data_path("legacy-models", "arcface_r34", "model-symbol.json"))
-    assert sum(node.op == "Convolution" for node in found.nodes) == 37
-    assert found.nodes[found.outputs[0].node].name == "fc1"
+    symbol = read_symbol(data_path("legacy-models", "arcface_r34", "model-symbol.json"))
+    assert sum(node.op == "Convolution" for node in symbol.nodes) == 37
+    assert symbol.nodes[symbol.outputs[0].node].name == "fc1"
 
 
 def _without(key: str) -> Callable[[dict[str, Any]], None]:
