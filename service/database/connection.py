@@ -4,6 +4,7 @@ Without `DATABASE_URL` the server is the embedded one. The login of `DATABASE_UR
 prepares the database. The service itself logs in as a role that is neither owner, superuser nor BYPASSRLS.
 """
 
+import asyncio
 import hashlib
 import hmac
 from dataclasses import dataclass
@@ -20,7 +21,11 @@ from service.database.types import SERVICE_ROLE
 from service.database.values import register_dumpers
 from service.errors import DatabaseUnavailable
 from service.settings import Settings
+from service.telemetry import logger
 
+_CHECK_SECONDS = 1.0
+"""Pause between two looks at the process of the embedded server: one read of /proc."""
+_LONGEST_PAUSE_SECONDS = 60.0
 DATABASE_NAME = "face_identity"
 SEARCH_AUDIT_SHARE = "search_audit_share"
 """Execution option of the engine: the share of probes for which a search is repeated exactly and compared."""
@@ -35,26 +40,62 @@ class Logins:
 
 
 class Database:
-    """An open database. `engine` is the pool of the service role. Call `close` when done, or use `async with`."""
+    """An open database. `engine` is the pool of the service role. Call `close` when done, or use `async with`.
+
+    Within `async with`, an embedded server that crashed or was killed is started again.
+    """
 
     def __init__(self, logins: Logins, engine: AsyncEngine, server: EmbeddedServer | None) -> None:
         self.logins = logins
         self.engine = engine
+        self.trouble: str | None = None
+        """Why the embedded server cannot be started again at the moment, for operators; None if it runs."""
         self._server = server
+        self._keeper: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Close the pool and leave the embedded server. The last process to leave stops the server."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
         await self.engine.dispose()
         if self._server is not None:
             self._server.stop()
 
     async def __aenter__(self) -> "Database":
+        if self._server is not None:
+            self._keeper = asyncio.create_task(self._keep_running(self._server), name="embedded database")
         return self
+
+    async def _keep_running(self, server: EmbeddedServer) -> None:
+        """Start the server again whenever it has ended, with a growing pause while it does not start."""
+        pause = _CHECK_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            if await asyncio.to_thread(server.is_running):
+                continue
+            logger("database").error("the embedded database has ended by itself and is started again")
+            try:
+                await asyncio.to_thread(server.start_again)
+            except DatabaseUnavailable as error:
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                self.trouble = _trouble(error.detail)
+                logger("database").error(self.trouble, next_try_seconds=pause, cause=error.detail)
+            else:
+                pause, self.trouble = _CHECK_SECONDS, None
+                logger("database").warning("the embedded database runs again")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _trouble(detail: str) -> str:
+    """The reason as operators and clients read it: without paths and without the server's log."""
+    if "No space left on device" in detail:
+        return "the embedded database does not start: no space is left on its disk"
+    return "the embedded database does not start; the server's log gives the reason"
 
 
 def open_database(settings: Settings) -> Database:

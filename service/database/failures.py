@@ -12,8 +12,10 @@ DATABASE_FAILURES = (OperationalError, InterfaceError, PoolTimeout, *DRIVER_FAIL
 """The same as SQLAlchemy raises it, and its error for a pool that has no free connection."""
 
 
-def unavailable() -> DatabaseUnavailable:
-    """The error for a lost connection. The detail names no host: it is shown to clients."""
+def unavailable(error: BaseException) -> DatabaseUnavailable:
+    """The error for a failure of the database. The detail names no host: it is shown to clients."""
+    if isinstance(getattr(error, "orig", error), psycopg.errors.DiskFull):
+        return DatabaseUnavailable("no space is left on the disk of the database")
     return DatabaseUnavailable("try again in a moment")
 
 
@@ -21,4 +23,4 @@ def as_service_error(error: BaseException) -> ServiceError | None:
     """The error itself if it is of the catalogue, DatabaseUnavailable for a lost database, else None."""
     if isinstance(error, ServiceError):
         return error
-    return unavailable() if isinstance(error, DATABASE_FAILURES) else None
+    return unavailable(error) if isinstance(error, DATABASE_FAILURES) else None

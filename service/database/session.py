@@ -38,7 +38,7 @@ def _set_tenant(session: Session, _: SessionTransaction, connection: Connection)
         await_only(protocol.begin(_driver(connection), _SET_TENANT.format(tenant=session.info["tenant_id"])))
     except DRIVER_FAILURES as error:
         _let_sqlalchemy_notice(connection)
-        raise unavailable() from error
+        raise unavailable(error) from error
 
 
 def _let_sqlalchemy_notice(connection: Connection) -> None:

@@ -69,13 +69,13 @@ async def fetch_rows_in_transaction(
     try:
         driver = await driver_of(session)
     except (OperationalError, InterfaceError) as error:
-        raise unavailable() from error
+        raise unavailable(error) from error
     try:
         return await (await libpq.run(driver, query, encoded, prepare=prepare)).fetchall()
     except DRIVER_FAILURES as error:
         if driver.closed:
             await session.invalidate()  # nothing is left to roll back, and the pool must not lend this connection
-        raise unavailable() from error
+        raise unavailable(error) from error
 
 
 @lru_cache(maxsize=64)
@@ -87,7 +87,7 @@ async def _exchange(engine: AsyncEngine, statements: list[Statement]) -> Answer:
     try:
         return await greenlet_spawn(_exchange_on_a_live_connection, engine.sync_engine, statements)
     except DRIVER_FAILURES as error:
-        raise unavailable() from error
+        raise unavailable(error) from error
 
 
 def _exchange_on_a_live_connection(engine: Engine, statements: list[Statement]) -> Answer:

@@ -15,6 +15,7 @@ from starlette.routing import Match
 
 from service.database.failures import DATABASE_FAILURES, as_service_error
 from service.errors import (
+    DatabaseUnavailable,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -96,8 +97,17 @@ async def _answer(request: Request, error: Exception) -> Response:
     known = known_error(error)
     if known is None:
         raise error  # the request middleware answers unexpected errors
+    if isinstance(known, DatabaseUnavailable):
+        known = _with_reason(request, known)
     headers = {"Allow": ", ".join(_allowed(request))} if isinstance(known, MethodNotAllowed) else None
     return problem(known, request_id_of(request), headers)
+
+
+def _with_reason(request: Request, error: DatabaseUnavailable) -> DatabaseUnavailable:
+    """The error with the reason why the embedded database cannot be started again, if that is the case."""
+    server_state = getattr(request.app.state, "server_state", None)
+    trouble = server_state.database.trouble if server_state is not None else None
+    return error if trouble is None else DatabaseUnavailable(trouble)
 
 
 def _allowed(request: Request) -> list[str]:

@@ -137,6 +137,12 @@ def choose_socket_folder(folder: Path, account: Account) -> Path:
     return made
 
 
+def make_socket_folder(folder: Path, account: Account) -> None:
+    """Make a temporary folder of `choose_socket_folder` again, which was removed with the server that ended."""
+    folder.mkdir(mode=0o700)
+    account.take_over(folder)
+
+
 def remove_socket_folder(folder: str) -> None:
     """Delete a temporary folder of `choose_socket_folder`. Never deletes a folder that holds anything else."""
     if Path(folder).name.startswith(SOCKET_FOLDER_PREFIX):

@@ -22,6 +22,7 @@ from service.database.embedded.postmaster import (
     STOP_TIMEOUT_SECONDS,
     Postmaster,
     choose_socket_folder,
+    make_socket_folder,
     read_postmaster,
     remove_socket_folder,
     stop_server,
@@ -42,9 +43,10 @@ logger = logging.getLogger(__name__)
 class EmbeddedServer:
     """A handle on the running server. `stop`, the end of `with` and the end of the process leave the server."""
 
-    def __init__(self, folder: Path, account: Account, in_use: int, url: str) -> None:
+    def __init__(self, folder: Path, account: Account, in_use: int, running: Postmaster) -> None:
         self.folder = folder
-        self.url = url
+        self.url = running.url
+        self._socket_folder = Path(running.socket_folder)
         self._account = account
         self._in_use: int | None = in_use
         self._process = os.getpid()
@@ -55,6 +57,25 @@ class EmbeddedServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def is_running(self) -> bool:
+        """Whether the server's process lives. It may still be recovering."""
+        found = read_postmaster(self.folder / "data")
+        return found is not None and found.lives()
+
+    def start_again(self, timeout_seconds: float = START_TIMEOUT_SECONDS) -> None:
+        """Start the server that ended by itself, at the same `url`. If another process did so already, only wait.
+
+        No process stops the server while this handle exists, so an ended server has crashed or was killed.
+        Raises DatabaseUnavailable, with the end of the server's log, if it is not ready in time.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        try:
+            with _exclusive(self.folder / "start.lock", self._account, timeout_seconds):
+                if _join(self.folder / "data", deadline) is None:
+                    _start(self.folder, self._account, deadline, self._socket_folder)
+        except OSError as problem:
+            raise DatabaseUnavailable(f"the database in {self.folder} does not start: {problem}") from problem
 
     def stop(self) -> None:
         """Leave the server, and stop it if no other process uses it. A second call does nothing."""
@@ -101,7 +122,7 @@ def _start_or_join(folder: Path, account: Account, timeout_seconds: float) -> Em
                 stop_server(folder / "data")  # Ctrl-C while waiting: no other process would stop the server
             os.close(in_use)
             raise
-    return EmbeddedServer(folder, account, in_use, running.url)
+    return EmbeddedServer(folder, account, in_use, running)
 
 
 def _join(data: Path, deadline: float) -> Postmaster | None:
@@ -137,14 +158,17 @@ def _is_lost(data: Path) -> bool:
     return True
 
 
-def _start(folder: Path, account: Account, deadline: float) -> Postmaster:
+def _start(folder: Path, account: Account, deadline: float, former_socket_folder: Path | None = None) -> Postmaster:
+    """Start the server. Clients of a server that ended know `former_socket_folder`, so its socket is made there."""
     data = folder / "data"
     if not data.exists():
         logger.info("creating the database in %s", folder)
         cluster.make_cluster(data, account)
     cluster.write_settings(data, account)
     _rotate_log(folder / "server.log")
-    socket_folder = choose_socket_folder(folder, account)
+    socket_folder = former_socket_folder or choose_socket_folder(folder, account)
+    if not socket_folder.exists():
+        make_socket_folder(socket_folder, account)
     retry_until = time.monotonic() + STOP_TIMEOUT_SECONDS
     while True:
         log_start = _size(folder / "server.log")
