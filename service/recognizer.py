@@ -41,8 +41,8 @@ class Recognizer:
         self, encoder: str | None = None, *, detection_device: int | None = None, recognition_device: int | None = None
     ) -> None:
         """`encoder` is a value of ENCODER. A device is -1 for the CPU or 0..N for a GPU. None takes the setting."""
-        given = {"detector_load_device": detection_device, "recognizer_load_device": recognition_device}
-        settings = load_module_settings(**given)
+        devices = {"detector_load_device": detection_device, "recognizer_load_device": recognition_device}
+        settings = load_module_settings(**devices)
         if encoder is None and not settings.encoder:
             raise InvalidSettings("ENCODER names no encoder")
         self._encoder = load_encoder(settings.encoder[0] if encoder is None else encoder, settings)
@@ -68,11 +68,11 @@ class Recognizer:
         """The largest face of each image. Raises NoFaceFound, which names the person and the index of the image."""
         named = []
         for name, pictures in people.items():
-            for place, picture in enumerate(pictures):
-                found = self.encode(picture)
-                if not found:
-                    raise NoFaceFound(f"image {place} (counted from 0) of {name!r} shows no face")
-                named.append((name, found[0].embedding))
+            for index, picture in enumerate(pictures):
+                faces = self.encode(picture)
+                if not faces:
+                    raise NoFaceFound(f"image {index} (counted from 0) of {name!r} shows no face")
+                named.append((name, faces[0].embedding))
         return References.of(self.space, named)
 
     def read_references(self, path: str | Path) -> References:

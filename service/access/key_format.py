@@ -52,10 +52,10 @@ def hint_of(key: str) -> str:
 
 def read_key(text: str) -> PresentedKey | None:
     """Tenant and digest of a well-formed key, or None. Does not ask the database."""
-    found = _FORM.fullmatch(text)
-    if found is None or not _checksum_fits(text):
+    match = _FORM.fullmatch(text)
+    if match is None or not _checksum_fits(text):
         return None
-    tenant_id = int(found.group(1), 36)
+    tenant_id = int(match.group(1), 36)
     return PresentedKey(tenant_id, digest_of(text)) if tenant_id < 1 << 31 else None
 
 

@@ -62,10 +62,10 @@ async def find_tenant(connection: AsyncConnection, name: str) -> int:
 
 async def read_tenant(connection: AsyncConnection, name: str) -> TenantSummary:
     """The tenant of that name, as the operator."""
-    found = await _select(connection, tenant.c.name == name)
-    if not found:
+    tenants = await _select(connection, tenant.c.name == name)
+    if not tenants:
         raise NotFound(f"there is no tenant named {name!r}")
-    return found[0]
+    return tenants[0]
 
 
 async def list_tenants(connection: AsyncConnection, limit: int | None = None, after: int = 0) -> list[TenantSummary]:

@@ -94,8 +94,8 @@ async def export(
     file_format: Annotated[Format, Query(alias="format", description="Format of the file.")] = "dataset",
 ) -> StreamingResponse:
     """Export all references of a gallery; every number is exactly as it was imported."""
-    place = await find_gallery(session, gallery)
-    content = await _started(export_dataset(session, place, file_format))
+    found_gallery = await find_gallery(session, gallery)
+    content = await _started(export_dataset(session, found_gallery, file_format))
     return StreamingResponse(content, media_type=_MEDIA_TYPES[file_format])
 
 

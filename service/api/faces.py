@@ -190,17 +190,17 @@ async def list_all(
     gallery: GalleryName, person: str, session: RequestSession, limit: Limit = 100, cursor: Cursor = None
 ) -> List[FaceShape]:
     """List the references of a person, oldest first."""
-    place = await find_gallery(session, gallery)
-    owner = await find_person(session, place, person)
-    return page_of(await list_faces(session, place, owner, limit, cursor), FaceShape.of)
+    found_gallery = await find_gallery(session, gallery)
+    owner = await find_person(session, found_gallery, person)
+    return page_of(await list_faces(session, found_gallery, owner, limit, cursor), FaceShape.of)
 
 
 @router.delete("/{face}", status_code=204)
 @needs("erase")
 async def erase(gallery: GalleryName, person: str, face: str, session: RequestSession) -> Response:
     """Erase one reference. The next search does not find it."""
-    place = await find_gallery(session, gallery)
-    await delete_face(session, place, await find_person(session, place, person), face)
+    found_gallery = await find_gallery(session, gallery)
+    await delete_face(session, found_gallery, await find_person(session, found_gallery, person), face)
     return Response(status_code=204)
 
 
@@ -214,19 +214,21 @@ async def move(
     The key also needs the scope `erase`, because the person of the path loses the reference.
     """
     check_scope(caller, "erase")
-    place = await find_gallery(session, gallery)
-    source = await find_person(session, place, person)
-    target = await find_other_person(session, place, source, move.to, "to")
-    await move_face(session, place, source, face, target)
-    return PersonShape.of(await find_person(session, place, target.id))
+    found_gallery = await find_gallery(session, gallery)
+    source = await find_person(session, found_gallery, person)
+    target = await find_other_person(session, found_gallery, source, move.to, "to")
+    await move_face(session, found_gallery, source, face, target)
+    return PersonShape.of(await find_person(session, found_gallery, target.id))
 
 
 def _answer(enrollment: Enrollment) -> EnrollmentShape:
-    rejected = [RejectionShape(image=one.image, reason=one.reason, detail=one.detail) for one in enrollment.rejected]
+    rejected = [
+        RejectionShape(image=each.image, reason=each.reason, detail=each.detail) for each in enrollment.rejected
+    ]
     if rejected and not enrollment.faces:
         # the problem of the first image, with the reasons of all
         first = enrollment.rejected[0]
-        raise first.kind(f"{first.image}: {first.detail}", rejected=[one.model_dump() for one in rejected])
-    warnings = [WarningShape(image=one.image, reason=one.reason, detail=one.detail) for one in enrollment.warnings]
+        raise first.kind(f"{first.image}: {first.detail}", rejected=[each.model_dump() for each in rejected])
+    warnings = [WarningShape(image=each.image, reason=each.reason, detail=each.detail) for each in enrollment.warnings]
     faces = [FaceShape.of(face) for face in enrollment.faces]
     return EnrollmentShape(faces=faces, rejected=rejected, warnings=warnings)

@@ -97,8 +97,8 @@ class PersonShape(BaseModel):
 @needs("enroll")
 async def create(gallery: GalleryName, new: NewPerson, session: RequestSession) -> PersonShape:
     """Create a person. People of one gallery may share a name only if their external ids differ."""
-    place = await find_gallery(session, gallery)
-    return PersonShape.of(await create_person(session, place, new.name, new.external_id, new.metadata))
+    found_gallery = await find_gallery(session, gallery)
+    return PersonShape.of(await create_person(session, found_gallery, new.name, new.external_id, new.metadata))
 
 
 @router.get("")
@@ -114,8 +114,10 @@ async def list_all(
     metadata: MetadataFilter = None,
 ) -> List[PersonShape]:
     """List the people of a gallery in the order of their creation."""
-    place = await find_gallery(session, gallery)
-    page = await list_people(session, place, limit, cursor, name=name, external_id=external_id, metadata=metadata)
+    found_gallery = await find_gallery(session, gallery)
+    page = await list_people(
+        session, found_gallery, limit, cursor, name=name, external_id=external_id, metadata=metadata
+    )
     return page_of(page, PersonShape.of)
 
 
@@ -130,12 +132,12 @@ async def show(gallery: GalleryName, person: str, session: RequestSession) -> Pe
 @needs("enroll")
 async def change(gallery: GalleryName, person: str, changes: PersonChange, session: RequestSession) -> PersonShape:
     """Change the name, external id or metadata of a person."""
-    place = await find_gallery(session, gallery)
-    changed = await find_person(session, place, person)
+    found_gallery = await find_gallery(session, gallery)
+    changed = await find_person(session, found_gallery, person)
     values = {field: getattr(changes, field, UNSET) for field in changes.model_fields_set}
     if "metadata" in values:
         values["metadata"] = values["metadata"] or {}
-    return PersonShape.of(await update_person(session, place, changed, **values))
+    return PersonShape.of(await update_person(session, found_gallery, changed, **values))
 
 
 @router.post("/{person}/merge")
@@ -148,10 +150,10 @@ async def merge(
     This person keeps its id, name, external id and metadata. The key also needs the scope `erase`.
     """
     check_scope(caller, "erase")
-    place = await find_gallery(session, gallery)
-    target = await find_person(session, place, person)
-    source = await find_other_person(session, place, target, merge.source, "from")
-    return PersonShape.of(await merge_people(session, place, source, target))
+    found_gallery = await find_gallery(session, gallery)
+    target = await find_person(session, found_gallery, person)
+    source = await find_other_person(session, found_gallery, target, merge.source, "from")
+    return PersonShape.of(await merge_people(session, found_gallery, source, target))
 
 
 async def find_other_person(session: AsyncSession, gallery: Gallery, person: Person, other: str, field: str) -> Person:

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict
 
-from service.api.shapes import IMAGE_PROBLEMS, EncoderName, FoundFace, found
+from service.api.shapes import IMAGE_PROBLEMS, EncoderName, FoundFace, face_fields
 from service.embedding import EmbeddingSpace
 from service.errors import InvalidRequest
 from service.http.openapi import body_of, problems
@@ -104,7 +104,7 @@ async def encode(request: Request, state: CurrentServerState, encoder: EncoderNa
     """Return the embedding of every face in an image, and the embedding space."""
     space = _encoder_space(state, encoder)
     encoded = await request_encoders(request).encode(space, await receive_image(request))
-    faces = [EncodedShape(**found(face.face), embedding=face.embedding.tolist()) for face in encoded]
+    faces = [EncodedShape(**face_fields(face.face), embedding=face.embedding.tolist()) for face in encoded]
     return Encoding(faces=faces, embedding_space=SpaceShape.of(space))
 
 

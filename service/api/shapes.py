@@ -179,10 +179,10 @@ class FoundFace(BaseModel):
     @classmethod
     def of(cls, face: DetectedFace) -> "FoundFace":
         """Convert a detected face to a response."""
-        return cls(**found(face))
+        return cls(**face_fields(face))
 
 
-def found(face: DetectedFace) -> dict[str, Any]:
+def face_fields(face: DetectedFace) -> dict[str, Any]:
     """The fields of a `FoundFace`, rounded."""
     return {
         "box": BoxShape.of(face.box),

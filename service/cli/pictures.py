@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service.api.pictures import Detection, EncodedShape, Encoding, SpaceShape
-from service.api.shapes import FoundFace, found
+from service.api.shapes import FoundFace, face_fields
 from service.cli.context import asynchronous, read_settings
 from service.cli.encoders import EncoderName, encoders_named
 from service.cli.files import read_file
@@ -57,7 +57,7 @@ async def encode(image: Image, *, encoder: EncoderName = None, as_json: Json = F
         space = encoders.default
         faces = await encoders.encode(space, data)
     if as_json:
-        answers = [EncodedShape(**found(face.face), embedding=face.embedding.tolist()) for face in faces]
+        answers = [EncodedShape(**face_fields(face.face), embedding=face.embedding.tolist()) for face in faces]
         write_json(Encoding(faces=answers, embedding_space=SpaceShape.of(space)))
         return
     for face in faces:

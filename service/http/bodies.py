@@ -122,14 +122,14 @@ def _decode_vectors(vectors: list[msgspec.Raw], field: str) -> list[Vector]:
     decode = msgspec.json.Decoder(list[float]).decode
     decoded = []
     for position, vector in enumerate(vectors):
-        place = field.format(position)
+        name = field.format(position)
         if len(vector) > MAXIMUM_VECTOR_BYTES:
-            raise InvalidEmbedding(f"{place} is longer than any embedding")
+            raise InvalidEmbedding(f"{name} is longer than any embedding")
         try:
             decoded.append(np.array(decode(vector), np.float64))
         except msgspec.ValidationError as error:
-            message = _worded(str(error)).replace("$", place)
-            raise InvalidEmbedding(message if place in message else f"{message} - at `{place}`") from None
+            message = _worded(str(error)).replace("$", name)
+            raise InvalidEmbedding(message if name in message else f"{message} - at `{name}`") from None
     return decoded
 
 

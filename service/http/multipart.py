@@ -63,15 +63,15 @@ async def read_pictures(
 
 async def file_chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
     """The content of the only file of a form, as it arrives."""
-    found = False
+    has_ended = False
     async for part in parts(request, limit_bytes + OVERHEAD_BYTES):
-        if found:
+        if has_ended:
             raise InvalidRequest("only one file is allowed")
         for piece in part.pieces:
             yield piece
         part.pieces.clear()
-        found = part.ended
-    if not found:
+        has_ended = part.ended
+    if not has_ended:
         raise InvalidRequest("the form holds no file")
 
 

@@ -118,8 +118,8 @@ def _allowed(request: Request) -> list[str]:
 
 
 def _invalid(error: RequestValidationError) -> InvalidRequest:
-    errors = [{"field": _field(found["loc"]), "reason": str(found["msg"])} for found in error.errors()]
-    return InvalidRequest("; ".join(f"{found['field']}: {found['reason']}" for found in errors[:3]), errors=errors)
+    errors = [{"field": _field(mistake["loc"]), "reason": str(mistake["msg"])} for mistake in error.errors()]
+    return InvalidRequest("; ".join(f"{each['field']}: {each['reason']}" for each in errors[:3]), errors=errors)
 
 
 def _field(location: tuple[Any, ...]) -> str:

@@ -22,6 +22,6 @@ class Readiness:
         async with self._lock:
             if self._known is None or time.monotonic() - self._known[0] > ASKED_EVERY_SECONDS:
                 self._known = None
-                found = await asyncio.to_thread(schema_state, self._logins)
-                self._known = time.monotonic(), found
+                state = await asyncio.to_thread(schema_state, self._logins)
+                self._known = time.monotonic(), state
             return self._known[1]

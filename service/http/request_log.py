@@ -85,9 +85,9 @@ def _request_id(scope: Scope) -> str:
     """The client's own id if it is short and plain, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            given = value.decode("latin-1")
-            if _REQUEST_ID.fullmatch(given):
-                return str(given)
+            request_id = value.decode("latin-1")
+            if _REQUEST_ID.fullmatch(request_id):
+                return str(request_id)
     return secrets.token_hex(8)
 
 

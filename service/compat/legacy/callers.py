@@ -54,7 +54,6 @@ class LegacyRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request. Errors of the route and of its commit end here."""
-        # the first image has its own charge otherwise
         handlers = {HTTPException: answer_error, Exception: answer_error}
         await ExceptionMiddleware(super().handle, handlers)(scope, receive, send)
 

@@ -33,17 +33,17 @@ class Form:
 
     def files(self, *names: str) -> list[bytes]:
         """The parts of these names. Raises InvalidRequest if there is none."""
-        found = [content for name in names for content in self._contents.get(name, []) if isinstance(content, bytes)]
-        if not found:
+        contents = [content for name in names for content in self._contents.get(name, []) if isinstance(content, bytes)]
+        if not contents:
             raise InvalidRequest(f"the form has no field `{names[0]}`")
-        return found
+        return contents
 
     def file(self, name: str) -> bytes:
         """The only part of that name."""
-        found = self.files(name)
-        if len(found) > 1:
-            raise InvalidRequest(f"the form has the field `{name}` {len(found)} times")
-        return found[0]
+        contents = self.files(name)
+        if len(contents) > 1:
+            raise InvalidRequest(f"the form has the field `{name}` {len(contents)} times")
+        return contents[0]
 
     def text(self, name: str) -> str:
         """The only part of that name, as text."""

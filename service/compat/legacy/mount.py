@@ -40,8 +40,8 @@ class LegacyDialect(BaseRoute):
         await self._find(scope)[1].handle(scope, receive, send)
 
     def _find(self, scope: Scope) -> tuple[tuple[Match, Scope], BaseRoute]:
-        found = [(route.matches(scope), route) for route in self.routes]
-        return max(found, key=lambda one: one[0][0].value)
+        matches = [(route.matches(scope), route) for route in self.routes]
+        return max(matches, key=lambda pair: pair[0][0].value)
 
 
 def mount_legacy(app: FastAPI) -> None:

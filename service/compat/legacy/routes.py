@@ -43,8 +43,8 @@ Drawn = Annotated[bool, Query(alias="return_img_b64", description="Include the i
 async def detect_image(request: Request, state: CurrentServerState, drawn: Drawn = False) -> dict[str, Any]:
     """Every face of the image in `file`. The label of a face is its index."""
     data = (await _form(request, state, "file")).file("file")
-    found = await request_encoders(request).detect(_space(state), data)
-    return await _faces_of_picture(state, data, [(face, place) for place, face in enumerate(found)], drawn)
+    detected = await request_encoders(request).detect(_space(state), data)
+    return await _faces_of_picture(state, data, [(face, index) for index, face in enumerate(detected)], drawn)
 
 
 @router.post("/encoder/image", tags=["encoder"], openapi_extra=_form_of({"file": _FILE}))
@@ -63,10 +63,10 @@ async def encode_images(request: Request, state: CurrentServerState) -> dict[str
     await charge(state.database.engine, current_caller(request), "inference", len(pictures) - 1)
     space = _space(state)
     entries = []
-    for place, data in enumerate(pictures):
+    for index, data in enumerate(pictures):
         embedding = await _portrait_if_any(request, space, data)
         if embedding is not None:
-            entries.append({"img": place, "embedding": embedding})
+            entries.append({"img": index, "embedding": embedding})
     return {key: entries}
 
 
@@ -90,7 +90,7 @@ async def recognize_image(
     else:
         gallery = await find_same_gallery(session, named)
     labeled = await label_faces(session, gallery, encoded)
-    faces = [(one.face, NOBODY if one.label is None else one.label) for one in labeled]
+    faces = [(each.face, NOBODY if each.label is None else each.label) for each in labeled]
     return await _faces_of_picture(state, data, faces, drawn)
 
 
@@ -102,7 +102,7 @@ async def stream() -> None:
 
 
 async def _form(request: Request, state: ServerState, *names: str) -> Form:
-    """The form's fields of these names. An overloaded server refuses before anything is read."""
+    """Read the fields of these names. An overloaded server refuses before it reads the body."""
     slot = state.encoders.reserve_slot()
     request.state.image_slot = slot
     settings = state.settings
@@ -136,8 +136,9 @@ async def _named_gallery(request: Request, session: AsyncSession, form: Form) ->
 
 
 async def _portrait_if_any(request: Request, space: EmbeddingSpace, data: bytes) -> list[float] | None:
-    """None for a file that is not an image, as the legacy recognizer had it. The positions of the others tell which one
-    it was.
+    """The embedding of the largest face, or None if there is none or the file is not an image.
+
+    The legacy recognizer left such files out too. The index in each entry shows which files are missing.
     """
     try:
         embedding = await encode_portrait(request_encoders(request), space, data)
