@@ -10,6 +10,7 @@ from service.api.people import PersonShape, find_other_person
 from service.api.shapes import IMAGE_PROBLEMS, Cursor, FoundFace, Limit, List, RequestModel, page_of
 from service.errors import (
     Conflict,
+    DuplicateEmbedding,
     DuplicatePicture,
     EmbeddingSpaceMismatch,
     FaceBadlyLit,
@@ -144,7 +145,7 @@ class EnrollmentShape(BaseModel):
 @router.post(
     "",
     status_code=201,
-    responses=problems(*IMAGE_PROBLEMS, Conflict, EmbeddingSpaceMismatch, *REJECTIONS)
+    responses=problems(*IMAGE_PROBLEMS, Conflict, DuplicateEmbedding, EmbeddingSpaceMismatch, *REJECTIONS)
     | leads_to(
         *("faces_erase", "faces_move"),
         gallery="request.path.gallery",
