@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-GUARD_SECONDS = 600.0
+GUARD_SECONDS = 300.0
 """Ends a test that would hang. No machine is so slow that a state takes this long."""
 
 
