@@ -10,6 +10,7 @@ from service.database.session import tenant_session
 from service.encoder.encoders import Encoders
 from service.encoder.opening import open_encoders
 from service.gallery.galleries import Gallery, create_gallery
+from service.gallery.people import Person, create_person
 from service.settings import Settings
 
 OpenSession = Callable[[], AsyncSession]
@@ -33,5 +34,13 @@ def encoders(settings: Settings) -> Iterator[Encoders]:
 async def gallery(session: AsyncSession, encoders: Encoders) -> Gallery:
     """An empty gallery called staff, committed."""
     made = await create_gallery(session, "staff", encoders.default)
+    await session.commit()
+    return made
+
+
+@pytest.fixture
+async def ada(session: AsyncSession, gallery: Gallery) -> Person:
+    """A person without a face, committed."""
+    made = await create_person(session, gallery, "Ada")
     await session.commit()
     return made

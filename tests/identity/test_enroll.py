@@ -23,14 +23,6 @@ from service.identity.recognize import recognize_picture
 from tests.identity.conftest import OpenSession
 
 
-@pytest.fixture
-async def ada(session: AsyncSession, gallery: Gallery) -> Person:
-    """A person without a face yet, committed."""
-    made = await create_person(session, gallery, "Ada")
-    await session.commit()
-    return made
-
-
 def image_of(name: str, *people: str, variation: int = 0) -> EnrollmentImage:
     data = draw_people(people, variation=variation) if people else draw_nobody()
     return EnrollmentImage(name, data)

@@ -23,13 +23,6 @@ LIVING = Review(enforces_liveness=True)
 
 
 @pytest.fixture
-async def ada(session: AsyncSession, gallery: Gallery) -> Person:
-    made = await create_person(session, gallery, "Ada")
-    await session.commit()
-    return made
-
-
-@pytest.fixture
 async def grace(session: AsyncSession, gallery: Gallery) -> Person:
     made = await create_person(session, gallery, "Grace")
     await session.commit()

@@ -50,14 +50,6 @@ class WatchedEncoders:
 
 
 @pytest.fixture
-async def ada(session: AsyncSession, gallery: Gallery) -> Person:
-    """A person without a face, committed."""
-    made = await create_person(session, gallery, "Ada")
-    await session.commit()
-    return made
-
-
-@pytest.fixture
 async def twin(session: AsyncSession, gallery: Gallery) -> Person:
     """Another person without a face, enrolled later, committed."""
     made = await create_person(session, gallery, "Twin")
