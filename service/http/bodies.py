@@ -101,9 +101,11 @@ def decode_json(body: bytes | bytearray, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise _misfit(str(error)) from None
+        raise _misfit(str(error), kind) from None
     except msgspec.DecodeError as error:
-        raise _no_json(body, error) from None
+        raise _no_json(body, error, kind) from None
+    except UnicodeDecodeError:
+        raise _no_utf8(body) from None
     except RecursionError:
         raise InvalidRequest("the JSON is nested too deeply") from None
 
@@ -133,9 +135,9 @@ def _decode_vectors(vectors: list[msgspec.Raw], field: str) -> list[Vector]:
     return decoded
 
 
-def _misfit(message: str) -> InvalidRequest:
+def _misfit(message: str, kind: type[object]) -> InvalidRequest:
     message = _worded(message).replace("$.", "").replace("`$`", "the body")
-    is_of_embedding = NOT_FINITE in message or "embedding" in message.partition(" - at ")[2]
+    is_of_embedding = (NOT_FINITE in message and kind is not object) or "embedding" in message.partition(" - at ")[2]
     return InvalidEmbedding(message) if is_of_embedding else InvalidRequest(message)
 
 
@@ -146,12 +148,22 @@ def _worded(message: str) -> str:
     return message[:MAXIMUM_DETAIL_LENGTH].replace("Number out of range", NOT_FINITE)
 
 
-def _no_json(body: bytes | bytearray, error: Exception) -> InvalidRequest:
+def _no_json(body: bytes | bytearray, error: Exception, kind: type[object]) -> InvalidRequest:
     if not body.strip():
         return InvalidRequest("the body is empty")
     if _NOT_FINITE.search(body):
-        return InvalidEmbedding("a number is NaN or infinite: JSON has neither, and they cannot be compared")
+        refused = InvalidRequest if kind is object else InvalidEmbedding
+        return refused("a number is NaN or infinite: JSON has neither, and they cannot be compared")
     return InvalidRequest(str(error))
+
+
+def _no_utf8(body: bytes | bytearray) -> InvalidRequest:
+    """The error for a text in another encoding, such as that of an old Windows program, with the first wrong byte."""
+    try:
+        bytes(body).decode()
+    except UnicodeDecodeError as error:
+        return InvalidRequest(f"the body is not UTF-8: byte {error.start} (counted from 0) is wrong")
+    return InvalidRequest("a text in the body is not UTF-8")
 
 
 def _too_large(limit_bytes: int) -> PayloadTooLarge:

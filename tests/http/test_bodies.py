@@ -76,6 +76,32 @@ async def test_every_json_body_must_be_strict_json(body: bytes, client: httpx.As
     assert answer.status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/galleries", b'{"name": "Ren\xe9"}'),
+        ("/v1/galleries/staff/people", b'{"name": "Ren\xe9"}'),
+        (RECOGNIZE, b'{"embedding": [1, 2, 3], "\xff": 1}'),
+        ("/v1/galleries/staff/people", "{'name': 'x'}".encode("utf-16")),
+    ],
+)
+async def test_a_body_that_is_not_utf8_is_the_callers_mistake(path: str, body: bytes, staff: httpx.AsyncClient) -> None:
+    answer = await staff.post(path, content=body, headers=JSON)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:invalid-request")
+
+
+async def test_the_first_byte_that_is_not_utf8_is_named(staff: httpx.AsyncClient) -> None:
+    answer = await staff.post("/v1/galleries", content=b'{"name": "Ren\xe9"}', headers=JSON)
+    assert answer.json()["detail"] == "the body is not UTF-8: byte 13 (counted from 0) is wrong"
+
+
+async def test_a_number_out_of_range_that_is_no_embedding_is_an_invalid_request(staff: httpx.AsyncClient) -> None:
+    for number in (b"1e400", b"NaN"):
+        body = b'{"name": "Ada", "metadata": {"f": ' + number + b"}}"
+        answer = await staff.post("/v1/galleries/staff/people", content=body, headers=JSON)
+        assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:invalid-request")
+
+
 async def endless(piece: bytes, taken: list[int]) -> AsyncIterator[bytes]:
     """A body that never ends, and a count of how often a part of it was read."""
     while True:

@@ -37,6 +37,10 @@ _JPEG_FLAGS: Final = {
 }
 
 
+_END_OF_JPEG: Final = b"\xff\xd9"
+_ENDS_TO_COMPARE: Final = tuple(filling * 64 + _END_OF_JPEG for filling in (b"", b"\x5a", b"\xa5", b"\x00"))
+
+
 @dataclass(frozen=True)
 class ImageLimits:
     """Largest upload in bytes, and largest image in pixels."""
@@ -59,15 +63,40 @@ def decode_image(data: bytes, limits: ImageLimits, reduction: int = 1) -> Image:
     if pixels is not None:
         return pixels
     try:
-        if reduction > 1:
-            width, height = (max(1, side // reduction) for side in opened.size)
-            opened.draft(opened.mode, (width, height))
-        opened.load()
-        return np.asarray(_as_rgb(_turned_upright(opened)))
+        return _decode(opened, reduction)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise many classes: OSError, SyntaxError, struct.error, zlib.error
+        mended = data.removesuffix(_END_OF_JPEG[:1]) + _END_OF_JPEG
+        if _lacks_only_end_mark(data):
+            return decode_image(mended, ImageLimits(len(mended), limits.pixels), reduction)
         raise UnreadableImage(_reason(error)) from None
+
+
+def _decode(opened: ImageFile, reduction: int = 1) -> Image:
+    if reduction > 1:
+        width, height = (max(1, side // reduction) for side in opened.size)
+        opened.draft(opened.mode, (width, height))
+    opened.load()
+    return np.asarray(_as_rgb(_turned_upright(opened)))
+
+
+def _lacks_only_end_mark(data: bytes) -> bool:
+    """Whether a JPEG has all its pixels and only its end mark is missing, as some cameras and copies leave it.
+
+    The decoder fills missing pixels without an error once it sees an end mark. So the file is decoded with several
+    fillings before an end mark: only missing pixels take their values from the filling.
+    """
+    if not data.startswith(b"\xff\xd8\xff") or data.endswith(_END_OF_JPEG):
+        return False
+    pixel_data = data.removesuffix(_END_OF_JPEG[:1])
+    try:
+        first, *others = (
+            _decode(JpegImagePlugin.JpegImageFile(io.BytesIO(pixel_data + end))) for end in _ENDS_TO_COMPARE
+        )
+    except Exception:
+        return False
+    return all(np.array_equal(first, other) for other in others)
 
 
 def _usual_jpeg(data: bytes, opened: ImageFile, reduction: int) -> Image | None:

@@ -227,6 +227,20 @@ def test_a_truncated_file_is_refused(format: str) -> None:
             decode_image(data[:end], LIMITS)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_a_jpeg_that_lacks_only_its_end_mark_has_all_its_pixels(quality: int, progressive: bool) -> None:
+    file = io.BytesIO()
+    Pillow.effect_noise((61, 43), 90).convert("RGB").save(file, "JPEG", quality=quality, progressive=progressive)
+    data = file.getvalue()
+    assert data.endswith(b"\xff\xd9")
+    for missing in (1, 2):
+        assert np.array_equal(decode_image(data[:-missing], LIMITS), decode_image(data, LIMITS))
+    for missing in (10, 50, len(data) // 2):
+        with pytest.raises(UnreadableImage, match="cut off"):
+            decode_image(data[:-missing], LIMITS)
+
+
 @pytest.mark.parametrize("data", [b"", b"hello, this is text", b"GIF89a\1\0\1\0\0\0\0;", b"%PDF-1.7", b"RIFF1234WAVE"])
 def test_a_file_of_another_format_is_refused_as_unsupported(data: bytes) -> None:
     with pytest.raises(UnsupportedImageFormat):
