@@ -9,6 +9,7 @@ the first kind, and a `.env` is read only if it belongs to this program (`find_e
 """
 
 import difflib
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -305,7 +306,14 @@ def check_environment() -> None:
 
 
 def check_env_file(path: Path) -> None:
-    """Raise InvalidSettings if the file has a name that is no setting: a misspelled setting would have no effect."""
+    """Raise InvalidSettings if the file is not UTF-8 or has a name that is no setting.
+
+    A misspelled setting would have no effect.
+    """
+    try:
+        path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise InvalidSettings(f"{path} is not UTF-8: byte {error.start} (counted from 0) is wrong") from None
     for name in _names_in(path):
         if name not in _known_names() and not name.startswith(_OF_COMPOSE):
             raise InvalidSettings(
@@ -325,7 +333,9 @@ def _named_env_file() -> Path | None:
 
 
 def _names_in(path: Path) -> list[str]:
-    return [name.upper() for name in dotenv_values(path, interpolate=False)]
+    """The names in the file, which may be another application's and in any encoding."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return [name.upper() for name in dotenv_values(stream=io.StringIO(text), interpolate=False)]
 
 
 def _known_names() -> set[str]:

@@ -145,6 +145,14 @@ def test_serve_does_not_start_with_a_misspelled_setting(folder: Path) -> None:
     assert not (folder / "data").exists()
 
 
+def test_a_settings_file_that_is_not_utf8_is_refused_by_name_if_it_is_ours(folder: Path) -> None:
+    (folder / ".env").write_bytes(MARKER.encode() + b"\nLOGGER_LEVEL=INFO # Ren\xe9\n")
+    with pytest.raises(InvalidSettings, match=r"\.env is not UTF-8: byte \d+"):
+        load_settings()
+    (folder / ".env").write_bytes(b"SECRET=Ren\xe9\n")
+    assert load_settings().logger_level == "INFO"
+
+
 def test_a_command_reads_the_file_that_its_option_names(folder: Path) -> None:
     (folder / "ours.env").write_text("LOGGER_LEVEL=nonsense\n")
     finished = run_command(folder, "--env-file", "ours.env", "models", "list", DATA_DIR=str(folder / "data"))
