@@ -40,6 +40,9 @@ def test_a_file_with_a_wrong_row_imports_nothing(command: Command, dataset: Path
     done = command("import", dataset, *SPACE)
     assert done.code == 4
     assert "2" in done.err
+    assert command("galleries", "list", "--json").json["items"] == []
+    command("galleries", "create", "default", *SPACE)
+    assert command("import", dataset, *SPACE).code == 4
     assert command("galleries", "show", "default", "--json").json["people"] == 0
 
 

@@ -63,6 +63,7 @@ def test_a_rejected_image_is_named_and_the_others_are_enrolled(command: Command,
 
 
 def test_no_person_is_left_if_all_images_are_rejected(command: Command, images: Path) -> None:
+    command("galleries", "create", "default")
     done = command("enroll", "text.jpg", "nobody.jpg")
     assert done.code == 4
     assert "text.jpg" in done.err
