@@ -147,6 +147,9 @@ def _tell_what_is_kept(run: EnrollRun) -> None:
     """Say on standard error what an interrupted or failed run has stored, and how to go on."""
     faces = sum(outcome.faces for outcome in run.outcomes)
     people = sum(outcome.faces > 0 for outcome in run.outcomes)
+    if not faces:
+        remark("Stopped before anything was stored.")
+        return
     remark(f"Stopped before the end. Gallery {run.gallery.name!r} keeps {faces} new faces of {people} people.")
     remark("To go on, run the same command again: it skips images that are enrolled already.")
 

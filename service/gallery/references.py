@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +14,26 @@ from service.database.identifiers import to_text
 from service.embedding import Metric
 from service.gallery.galleries import Gallery
 
-_READ = text("""
-    SELECT person.id AS person_id, face.id, halfvec_send(face.embedding) AS embedding
+
+class VectorRow(NamedTuple):
+    """A row of `_SELECT_VECTORS`; the embedding is in the binary format of halfvec."""
+
+    person_id: int
+    face_id: int
+    embedding: bytes
+
+
+# One index lookup for each person. LIMIT NULL is no limit.
+_SELECT_VECTORS = text("""
+    SELECT person.id, face.id, halfvec_send(face.embedding)
     FROM unnest(CAST(:people AS bigint[])) AS person (id) CROSS JOIN LATERAL (
         SELECT id, embedding FROM face
         WHERE tenant_id = :tenant AND gallery_id = :gallery AND person_id = person.id
-        ORDER BY id DESC LIMIT :most
+        ORDER BY id DESC LIMIT CAST(:most AS bigint)
     ) AS face
     ORDER BY person.id, face.id
 """)
-
-
-_KNOWN = text("""
+_SELECT_KNOWN = text("""
     SELECT person_id, original FROM face_detail
     WHERE tenant_id = :tenant AND gallery_id = :gallery
         AND person_id = ANY (CAST(:people AS bigint[])) AND original = ANY (CAST(:originals AS bytea[]))
@@ -32,25 +41,29 @@ _KNOWN = text("""
 
 
 @dataclass(frozen=True)
-class References:
-    """References of one person, oldest first: the ids of the faces, and the vectors, shape (count, dimension)."""
+class PersonVectors:
+    """The references of one person, oldest first: the ids of the faces, and the vectors, shape (count, dimension)."""
 
     face_ids: list[str]
     vectors: npt.NDArray[np.float32]
 
 
-async def read_references(
-    session: AsyncSession, gallery: Gallery, people: Sequence[int], most: int
-) -> dict[int, References]:
-    """The newest `most` references of each person (numbers of people). People without a reference are left out."""
+async def read_vectors(
+    session: AsyncSession, gallery: Gallery, people: Sequence[int], most: int | None = None
+) -> dict[int, PersonVectors]:
+    """The references of each person (numbers of people), or the newest `most` of them. People without a reference are
+    left out.
+    """
     values = {"tenant": gallery.tenant_id, "gallery": gallery.id, "people": big_integers(people), "most": most}
-    rows: dict[int, list[tuple[str, npt.NDArray[np.float32]]]] = {}
-    for row in await session.execute(_READ, values):
-        rows.setdefault(row.person_id, []).append((to_text(row.id), read_half_vector(row.embedding)))
-    return {
-        person: References([face_id for face_id, _ in faces], np.stack([vector for _, vector in faces]))
-        for person, faces in rows.items()
-    }
+    rows: dict[int, list[VectorRow]] = {}
+    for row in map(VectorRow._make, await session.execute(_SELECT_VECTORS, values)):
+        rows.setdefault(row.person_id, []).append(row)
+    return {person: _vectors_of(person_rows) for person, person_rows in rows.items()}
+
+
+def _vectors_of(rows: Sequence[VectorRow]) -> PersonVectors:
+    vectors = np.stack([read_half_vector(row.embedding) for row in rows])
+    return PersonVectors([to_text(row.face_id) for row in rows], vectors)
 
 
 async def known_originals(
@@ -65,7 +78,7 @@ async def known_originals(
         "people": big_integers(sorted({person for person, _ in originals})),
         "originals": [original for _, original in originals],
     }
-    stored = {(row.person_id, bytes(row.original)) for row in await session.execute(_KNOWN, values)}
+    stored = {(row.person_id, bytes(row.original)) for row in await session.execute(_SELECT_KNOWN, values)}
     return stored & set(originals)
 
 

@@ -4,16 +4,16 @@ They change in the transaction that changes the references. The candidate step o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.binary import big_integers, bit_strings, read_half_vector
+from service.database.binary import big_integers, bit_strings
 from service.gallery.codes import has_codes, template_codes
 from service.gallery.galleries import Gallery
+from service.gallery.references import read_vectors
 
 CLOSE = 0.8
 """Minimum cosine of a reference to the template that represents it."""
@@ -25,18 +25,6 @@ Matrix = npt.NDArray[np.float32]
 """Embeddings of unit length, shape (count, dimension)."""
 
 
-class EmbeddingRow(NamedTuple):
-    """A row of `_SELECT_EMBEDDINGS`; the embedding is in the binary format of halfvec."""
-
-    person_id: int
-    embedding: bytes
-
-
-_SELECT_EMBEDDINGS = text("""
-    SELECT person_id, halfvec_send(embedding) AS embedding FROM face
-    WHERE tenant_id = :tenant AND gallery_id = :gallery AND person_id = ANY (CAST(:people AS bigint[]))
-    ORDER BY person_id, id
-""")
 _DELETE_TEMPLATES = text("""
     DELETE FROM person_template
     WHERE tenant_id = :tenant AND gallery_id = :gallery AND person_id = ANY (CAST(:people AS bigint[]))
@@ -56,11 +44,9 @@ async def renew_templates(session: AsyncSession, gallery: Gallery, people: Seque
     if not has_codes(gallery.space) or not people:
         return 0
     keys = {"tenant": gallery.tenant_id, "gallery": gallery.id, "people": big_integers(people)}
-    references: dict[int, list[npt.NDArray[np.float32]]] = {}
-    for row in map(EmbeddingRow._make, await session.execute(_SELECT_EMBEDDINGS, keys)):
-        references.setdefault(row.person_id, []).append(read_half_vector(row.embedding))
+    references = await read_vectors(session, gallery, people)
     deleted = (await session.execute(_DELETE_TEMPLATES, keys)).rowcount  # type: ignore[attr-defined]
-    made = await add_templates(session, gallery, {person: np.stack(rows) for person, rows in references.items()})
+    made = await add_templates(session, gallery, {person: stored.vectors for person, stored in references.items()})
     return made - int(deleted)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.gallery.galleries import Gallery
 from service.gallery.people import Person, list_people
-from service.gallery.references import References, read_references, similarities
+from service.gallery.references import PersonVectors, read_vectors, similarities
 from service.gallery.search.search import MAXIMUM_PROBES, search
 
 MAXIMUM_COMPARED = 2000
@@ -59,7 +59,7 @@ class Consistency:
 
 async def unlike_references(session: AsyncSession, gallery: Gallery, person: Person) -> list[UnlikeReference]:
     """The references outside the person's largest group, oldest first."""
-    references = (await read_references(session, gallery, [person.number], MAXIMUM_COMPARED)).get(person.number)
+    references = (await read_vectors(session, gallery, [person.number], MAXIMUM_COMPARED)).get(person.number)
     return [] if references is None else _unlike(gallery, references)
 
 
@@ -75,7 +75,7 @@ async def check_people(
     inconsistent: list[InconsistentPerson] = []
     look_alikes: list[LookAlikes] = []
     for person in page.items:  # one person at a time bounds the memory
-        references = (await read_references(session, gallery, [person.number], MAXIMUM_COMPARED)).get(person.number)
+        references = (await read_vectors(session, gallery, [person.number], MAXIMUM_COMPARED)).get(person.number)
         if references is None:
             continue
         if unlike := _unlike(gallery, references):
@@ -85,7 +85,7 @@ async def check_people(
 
 
 async def _look_alikes(
-    session: AsyncSession, gallery: Gallery, person: Person, references: References
+    session: AsyncSession, gallery: Gallery, person: Person, references: PersonVectors
 ) -> list[LookAlikes]:
     """Other people of another name at or above the threshold, most similar first; each once, with its best."""
     best: dict[str, LookAlikes] = {}
@@ -105,7 +105,7 @@ async def _look_alikes(
     return sorted(best.values(), key=lambda pair: -pair.similarity)
 
 
-def _unlike(gallery: Gallery, references: References) -> list[UnlikeReference]:
+def _unlike(gallery: Gallery, references: PersonVectors) -> list[UnlikeReference]:
     matrix = similarities(references.vectors, gallery.space.metric)
     groups = _groups(matrix >= gallery.threshold)
     if groups.max(initial=0) == 0:

@@ -95,8 +95,8 @@ def find_portraits(folder: Path) -> PeopleFolders:
     if not os.path.isdir(folder):
         raise InvalidRequest(f"{printable_path(folder)} is not a folder")
     found = find_people([folder])
-    has_folders = any(os.path.isdir(path) for path in _entries(folder, PeopleFolders(), folder))
-    if not found.people or not has_folders:
+    are_of_one_person = any(image.path.parent == folder for images in found.people.values() for image in images)
+    if not found.people or are_of_one_person:
         raise InvalidRequest(f"{printable_path(folder)} holds no folder with images: it needs one folder per person")
     return found
 
@@ -129,28 +129,25 @@ def _add_folder(found: PeopleFolders, folder: Path, name: str | None) -> None:
     entries = _entries(folder, found, folder)
     folders = [entry for entry in entries if os.path.isdir(entry)]
     for entry in entries:
+        files = list(_files(entry, found, folder, frozenset()))
         if name is not None or not folders:
             person = name or folder.resolve().name
         elif os.path.isdir(entry):
-            _check_no_folders(entry)
+            _check_no_folders(entry, files)
             person = entry.name
         else:
             reason = "the file lies beside folders of people"
             found.rejected.append(RejectedFile(printable_path(entry.relative_to(folder)), NoPerson, reason))
             continue
-        for file in _files(entry, found, folder, frozenset()):
+        for file in files:
             _add(found, person, ImageFile(printable_path(file.relative_to(folder)), file))
 
 
-def _check_no_folders(person: Path) -> None:
+def _check_no_folders(person: Path, files: Sequence[Path]) -> None:
     """Refuse folders of images inside a person's folder: the user has most likely named a folder one level too high."""
-    inner = [
-        entry
-        for entry in _entries(person, PeopleFolders(), person)
-        if os.path.isdir(entry) and next(_files(entry, PeopleFolders(), person, frozenset()), None) is not None
-    ]
+    inner = list(dict.fromkeys(file.relative_to(person).parts[0] for file in files if file.parent != person))
     if inner:
-        names = ", ".join(printable_path(Path(entry.name)) for entry in inner[:3]) + (", ..." if inner[3:] else "")
+        names = ", ".join(printable_path(Path(name)) for name in inner[:3]) + (", ..." if inner[3:] else "")
         shown = printable_path(person)
         raise InvalidRequest(
             f"{shown} holds folders ({names}), so it is not the folder of one person. For one person per folder: "

@@ -90,13 +90,14 @@ def _lacks_only_end_mark(data: bytes) -> bool:
     if not data.startswith(b"\xff\xd8\xff") or data.endswith(_END_OF_JPEG):
         return False
     pixel_data = data.removesuffix(_END_OF_JPEG[:1])
+    versions = (_decode(JpegImagePlugin.JpegImageFile(io.BytesIO(pixel_data + end))) for end in _ENDS_TO_COMPARE)
     try:
-        first, *others = (
-            _decode(JpegImagePlugin.JpegImageFile(io.BytesIO(pixel_data + end))) for end in _ENDS_TO_COMPARE
-        )
+        first = next(versions)
+        return all(np.array_equal(first, other) for other in versions)  # decodes no more after the first difference
+    except MemoryError:
+        raise
     except Exception:
         return False
-    return all(np.array_equal(first, other) for other in others)
 
 
 def _usual_jpeg(data: bytes, opened: ImageFile, reduction: int) -> Image | None:

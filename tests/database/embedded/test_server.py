@@ -128,8 +128,10 @@ def test_a_statement_that_outlives_a_killed_database_does_not_spoil_the_next_sta
     query = "SELECT count(*) FROM generate_series(1, 1000000), generate_series(1, 1000000)"
     program = f"import psycopg; psycopg.connect({server.url!r}).execute({query!r})"
     running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT count(*) FROM gen%'"
-    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as client:
-        wait_until(lambda: ask(server.url, running))
+    errors = folder.parent / "client.log"
+    with errors.open("w") as log, subprocess.Popen([sys.executable, "-c", program], stderr=log) as client:
+        wait_until(lambda: ask(server.url, running) or client.poll() is not None)
+        assert client.poll() is None, errors.read_text()
         os.kill(server_process(folder), signal.SIGKILL)
         with start_embedded_server(folder) as again:
             assert ask(again.url, "SELECT text FROM note") == "kept"
