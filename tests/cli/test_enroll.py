@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-import time
+import sys
 from pathlib import Path
 
 import psycopg
@@ -15,6 +15,7 @@ from service.database.identifiers import from_text
 from service.encoder.fake_pictures import draw_people
 from tests.cli.conftest import Command, Done
 from tests.cli.test_command_line import PROGRAM
+from tests.support.waiting import GUARD_SECONDS, wait_until
 
 
 def write(path: str, *people: str, variation: int = 0) -> None:
@@ -108,12 +109,11 @@ def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(
     number = from_text(command("people", "create", "B", "--json").json["id"])
     with psycopg.connect(conninfo(database.logins.administrator)) as connection:
         connection.execute("SELECT FROM person WHERE id = %s FOR UPDATE", [number])
-        with subprocess.Popen([PROGRAM, "enroll", "s", "--tenant", tenant], stderr=subprocess.PIPE) as process:
-            while not connection.execute(_IS_BLOCKING).fetchone():
-                assert process.poll() is None
-                time.sleep(0.05)
+        command_line = [sys.executable, "-c", _INTERRUPTIBLE, PROGRAM, "enroll", "s", "--tenant", tenant]
+        with subprocess.Popen(command_line, stderr=subprocess.PIPE) as process:
+            wait_until(lambda: connection.execute(_IS_BLOCKING).fetchone() or process.poll() is not None)
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate()
+            _, said = process.communicate(timeout=GUARD_SECONDS)
     assert process.returncode == 130
     assert said.decode().splitlines() == [
         "Stopped before the end. Gallery 'default' keeps 1 new faces of 1 people.",
@@ -122,6 +122,12 @@ def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(
     assert command("enroll", "s", "--json").json["people"][0]["known"] == 1
 
 
+_INTERRUPTIBLE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Runs a program that Ctrl-C ends, also if these tests run in the background, where a shell ignores the signal."""
 _IS_BLOCKING = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
 
 

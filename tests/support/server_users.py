@@ -12,9 +12,12 @@ from tests.support.waiting import GUARD_SECONDS
 
 ROOT_FOLDER = Path(__file__).parents[2]
 # Starts or joins the server, prints its URL, and ends normally (or is killed) on request. It never calls stop().
+# Ctrl-C ends it also if the tests run in the background, where a shell ignores the signal.
 USER_PROGRAM = """
+import signal
 import sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from service.database.embedded.server import start_embedded_server
 server = start_embedded_server(Path(sys.argv[1]))
 print(server.url, flush=True)
