@@ -6,7 +6,7 @@ Each can also be run alone: `python -m benchmarks.search --help`.
 import subprocess
 import sys
 
-QUICK = ["hamming", "paths", "search", "encoder", "encoder.overload"]
+QUICK = ["hamming", "paths", "search", "encoder", "encoder.overload", "bombs"]
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ from face_identity import Recognizer, References
 from service.encoder.fake_pictures import draw_nobody, draw_people, people_pixels
 from service.errors import EmbeddingSpaceMismatch, InvalidRequest, NoFaceFound, NotFound, UnreadableImage
 from service.recognizer import ImageInput
+from tests.support.waiting import GUARD_SECONDS
 
 REPOSITORY = Path(__file__).parents[1]
 EXAMPLES = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "as-a-module.md").read_text(), re.DOTALL)
@@ -147,5 +148,5 @@ def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=GUARD_SECONDS,
     )

@@ -174,7 +174,7 @@ def test_serve_answers_outside_the_repository_and_stops(newcomer: Path) -> None:
         )
     try:
         wait_for_answer(server, f"http://127.0.0.1:{port}/healthz", log)
-        assert "<h1>Face identity service" in httpx.get(f"http://127.0.0.1:{port}/docs", timeout=60).text
+        assert "<h1>Face identity service" in httpx.get(f"http://127.0.0.1:{port}/docs", timeout=GUARD_SECONDS).text
     finally:
         server.send_signal(signal.SIGTERM)
     assert server.wait(timeout=GUARD_SECONDS) == 0, log.read_text()[-4000:]

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from tests.security.conftest import RunningServer
+from tests.support.waiting import GUARD_SECONDS
 
 PAGE = (Path(__file__).parents[2] / "docs/http-api.md").read_text()
 OF_OPERATOR, OF_KEYS = re.findall(r"^```bash\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
@@ -17,7 +18,7 @@ for key in "$KEY" "$DOOR" "$NEW"; do curl -s -o /dev/null -w '%{http_code}\n' -H
 def run(running: RunningServer, script: str) -> str:
     script = script.replace("http://127.0.0.1:8000", running.process.url).replace("fio_...", running.operator_key)
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], check=False, capture_output=True, text=True, timeout=60
+        ["bash", "-euo", "pipefail", "-c", script], check=False, capture_output=True, text=True, timeout=GUARD_SECONDS
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -51,7 +51,9 @@ async def post_pictures(running: RunningServer, key: str, pictures: list[bytes])
     """Send each image in a request of its own, all at once."""
     limits = httpx.Limits(max_connections=len(pictures))
     headers = {"X-API-Key": key}
-    async with httpx.AsyncClient(base_url=running.process.url, headers=headers, timeout=60, limits=limits) as opened:
+    async with httpx.AsyncClient(
+        base_url=running.process.url, headers=headers, timeout=WAIT_SECONDS, limits=limits
+    ) as opened:
         asked = [opened.post("/v1/galleries/staff/recognize", files={"image": ("a.png", one)}) for one in pictures]
         return await asyncio.gather(*asked)
 

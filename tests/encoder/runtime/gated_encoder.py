@@ -10,7 +10,7 @@ from service.encoder.encoders import Encoders
 from service.encoder.fake import FakeEncoder
 from service.encoder.fake_pictures import people_pixels
 
-HANG_SECONDS = 60
+HANG_SECONDS = 300
 """A test that waits longer than this hangs. No test passes or fails by a shorter time."""
 
 
