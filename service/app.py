@@ -15,6 +15,7 @@ from service.api.routers import ROUTERS
 from service.compat.legacy.mount import mount_legacy
 from service.database.connection import Database, open_database
 from service.database.schema.migrate import migrate
+from service.encoder.devices import log_devices
 from service.encoder.encoders import Encoders
 from service.encoder.opening import open_encoders
 from service.errors import InvalidSettings
@@ -72,6 +73,7 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
         try:
             # Load the models before the server is ready, so that the first request is not slow.
             await asyncio.to_thread(encoders.load)
+            log_devices((space.name for space in encoders.spaces), settings)
             app.state.server_state = ServerState(settings, database, encoders)
             async with _worker_beside(settings, database, encoders):
                 yield

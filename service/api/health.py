@@ -6,9 +6,12 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
 
 from service.database.schema.migrate import SchemaState
+from service.embedding import EmbeddingSpace
+from service.encoder.devices import network_devices
 from service.errors import DatabaseUnavailable
 from service.http.openapi import problems
 from service.http.state import CurrentServerState
+from service.settings import Settings
 from service.telemetry import METRICS_CONTENT_TYPE, metrics_text
 
 router = APIRouter(tags=["health"])
@@ -38,6 +41,9 @@ class LoadedEncoder(BaseModel):
     name: str
     digest: str
     dimension: int
+    detector_device: str
+    """`cpu`, or the provider and the number of its GPU, such as `cuda:0`."""
+    recognizer_device: str
 
 
 class Ready(BaseModel):
@@ -55,7 +61,15 @@ class Ready(BaseModel):
                         "schema_revision": "0001",
                         "schema_is_current": True,
                     },
-                    "encoders": [{"name": "dlib", "digest": "6f1c…", "dimension": 128}],
+                    "encoders": [
+                        {
+                            "name": "dlib",
+                            "digest": "6f1c…",
+                            "dimension": 128,
+                            "detector_device": "cpu",
+                            "recognizer_device": "cpu",
+                        }
+                    ],
                 }
             ]
         }
@@ -80,10 +94,7 @@ async def ready(state: CurrentServerState) -> Ready:
         raise DatabaseUnavailable(
             f"the schema has revision {schema.revision}, this server needs {schema.newest}: run `face-identity migrate`"
         )
-    encoders = [
-        LoadedEncoder(name=space.name, digest=space.digest, dimension=space.dimension)
-        for space in state.encoders.spaces
-    ]
+    encoders = [_loaded(space, state.settings) for space in state.encoders.spaces]
     return Ready(database=_shape(schema), encoders=encoders)
 
 
@@ -91,6 +102,17 @@ async def ready(state: CurrentServerState) -> Ready:
 async def metrics() -> Response:
     """Metrics for Prometheus."""
     return Response(metrics_text(), media_type=METRICS_CONTENT_TYPE)
+
+
+def _loaded(space: EmbeddingSpace, settings: Settings) -> LoadedEncoder:
+    devices = network_devices(space.name, settings)
+    return LoadedEncoder(
+        name=space.name,
+        digest=space.digest,
+        dimension=space.dimension,
+        detector_device=devices.detector,
+        recognizer_device=devices.recognizer,
+    )
 
 
 def _shape(schema: SchemaState) -> DatabaseState:

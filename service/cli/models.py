@@ -8,12 +8,14 @@ import typer
 from service.cli.context import read_settings
 from service.cli.exits import ExitCode
 from service.cli.output import Json, progress, remark, write_json, write_line, write_table
+from service.encoder.devices import network_devices
 from service.encoder.encoders import INSIGHTFACE, LEGACY, LEGACY_PADDED_CROP
+from service.encoder.opening import encoder_names
 from service.errors import Forbidden, NotFound
 from service.models.catalog import LICENSE_NOTICE, catalog_pack
 from service.models.install import install_pack
 from service.models.mxnet.conversion import ConversionReport, ConvertedModel, convert_folder
-from service.models.verify import VerifiedPack, list_packs, verify_pack
+from service.models.verify import ListedPack, VerifiedPack, list_packs, verify_pack
 
 application = typer.Typer(help="List, install, verify and convert model files.")
 
@@ -25,25 +27,19 @@ def _models() -> None:
 
 @application.command("list")
 def list_all(*, as_json: Json = False) -> None:
-    """List the InsightFace packs that are installed or can be installed."""
-    packs = list_packs(read_settings().data_dir)
+    """List the InsightFace packs that are installed or can be installed, and the devices of the encoders in use."""
+    settings = read_settings()
+    packs = list_packs(settings.data_dir)
+    encoders = [(name, *network_devices(name, settings)) for name in encoder_names(settings)]
     if as_json:
-        write_json(
-            [
-                {
-                    "name": pack.name,
-                    "state": pack.state,
-                    "description": pack.description,
-                    "license": pack.license,
-                    "folder": None if pack.folder is None else str(pack.folder),
-                    "detail": pack.detail,
-                }
-                for pack in packs
-            ]
-        )
+        fields = ("name", "detector_device", "recognizer_device")
+        in_use = [dict(zip(fields, encoder, strict=True)) | {"state": "in use"} for encoder in encoders]
+        write_json([*in_use, *map(_listed, packs)])
         return
     rows = [(pack.name, pack.state, pack.license, pack.detail or pack.description) for pack in packs]
     write_table(["pack", "state", "license", "description"], rows, "")
+    write_line("")
+    write_table(["encoder of the settings", "detector runs on", "recognition model runs on"], encoders, "")
 
 
 @application.command(
@@ -121,6 +117,17 @@ def convert(
             remark(f"not converted {failed.folder}: {failed.reason}")
     if report.failed:
         raise typer.Exit(ExitCode.PARTLY)
+
+
+def _listed(pack: ListedPack) -> dict[str, object]:
+    return {
+        "name": pack.name,
+        "state": pack.state,
+        "description": pack.description,
+        "license": pack.license,
+        "folder": None if pack.folder is None else str(pack.folder),
+        "detail": pack.detail,
+    }
 
 
 def _accepts_license() -> bool:

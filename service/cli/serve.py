@@ -12,6 +12,7 @@ from service.cli.encoders import encoders_named
 from service.cli.output import Json, remark, write_json, write_line
 from service.database.connection import open_database
 from service.database.schema.migrate import migrate as bring_up_to_date
+from service.encoder.devices import log_devices
 from service.telemetry import configure_logging
 
 
@@ -46,6 +47,7 @@ async def work() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with encoders_named(settings, None) as encoders:
+        log_devices((space.name for space in encoders.spaces), settings)
         async with open_migrated(settings) as database:
             remark("Waiting for jobs; Ctrl-C stops.")
             await worker.run_worker(database, encoders, stop)

@@ -23,11 +23,15 @@ Extra = Literal["LIVENESS", "ATTRIBUTES"]
 
 
 class EncoderKind(NamedTuple):
-    """A kind of encoder. ENCODER names one as `name`, or as `name:value` if the kind has an `argument`."""
+    """A kind of encoder. ENCODER names one as `name`, or as `name:value` if the kind has an `argument`.
+
+    `takes_devices`: its networks run on the devices of the settings. The others run on the CPU only.
+    """
 
     name: str
     argument: str = ""
     extras: tuple[Extra, ...] = ()
+    takes_devices: bool = False
 
     @property
     def usage(self) -> str:
@@ -42,9 +46,9 @@ class EncoderKind(NamedTuple):
 
 DLIB = EncoderKind("dlib")
 FAKE = EncoderKind("fake", extras=("LIVENESS",))
-INSIGHTFACE = EncoderKind("insightface", "NAME_OR_FOLDER", extras=("LIVENESS", "ATTRIBUTES"))
-LEGACY = EncoderKind("legacy", "FOLDER")
-LEGACY_PADDED_CROP = EncoderKind("legacy-padded-crop", "FOLDER")
+INSIGHTFACE = EncoderKind("insightface", "NAME_OR_FOLDER", extras=("LIVENESS", "ATTRIBUTES"), takes_devices=True)
+LEGACY = EncoderKind("legacy", "FOLDER", takes_devices=True)
+LEGACY_PADDED_CROP = EncoderKind("legacy-padded-crop", "FOLDER", takes_devices=True)
 ENCODER_KINDS = (DLIB, FAKE, INSIGHTFACE, LEGACY, LEGACY_PADDED_CROP)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.encoder.contract import Encoder
+from service.encoder.devices import refuse_unused_devices
 from service.encoder.encoders import (
     DLIB,
     ENCODER_KINDS,
@@ -31,20 +32,30 @@ if TYPE_CHECKING:
 
 def open_encoders(settings: Settings) -> Encoders:
     """Open every encoder of ENCODER, in order, then that of LEGACY_ENCODER. Raises InvalidSettings for a wrong one."""
+    names = encoder_names(settings)
+    refuse_unused_devices(names, settings)
+    limits = ImageLimits(settings.maximum_image_bytes, settings.maximum_image_pixels)
+    threads = max(1, usable_processors() // settings.server_workers)  # the processes of one server share the machine
+    devices = _devices(settings, threads)
+    encoders = [_load(name, settings, devices) for name in names]
+    return Encoders(encoders, limits, settings.maximum_faces, threads, devices.processor.runs)
+
+
+def encoder_names(settings: Settings) -> list[str]:
+    """The names of ENCODER in order, then LEGACY_ENCODER, each once. Raises InvalidSettings if ENCODER is empty."""
     names = list(settings.encoder)
     if not names:
         raise InvalidSettings("ENCODER names no encoder")
     if settings.legacy_encoder and settings.legacy_api != "off":
         names.append(settings.legacy_encoder.strip())
-    limits = ImageLimits(settings.maximum_image_bytes, settings.maximum_image_pixels)
-    threads = max(1, usable_processors() // settings.server_workers)  # the processes of one server share the machine
-    devices = _devices(settings, threads)
-    encoders = [_load(name, settings, devices) for name in dict.fromkeys(names)]
-    return Encoders(encoders, limits, settings.maximum_faces, threads, devices.processor.runs)
+    return list(dict.fromkeys(names))
 
 
 def load_encoder(name: str, settings: Settings) -> Encoder:
-    """Open the encoder `name`, spelled as in ENCODER. Raises InvalidSettings for a wrong one."""
+    """Open the encoder `name`, spelled as in ENCODER. Raises InvalidSettings for a wrong one, or if the settings ask
+    for a device that it cannot use.
+    """
+    refuse_unused_devices([name], settings)
     return _load(name, settings, _devices(settings, usable_processors()))
 
 

@@ -9,7 +9,8 @@ async def test_healthz_and_readyz_report_the_state(anonymous: httpx.AsyncClient)
     assert (ready["status"], ready["database"]["schema_is_current"]) == ("ready", True)
     assert ready["database"]["pgvector"]
     assert ready["database"]["pgvector_is_safe"] is True
-    assert [encoder["name"] for encoder in ready["encoders"]] == ["fake"]
+    (encoder,) = ready["encoders"]
+    assert (encoder["name"], encoder["detector_device"], encoder["recognizer_device"]) == ("fake", "cpu", "cpu")
 
 
 async def test_metrics_count_requests_by_route_and_contain_no_name(

@@ -76,25 +76,31 @@ def test_detection_writes_the_annotated_image_if_there_is_no_screen(
 
 
 def test_detection_takes_a_device_number(legacy: Command, data: Path, tmp_path: Path) -> None:
-    assert legacy("processor", "detection", "-i", "img.jpg", "-s", "-dd", "0").code == 0
     assert legacy("processor", "detection", "-i", "img.jpg", "-s", "-dd", "-1").code == 0
 
 
+@pytest.mark.parametrize(("flag", "setting"), [("-dd", "DETECTOR_LOAD_DEVICE"), ("-rd", "RECOGNIZER_LOAD_DEVICE")])
+def test_a_gpu_is_refused_if_the_encoder_cannot_use_it(legacy: Command, data: Path, flag: str, setting: str) -> None:
+    done = legacy("processor", "detection", "-i", "img.jpg", "-p", flag, "0")
+    assert (done.code, done.out) == (7, "")
+    assert f"{setting}=0: ENCODER=fake runs on the CPU only" in done.err
+
+
 def test_detection_prints_the_boxes(legacy: Command, data: Path) -> None:
-    done = legacy("processor", "detection", "-i", "img.jpg", "-s", "-dd", "0", "-p")
+    done = legacy("processor", "detection", "-i", "img.jpg", "-s", "-dd", "-1", "-p")
     assert labels(done) == [[0, 1, 2]]
     assert {len(face["bbox"]) for face in done.json["faces"]} == {5}
 
 
 def test_live_detection_reports_a_missing_camera(legacy: Command) -> None:
-    done = legacy("processor", "detection", "-t", "-dd", "0", "--camera", "97")
+    done = legacy("processor", "detection", "-t", "-dd", "-1", "--camera", "97")
     assert done.code == 5
     assert "camera 97 cannot be opened" in done.err
     assert len(done.err.splitlines()) == 1
 
 
 def test_live_detection_prints_the_faces_of_every_frame(legacy: Command, camera: Path, tmp_path: Path) -> None:
-    done = legacy("processor", "detection", "-t", "-dd", "0", "-p", "--camera", camera)
+    done = legacy("processor", "detection", "-t", "-dd", "-1", "-p", "--camera", camera)
     assert labels(done) == [[0], [0], [0]]
     assert "no window" in done.err
     assert (tmp_path / "camera-detection.jpg").read_bytes().startswith(b"\xff\xd8")
@@ -115,7 +121,7 @@ def test_the_encoder_reads_images_from_a_json_argument(legacy: Command, data: Pa
 
 def test_the_encoder_writes_a_file_and_prints_only_on_request(legacy: Command, data: Path, tmp_path: Path) -> None:
     people = json.dumps({"person1": ["data/person1/person1_1.jpg"]})
-    done = legacy("encoder", "-i", people, "-dd", "0", "-rd", "0", "-o", "out.json", "-p")
+    done = legacy("encoder", "-i", people, "-dd", "-1", "-rd", "-1", "-o", "out.json", "-p")
     assert json.loads((tmp_path / "out.json").read_text()) == done.json
     assert legacy("encoder", "-i", people, "-o", "silent.json", "-v").out == ""
 
@@ -162,7 +168,7 @@ def test_recognition_writes_the_annotated_image(legacy: Command, dataset: Path, 
 
 
 def test_recognition_on_devices_prints_labels(legacy: Command, dataset: Path) -> None:
-    done = legacy("processor", "recognition", "-i", "img.jpg", "-d", dataset, "-s", "-dd", "0", "-rd", "0", "-p")
+    done = legacy("processor", "recognition", "-i", "img.jpg", "-d", dataset, "-s", "-dd", "-1", "-rd", "-1", "-p")
     assert labels(done) == [["person2", "Uknown", "person1"]]
 
 
@@ -171,7 +177,7 @@ def test_recognition_of_an_image_without_a_face_prints_no_labels(legacy: Command
 
 
 def test_live_recognition_prints_the_labels_of_every_frame(legacy: Command, dataset: Path, camera: Path) -> None:
-    done = legacy("processor", "recognition", "-t", "-d", dataset, "-dd", "0", "-rd", "0", "-p", "--camera", camera)
+    done = legacy("processor", "recognition", "-t", "-d", dataset, "-dd", "-1", "-rd", "-1", "-p", "--camera", camera)
     assert labels(done) == [["person1"]] * 3
 
 

@@ -67,6 +67,19 @@ def test_a_pack_is_installed_from_a_file_and_verified(bare_command: Command, own
     assert RECOGNIZER in bare_command("models", "verify", "mine").out
 
 
+def test_the_list_names_the_devices_of_the_encoders_in_use(
+    bare_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENCODER", "dlib,insightface:mine")
+    monkeypatch.setenv("RECOGNIZER_LOAD_DEVICE", "1")
+    in_use = [each for each in bare_command("models", "list", "--json").json if each["state"] == "in use"]
+    assert [(each["name"], each["detector_device"], each["recognizer_device"]) for each in in_use] == [
+        ("dlib", "cpu", "cpu"),
+        ("insightface:mine", "cpu", "cuda:1"),
+    ]
+    assert "cuda:1" in bare_command("models", "list").out
+
+
 def test_verify_names_a_file_that_has_changed(bare_command: Command, own_folder: Path, archive: Path) -> None:
     bare_command("models", "install", "mine", "--file", archive, "--yes")
     network = own_folder / "models" / "mine" / RECOGNIZER
