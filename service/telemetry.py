@@ -2,16 +2,19 @@
 
 import logging
 import os
+import re
 import sys
+from pathlib import Path
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: `serve` sets it before it starts several processes; prometheus-client reads it."""
 
+_GAUGE_FILE = re.compile(r"gauge_live\w*_(\d+)\.db")  # as prometheus-client names them; the number is a process id
 _registry = CollectorRegistry()
 REQUESTS = Counter("face_identity_requests", "Answered requests.", ["method", "route", "status"], registry=_registry)
 SEARCH_AUDITED = Counter(
@@ -28,6 +31,24 @@ REQUEST_SECONDS = Histogram(
     "Seconds from the request head to the end of the response.",
     ["method", "route"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60),
+    registry=_registry,
+)
+IMAGES_RUNNING = Gauge(
+    "face_identity_images_running",
+    "Images in progress in the threads of the encoders.",
+    multiprocess_mode="livesum",
+    registry=_registry,
+)
+IMAGES_WAITING = Gauge(
+    "face_identity_images_waiting", "Images that wait for a thread.", multiprocess_mode="livesum", registry=_registry
+)
+IMAGES_REFUSED = Counter("face_identity_images_refused", "Images that were refused under overload.", registry=_registry)
+IMAGES_ENCODED = Counter("face_identity_images_encoded", "Images whose faces were embedded.", registry=_registry)
+FACES_ENCODED = Counter("face_identity_faces_encoded", "Embedded faces.", registry=_registry)
+STAGE_SECONDS = Counter(
+    "face_identity_image_stage_seconds",
+    "Thread seconds of images, by stage: decode, detect, align, embed.",
+    ["stage"],
     registry=_registry,
 )
 
@@ -58,6 +79,17 @@ def metrics_text() -> bytes:
     """All metrics in the Prometheus text format. If `serve` runs several processes, their values are added up."""
     registry = _registry
     if MULTIPROCESS_FOLDER in os.environ:
+        _forget_ended_processes(Path(os.environ[MULTIPROCESS_FOLDER]))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+def _forget_ended_processes(folder: Path) -> None:
+    """Remove the gauges of processes that have ended: a killed process cannot count its images down to zero."""
+    names = (_GAUGE_FILE.fullmatch(file.name) for file in folder.iterdir())
+    for process in {int(name[1]) for name in names if name is not None}:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            mark_process_dead(process, str(folder))  # type: ignore[no-untyped-call]

@@ -2,6 +2,8 @@
 
 import httpx
 
+from service.encoder.fake_pictures import draw_people
+
 
 async def test_healthz_and_readyz_report_the_state(anonymous: httpx.AsyncClient) -> None:
     assert (await anonymous.get("/healthz")).json() == {"status": "alive"}
@@ -21,6 +23,24 @@ async def test_metrics_count_requests_by_route_and_contain_no_name(
     metrics = (await anonymous.get("/metrics")).text
     assert 'face_identity_requests_total{method="GET",route="/v1/galleries/{gallery}",status="200"}' in metrics
     assert "a-secret-name" not in metrics
+
+
+async def test_metrics_count_encoded_images_and_the_seconds_of_their_stages(
+    client: httpx.AsyncClient, anonymous: httpx.AsyncClient
+) -> None:
+    async def metrics() -> dict[str, float]:
+        lines = (await anonymous.get("/metrics")).text.splitlines()
+        return {name: float(value) for name, value in (line.split() for line in lines if not line.startswith("#"))}
+
+    before = await metrics()
+    assert (await client.post("/v1/encode", files={"image": ("a.jpg", draw_people(["Ada", "Bob"]))})).status_code == 200
+    after = await metrics()
+    grown = {name: value - before.get(name, 0) for name, value in after.items() if name.startswith("face_identity_")}
+    assert grown["face_identity_images_encoded_total"] == 1
+    assert grown["face_identity_faces_encoded_total"] == 2
+    for stage in ("decode", "detect", "align", "embed"):
+        assert grown[f'face_identity_image_stage_seconds_total{{stage="{stage}"}}'] > 0
+    assert (after["face_identity_images_running"], after["face_identity_images_waiting"]) == (0, 0)
 
 
 async def test_the_documentation_is_served(anonymous: httpx.AsyncClient) -> None:

@@ -54,6 +54,7 @@ def test_several_processes_share_a_port_and_metrics_and_end_together(server: Ser
     with server.client() as client:
         counted = 'face_identity_requests_total{method="GET",route="/v1/galleries/{gallery}",status="200"} 20.0'
         assert counted in client.get("/metrics").text
+        assert "face_identity_images_running 0.0" in client.get("/metrics").text
     server.kill()
     wait_until(lambda: not answers(server), lambda: server.log)
     server.start()

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Literal
 
 from service.errors import Overloaded
+from service.telemetry import IMAGES_REFUSED, IMAGES_RUNNING, IMAGES_WAITING
 
 IMAGES_PER_THREAD = 12
 """Images that wait or run: 24 with 2 cores, so that 16 clients that take turns are never refused."""
@@ -112,6 +113,7 @@ class BackPressure:
                 if slot is None or not self._use(slot):
                     self._check()
                 self._waiting += 1
+            IMAGES_WAITING.inc()
             return QueueEntry(bulk, self._clock())
 
     def reserve(self) -> Reservation:
@@ -140,6 +142,7 @@ class BackPressure:
             self._leave_queue(entry)
             entry.state = "running"
             self._running += 1
+            IMAGES_RUNNING.inc()
             too_late = now - entry.entered > _LONGEST_WAIT * self._image_seconds
             if too_late and self._is_strained(now) and not entry.bulk:
                 # does not count as a refusal: it says nothing about new arrivals, so the strain can end
@@ -152,6 +155,7 @@ class BackPressure:
                 self._leave_queue(entry)
             else:
                 self._running -= 1
+                IMAGES_RUNNING.dec()
             entry.state = "left"
             if entry.busy_seconds and not entry.cancelled:
                 self._image_seconds += _SMOOTHING * (entry.busy_seconds - self._image_seconds)
@@ -162,6 +166,7 @@ class BackPressure:
             return QueueState(self._running, self._waiting + self._waiting_bulk, self._refused, self._image_seconds)
 
     def _leave_queue(self, entry: QueueEntry) -> None:
+        IMAGES_WAITING.dec()
         if entry.bulk:
             self._waiting_bulk -= 1
         else:
@@ -189,5 +194,6 @@ class BackPressure:
 
     def _refusal(self) -> Overloaded:
         self._refused += 1
+        IMAGES_REFUSED.inc()
         seconds = max(1, math.ceil(self._waiting * self._image_seconds / self._threads))
         return Overloaded(f"{self._running + self._waiting} images are in progress", retry_after_seconds=seconds)

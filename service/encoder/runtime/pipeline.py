@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import cv2
 
@@ -22,10 +22,12 @@ from service.encoder.images.downscale import ReducedImage, SourceImage, enlarged
 from service.encoder.runtime.backpressure import BackPressure, QueueEntry, QueueState, Reservation
 from service.encoder.runtime.processors import RunCounter
 from service.encoder.runtime.scheduling import Batching, ImageEmbeddings, Priority, PriorityThreads
+from service.telemetry import FACES_ENCODED, IMAGES_ENCODED, STAGE_SECONDS
 
 S = TypeVar("S")
 T = TypeVar("T")
 Stage = Literal["decode", "detect", "align", "embed"]
+_STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,8 @@ class Pipeline:
         self, faces: list[DetectedFace], embeddings: list[Embedding], embedded: ImageEmbeddings
     ) -> list[EncodedFace]:
         embedded.entry.busy_seconds += embedded.seconds
-        self._clock.add(images=1, faces=len(embeddings), embed=embedded.seconds)
+        self._clock.count(len(embeddings))
+        self._clock.add("embed", embedded.seconds)
         return [EncodedFace(*both) for both in zip(faces, embeddings, strict=True)]
 
     def _detect(self, encoder: Encoder, image: bytes | Image, entry: QueueEntry) -> _Detected:
@@ -178,11 +181,13 @@ class Pipeline:
 
 
 class _StageClock:
-    """Adds up the seconds that the threads report."""
+    """Adds up the seconds that the threads report, here and in the metrics of the process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sums = dict.fromkeys((field.name for field in fields(StageSeconds)), 0.0)
+        self._images = 0
+        self._faces = 0
+        self._seconds: dict[Stage, float] = dict.fromkeys(_STAGES, 0.0)
 
     @contextlib.contextmanager
     def measured(self, stage: Stage) -> Iterator[None]:
@@ -191,20 +196,26 @@ class _StageClock:
         try:
             yield
         finally:
-            self.add(**{stage: time.perf_counter() - began})
+            self.add(stage, time.perf_counter() - began)
 
-    def add(self, **more: float) -> None:
-        """Add to the fields of StageSeconds."""
+    def add(self, stage: Stage, seconds: float) -> None:
+        """Add thread seconds of `stage`."""
+        STAGE_SECONDS.labels(stage).inc(seconds)
         with self._lock:
-            for name, number in more.items():
-                self._sums[name] += number
+            self._seconds[stage] += seconds
+
+    def count(self, faces: int) -> None:
+        """Count an encoded image with that many faces."""
+        IMAGES_ENCODED.inc()
+        FACES_ENCODED.inc(faces)
+        with self._lock:
+            self._images += 1
+            self._faces += faces
 
     def total(self) -> StageSeconds:
         """Return the sums so far."""
         with self._lock:
-            sums = dict(self._sums)
-        images, faces = int(sums.pop("images")), int(sums.pop("faces"))
-        return StageSeconds(images, faces, **sums)
+            return StageSeconds(self._images, self._faces, **self._seconds)
 
 
 def _crop_faces(encoder: Encoder, detected: _Detected, maximum_faces: int) -> _CroppedFaces:

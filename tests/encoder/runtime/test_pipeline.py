@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +17,7 @@ from service.encoder.fake import FakeEncoder
 from service.encoder.fake_pictures import draw_people, people_pixels
 from service.encoder.runtime.backpressure import IMAGES_PER_THREAD
 from service.errors import Overloaded, UnsupportedImageFormat
+from service.telemetry import metrics_text
 from tests.encoder.runtime.gated_encoder import GatedEncoder, begun, image_of, until
 from tests.support.encoders import LIMITS, cosine
 
@@ -254,17 +256,28 @@ async def test_a_burst_is_accepted_up_to_the_limit_and_every_request_is_answered
             outcomes.append("answered")
 
     allowed = 2 * IMAGES_PER_THREAD
+    refused_before = metric("images_refused_total")
     requests = [asyncio.create_task(request()) for _ in range(500)]
     await until(lambda: len(outcomes) == 500 - allowed)  # the others cannot end before the gate opens
     assert set(outcomes) == {"refused"}
     load = encoders.current_load()
     assert (load.running + load.waiting, load.refused) == (allowed, 500 - allowed)
+    assert (metric("images_running"), metric("images_waiting")) == (load.running, load.waiting)
     encoder.detection_gate.set()
     await asyncio.gather(*requests)
     assert len(outcomes) == 500
     assert 2 <= outcomes.count("answered") <= allowed
     load = encoders.current_load()
     assert (load.running, load.waiting) == (0, 0)
+    assert (metric("images_running"), metric("images_waiting")) == (0, 0)
+    assert metric("images_refused_total") - refused_before == outcomes.count("refused")
+
+
+def metric(name: str) -> float:
+    """The value of a metric of this process."""
+    found = re.search(rf"(?m)^face_identity_{name} (\S+)$", metrics_text().decode())
+    assert found is not None, name
+    return float(found[1])
 
 
 async def test_an_overload_is_over_after_two_seconds_without_a_refusal(
