@@ -1,16 +1,17 @@
 """Tenants and their quotas, as the platform operator sees and changes them."""
 
+import contextlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from service.access.keys import create_key
 from service.access.names import check_tenant_name
-from service.access.operator import act_as_operator
+from service.access.operator import act_as_operator, operator_transaction
 from service.access.quotas import Quotas
 from service.access.tables import tenant
 from service.database.session import tenant_of, tenant_session
@@ -44,6 +45,20 @@ async def create_tenant(connection: AsyncConnection, name: str, quotas: Quotas =
     except IntegrityError as error:
         raise Conflict(f"the tenant {name!r} already exists") from error
     return tenant_id
+
+
+async def find_or_create_tenant(engine: AsyncEngine, name: str, quotas: Quotas) -> int:
+    """The number of the tenant of that name. The first caller that needs the tenant makes it, with `quotas`.
+
+    Several processes may call it at the same time: one of them makes the tenant, the others find it.
+    """
+    with contextlib.suppress(NotFound):
+        return await _find_in_transaction(engine, name)
+    try:
+        async with operator_transaction(engine) as connection:
+            return await create_tenant(connection, name, quotas)
+    except Conflict:  # another process was first
+        return await _find_in_transaction(engine, name)
 
 
 async def make_first_key(connection: AsyncConnection, tenant_id: int) -> str:
@@ -93,6 +108,11 @@ async def own_quotas(session: AsyncSession) -> Quotas:
 
 
 _QUOTAS = [tenant.c[name] for name in UNLIMITED.as_columns()]
+
+
+async def _find_in_transaction(engine: AsyncEngine, name: str) -> int:
+    async with operator_transaction(engine) as connection:
+        return await find_tenant(connection, name)
 
 
 async def _select(

@@ -17,14 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.access.operator import operator_transaction
 from service.access.quotas import quotas_of_new_tenants
-from service.access.tenants import create_tenant, find_tenant
+from service.access.tenants import find_or_create_tenant, find_tenant
 from service.cli.exits import ExitCode
 from service.cli.options import DEFAULT_TENANT
 from service.cli.output import ignore_closed_output, remark
 from service.database.connection import Database, open_database
 from service.database.schema.migrate import migrate
 from service.database.session import tenant_session
-from service.errors import Conflict, NotFound
 from service.gallery.galleries import Gallery, find_gallery
 from service.settings import MARKER, Settings, ignored_names, load_settings
 from service.telemetry import configure_logging
@@ -106,20 +105,7 @@ async def open_gallery(tenant: str, name: str) -> AsyncIterator[tuple[AsyncSessi
 
 
 async def _tenant_number(settings: Settings, database: Database, name: str) -> int:
-    try:
-        async with operator_transaction(database.engine) as connection:
-            return await find_tenant(connection, name)
-    except NotFound:
-        if name != DEFAULT_TENANT:
-            raise
-    return await make_tenant(settings, database, name)
-
-
-async def make_tenant(settings: Settings, database: Database, name: str) -> int:
-    """Create the tenant, or find it if another process created it a moment ago."""
-    try:
-        async with operator_transaction(database.engine) as connection:
-            return await create_tenant(connection, name, quotas_of_new_tenants(settings))
-    except Conflict:
-        async with operator_transaction(database.engine) as connection:
-            return await find_tenant(connection, name)
+    if name == DEFAULT_TENANT:
+        return await find_or_create_tenant(database.engine, name, quotas_of_new_tenants(settings))
+    async with operator_transaction(database.engine) as connection:
+        return await find_tenant(connection, name)

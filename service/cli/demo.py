@@ -12,7 +12,9 @@ from typing import Annotated
 
 import typer
 
-from service.cli.context import CommandContext, asynchronous, make_tenant, open_migrated, read_settings
+from service.access.quotas import quotas_of_new_tenants
+from service.access.tenants import find_or_create_tenant
+from service.cli.context import CommandContext, asynchronous, open_migrated, read_settings
 from service.cli.demo_pictures import ALTERATIONS, GROUP, DemoPictures, demo_pictures, file_name, jpeg, seated_at
 from service.cli.demo_report import DemoReport, Probe, tell
 from service.cli.encoders import EncoderName, encoders_named
@@ -46,7 +48,8 @@ async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = N
     pictures = demo_pictures(settings.data_dir)
     with encoders_named(settings, encoder) as encoders, progress() as bar:
         async with open_migrated(settings) as database:
-            context = CommandContext(settings, database, await make_tenant(settings, database, NAME))
+            tenant_id = await find_or_create_tenant(database.engine, NAME, quotas_of_new_tenants(settings))
+            context = CommandContext(settings, database, tenant_id)
             stage = _Stage(context, encoders, pictures, output)
             task = bar.add_task("recognizing", total=len(pictures.seated) + len(pictures.portraits) * len(ALTERATIONS))
             await stage.enroll()

@@ -1,5 +1,6 @@
 """The platform operator: tenants, quotas and keys of its own, and no access to tenants' data."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,6 +23,7 @@ from service.access.tenants import (
     change_quotas,
     create_tenant,
     delete_tenant,
+    find_or_create_tenant,
     find_tenant,
     list_tenants,
     own_quotas,
@@ -45,6 +47,16 @@ async def test_the_operator_creates_reads_and_removes_tenants(database: Database
         await delete_tenant(connection, "acme-of-operator")
         with pytest.raises(NotFound):
             await find_tenant(connection, "acme-of-operator")
+
+
+async def test_the_first_of_several_callers_makes_a_tenant_and_the_others_find_it(database: Database) -> None:
+    made = await asyncio.gather(
+        *(find_or_create_tenant(database.engine, "made-on-demand", Quotas(maximum_galleries=7)) for _ in range(8))
+    )
+    assert len(set(made)) == 1
+    async with operator_transaction(database.engine) as connection:
+        found = await read_tenant(connection, "made-on-demand")
+    assert (found.tenant_id, found.quotas) == (made[0], Quotas(maximum_galleries=7))
 
 
 async def test_a_tenant_name_is_unique(database: Database) -> None:

@@ -4,7 +4,6 @@ A key may also come as the password of HTTP Basic, so that it fits into a URL: `
 LEGACY_API=open a caller without a key acts for a tenant of its own.
 """
 
-import asyncio
 import base64
 import binascii
 from collections.abc import Callable, Coroutine
@@ -19,11 +18,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.access.authentication import Caller, charge
-from service.access.operator import operator_transaction
 from service.access.quotas import quotas_of_new_tenants
-from service.access.tenants import create_tenant, find_tenant
+from service.access.tenants import find_or_create_tenant
 from service.compat.legacy.errors import answer_error
-from service.errors import Conflict, NotFound
 from service.http.callers import caller_with, check_scope, key_in
 from service.http.sessions import answer_and_commit
 from service.http.state import ServerState, server_state
@@ -61,8 +58,10 @@ class LegacyRoute(APIRoute):
 async def _caller_of(state: ServerState, headers: Headers) -> Caller:
     key = key_in(headers) or _basic_password(headers)
     if key is None and state.settings.legacy_api == "open":
-        caller = Caller(await _open_tenant(state), _NO_KEY, frozenset({SCOPE}))
-        await charge(state.database.engine, caller, "inference", 1)
+        settings, engine = state.settings, state.database.engine
+        tenant_id = await find_or_create_tenant(engine, settings.legacy_tenant, quotas_of_new_tenants(settings))
+        caller = Caller(tenant_id, _NO_KEY, frozenset({SCOPE}))
+        await charge(engine, caller, "inference", 1)
         return caller
     return await caller_with(state, key, "inference")
 
@@ -75,19 +74,3 @@ def _basic_password(headers: Headers) -> str | None:
         return base64.b64decode(credentials, validate=True).decode().partition(":")[2] or None
     except (binascii.Error, UnicodeDecodeError):
         return None
-
-
-async def _open_tenant(state: ServerState) -> int:
-    """The tenant of callers without a key. The first process that needs it makes it."""
-    name = state.settings.legacy_tenant
-    while True:
-        async with operator_transaction(state.database.engine) as connection:
-            try:
-                return await find_tenant(connection, name)
-            except NotFound:
-                pass
-        try:
-            async with operator_transaction(state.database.engine) as connection:
-                return await create_tenant(connection, name, quotas_of_new_tenants(state.settings))
-        except Conflict:
-            await asyncio.sleep(0)  # another process was first
