@@ -101,7 +101,7 @@ class ServerProcess:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = _reserve_port()
         self.environment = _environment(folder) | settings
         self.trust: ssl.SSLContext | None = None
         """Set if the server uses TLS: the context that checks its certificate."""
@@ -221,7 +221,19 @@ def _environment(folder: Path) -> dict[str, str]:
     return kept | {"DATA_DIR": str(folder / "data"), "ENCODER": "fake", "PYTHONPATH": str(ROOT_FOLDER)}
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+def _reserve_port() -> int:
+    """Return a port that no other program gets from the system until the tests end.
+
+    A port that is merely found free and closed can be given away before the server binds it, and the test then talks to
+    another server. Linux lets the server bind beside a socket that does not listen, if both set SO_REUSEADDR, so the
+    socket stays open here. Other systems do not: there the port is only found free.
+    """
+    free = socket.socket()
+    free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    free.bind(("127.0.0.1", 0))
+    port = int(free.getsockname()[1])
+    if sys.platform == "linux":
+        free.detach()  # the descriptor stays open
+    else:
+        free.close()
+    return port
