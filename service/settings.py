@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         default_factory=lambda: user_data_path("face-identity"),
         description="Folder of the embedded database, installed models and secrets.",
     )
-    # The names are those of ENCODER_KINDS in service/encoder/encoders.py, which this room must not import. A test
+    # The names are those of ENCODER_KINDS in service/encoder/kinds.py, which this room must not import. A test
     # compares them.
     encoder: CommaSeparated = Field(
         default=["dlib"],

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from service.access.authentication import Caller
 from service.access.key_format import digest_of, hint_of, new_key, new_operator_key
+from service.access.limits import LONGEST_GRACE
 from service.access.names import SCOPES, check_name, check_scopes
 from service.access.operator import act_as_operator
 from service.access.quotas import RateLimits, narrower
@@ -23,7 +24,6 @@ from service.database.session import tenant_of
 from service.errors import Conflict, ExpiresInThePast, Forbidden, InvalidRequest, NotFound
 
 GRACE = timedelta(days=1)
-LONGEST_GRACE = timedelta(days=90)
 MAXIMUM_GALLERIES = 1000
 
 

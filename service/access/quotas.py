@@ -8,6 +8,7 @@ from typing import Literal
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.access.limits import LARGEST_COUNT, LARGEST_RATE
 from service.database.session import tenant_of
 from service.errors import InvalidRequest
 from service.settings import Settings
@@ -15,9 +16,6 @@ from service.settings import Settings
 CostClass = Literal["request", "inference"]
 """Cost class of a request: `inference` runs a model on images, `request` is everything else."""
 
-LARGEST_RATE = 1_000_000
-LARGEST_COUNT = 10**15
-"""Largest quota of bytes: a petabyte, which the JSON of every language represents exactly."""
 _SELECT_USAGE = text("""
     SELECT (SELECT count(*) FROM gallery WHERE tenant_id = :tenant AND expires_at IS NULL) AS galleries,
         coalesce(sum(people), 0) AS people, coalesce(sum(faces), 0) AS faces, stored_bytes_v1(:tenant) AS stored_bytes

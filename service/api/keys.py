@@ -9,7 +9,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from service.access.authentication import Caller
 from service.access.keys import (
     GRACE,
-    LONGEST_GRACE,
     KeyRequest,
     KeySummary,
     create_key_as,
@@ -18,8 +17,9 @@ from service.access.keys import (
     revoke_key,
     rotate_key,
 )
+from service.access.limits import LARGEST_RATE, LONGEST_GRACE
 from service.access.names import SCOPES
-from service.access.quotas import LARGEST_RATE, RateLimits
+from service.access.quotas import RateLimits
 from service.api.shapes import WHOLE, GalleryNaming, List, RequestModel, ShortName
 from service.errors import Conflict, NotFound
 from service.http.callers import CurrentCaller

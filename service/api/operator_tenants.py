@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from fastapi import Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.access.quotas import LARGEST_COUNT, LARGEST_RATE, Quotas, Usage, quotas_of_new_tenants, read_usage
+from service.access.limits import LARGEST_COUNT, LARGEST_RATE
+from service.access.quotas import Quotas, Usage, quotas_of_new_tenants, read_usage
 from service.access.tenants import (
     TenantSummary,
     change_quotas,

@@ -30,7 +30,7 @@ from service.gallery.content import (
     check_metadata,
 )
 from service.http.bodies import as_plain
-from service.identity.recognize import MAXIMUM_MEAN_OF
+from service.identity.limits import MAXIMUM_MEAN_OF
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")

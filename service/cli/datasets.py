@@ -13,9 +13,6 @@ from service.cli.encoders import SpaceName, gallery_to_fill
 from service.cli.options import DEFAULT_GALLERY, DEFAULT_TENANT, GalleryName, TenantName
 from service.cli.output import Json, progress, remark, write_json, write_line
 from service.errors import InvalidRequest, NotFound
-from service.gallery.bulk_writing import finish_load
-from service.identity.datasets.importing import load_dataset
-from service.identity.datasets.writing import export_dataset
 
 
 @asynchronous
@@ -32,6 +29,9 @@ async def import_file(
     If a row is wrong, the error names it and nothing is imported. The gallery is created if it is missing; for
     embeddings made elsewhere give --embedding-space external:LABEL:DIMENSION.
     """
+    from service.gallery.bulk_writing import finish_load
+    from service.identity.datasets.importing import load_dataset
+
     if not path.is_file():
         raise NotFound(f"there is no file {path}")
     async with open_context(tenant) as context:
@@ -72,6 +72,8 @@ async def export(
 
     Numbers are written exactly as they were imported. --json needs --output and describes the written file.
     """
+    from service.identity.datasets.writing import export_dataset
+
     if as_json and output is None:
         raise InvalidRequest("--json needs --output, because the dataset goes to standard output")
     async with open_gallery(tenant, gallery) as (session, place):

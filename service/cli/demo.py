@@ -8,25 +8,22 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.access.quotas import quotas_of_new_tenants
-from service.access.tenants import find_or_create_tenant
 from service.cli.context import CommandContext, asynchronous, open_migrated, read_settings
-from service.cli.demo_pictures import ALTERATIONS, GROUP, DemoPictures, demo_pictures, file_name, jpeg, seated_at
-from service.cli.demo_report import DemoReport, Probe, tell
 from service.cli.encoders import EncoderName, encoders_named
 from service.cli.exits import ExitCode
 from service.cli.output import Json, progress
 from service.cli.recognize import annotated_picture
-from service.encoder.encoders import Encoders
 from service.errors import InvalidRequest, NotFound
-from service.gallery.galleries import create_gallery, delete_gallery, find_gallery
-from service.gallery.people import create_person
-from service.identity.enroll import EnrollmentImage, enroll_pictures
-from service.identity.recognize import Identification, IdentifiedFace, recognize_picture
+
+if TYPE_CHECKING:
+    from service.cli.demo_pictures import DemoPictures
+    from service.cli.demo_report import Probe
+    from service.encoder.encoders import Encoders
+    from service.identity.recognize import Identification, IdentifiedFace
 
 NAME = "demo"
 """Name of the tenant and of its gallery."""
@@ -43,6 +40,11 @@ async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = N
     Uses the normal database, in a tenant of its own. Two photographs belong to the insightface package: if it is not
     installed, the demo downloads it once, without installing it. Exit code 1 if a result is wrong.
     """
+    from service.access.quotas import quotas_of_new_tenants
+    from service.access.tenants import find_or_create_tenant
+    from service.cli.demo_pictures import ALTERATIONS, demo_pictures
+    from service.cli.demo_report import DemoReport, tell
+
     started = time.monotonic()
     settings = read_settings()
     pictures = demo_pictures(settings.data_dir)
@@ -68,12 +70,14 @@ class _Stage:
     """The open database, encoders and images that every step of the demo uses."""
 
     context: CommandContext
-    encoders: Encoders
-    pictures: DemoPictures
+    encoders: "Encoders"
+    pictures: "DemoPictures"
     output: Path
 
     async def enroll(self) -> None:
         """Replace the gallery of an earlier run and enroll one portrait of each person except the strangers."""
+        from service.gallery.galleries import create_gallery, delete_gallery, find_gallery
+
         async with self.context.session() as session:
             with contextlib.suppress(NotFound):
                 await delete_gallery(session, await find_gallery(session, NAME))
@@ -83,6 +87,11 @@ class _Stage:
             await self._enroll_one(name)
 
     async def _enroll_one(self, name: str) -> None:
+        from service.cli.demo_pictures import file_name, jpeg
+        from service.gallery.galleries import find_gallery
+        from service.gallery.people import create_person
+        from service.identity.enroll import EnrollmentImage, enroll_pictures
+
         portrait = EnrollmentImage(f"{file_name(name)}.jpg", jpeg(self.pictures.portraits[name]))
         _write(self.output / "people" / name / portrait.name, portrait.data)
         async with self.context.session() as session:
@@ -94,8 +103,10 @@ class _Stage:
             reason = enrollment.rejected[0].reason
             raise InvalidRequest(f"{self.encoders.default.name} cannot enroll the demo's portrait of {name}: {reason}")
 
-    async def probes(self) -> AsyncIterator[Probe]:
+    async def probes(self) -> "AsyncIterator[Probe]":
         """Recognize the faces of the group photo, then every portrait with every alteration."""
+        from service.cli.demo_pictures import ALTERATIONS, GROUP, file_name, jpeg, seated_at
+
         group = jpeg(self.pictures.group)
         recognition = await self._recognize(group)
         _write(self.output / "group.jpg", group)
@@ -110,11 +121,15 @@ class _Stage:
                 faces = (await self._recognize(probe)).faces
                 yield self._probe(name, alteration, faces[0] if faces else None)
 
-    async def _recognize(self, picture: bytes) -> Identification:
+    async def _recognize(self, picture: bytes) -> "Identification":
+        from service.identity.recognize import recognize_picture
+
         async with self.context.session() as session:
             return await recognize_picture(session, self.encoders, NAME, picture, limit=1)
 
-    def _probe(self, name: str, picture: str, face: IdentifiedFace | None) -> Probe:
+    def _probe(self, name: str, picture: str, face: "IdentifiedFace | None") -> "Probe":
+        from service.cli.demo_report import Probe
+
         candidates = face.decision.candidates if face is not None else ()
         match = face.decision.match if face is not None else None
         return Probe(

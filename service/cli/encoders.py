@@ -5,17 +5,19 @@ The encoder is the one named on the command line, else the gallery's own, else t
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli.context import CommandContext
-from service.embedding import EmbeddingSpace, external_space
-from service.encoder.encoders import ENCODER_KINDS, Encoders
-from service.encoder.opening import open_encoders
+from service.encoder.kinds import ENCODER_KINDS
 from service.errors import Conflict, EmbeddingSpaceMismatch, NotFound
-from service.gallery.galleries import Gallery, create_gallery, delete_empty_gallery, find_gallery
-from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.embedding import EmbeddingSpace
+    from service.encoder.encoders import Encoders
+    from service.gallery.galleries import Gallery
+    from service.settings import Settings
 
 _ENCODERS = " | ".join(kind.usage for kind in ENCODER_KINDS)
 EncoderName = Annotated[
@@ -34,8 +36,10 @@ SpaceName = Annotated[
 
 
 @contextlib.contextmanager
-def encoders_named(settings: Settings, name: str | None) -> Iterator[Encoders]:
+def encoders_named(settings: "Settings", name: str | None) -> "Iterator[Encoders]":
     """Open only the encoder of that name; None: those of ENCODER. Models load at their first use."""
+    from service.encoder.opening import open_encoders
+
     encoders = open_encoders(settings if name is None else settings.model_copy(update={"encoder": [name]}))
     try:
         yield encoders
@@ -44,7 +48,7 @@ def encoders_named(settings: Settings, name: str | None) -> Iterator[Encoders]:
 
 
 @contextlib.contextmanager
-def encoders_for(settings: Settings, space: EmbeddingSpace) -> Iterator[Encoders]:
+def encoders_for(settings: "Settings", space: "EmbeddingSpace") -> "Iterator[Encoders]":
     """Open encoders that include the encoder of `space`, even if ENCODER does not name it."""
     with encoders_named(settings, None) as encoders:
         if space.is_external or any(loaded.digest == space.digest for loaded in encoders.spaces):
@@ -54,8 +58,10 @@ def encoders_for(settings: Settings, space: EmbeddingSpace) -> Iterator[Encoders
         yield encoders
 
 
-def choose_space(settings: Settings, name: str | None) -> EmbeddingSpace:
+def choose_space(settings: "Settings", name: str | None) -> "EmbeddingSpace":
     """The embedding space of a new gallery: the space of an encoder, or an external one."""
+    from service.embedding import external_space
+
     if name is not None and (external := external_space(name)) is not None:
         return external
     with encoders_named(settings, name) as encoders:
@@ -63,7 +69,7 @@ def choose_space(settings: Settings, name: str | None) -> EmbeddingSpace:
 
 
 @contextlib.asynccontextmanager
-async def gallery_to_fill(context: CommandContext, name: str, space_name: str | None) -> AsyncIterator[Gallery]:
+async def gallery_to_fill(context: CommandContext, name: str, space_name: str | None) -> "AsyncIterator[Gallery]":
     """Find or create the gallery that a command adds to. A gallery that is new and still empty at the end is deleted.
 
     `space_name` is the embedding space of a new gallery. Raises EmbeddingSpaceMismatch if it is given and an existing
@@ -78,7 +84,9 @@ async def gallery_to_fill(context: CommandContext, name: str, space_name: str | 
     yield gallery
 
 
-async def _existing_gallery(context: CommandContext, name: str, space_name: str | None) -> Gallery:
+async def _existing_gallery(context: CommandContext, name: str, space_name: str | None) -> "Gallery":
+    from service.gallery.galleries import find_gallery
+
     async with context.session() as session:
         gallery = await find_gallery(session, name)
     if space_name is not None:
@@ -89,7 +97,9 @@ async def _existing_gallery(context: CommandContext, name: str, space_name: str 
 
 
 @contextlib.asynccontextmanager
-async def _new_gallery(context: CommandContext, name: str, space: EmbeddingSpace) -> AsyncIterator[Gallery]:
+async def _new_gallery(context: CommandContext, name: str, space: "EmbeddingSpace") -> "AsyncIterator[Gallery]":
+    from service.gallery.galleries import delete_empty_gallery
+
     gallery = await _create_gallery(context, name, space)
     try:
         yield gallery
@@ -99,8 +109,10 @@ async def _new_gallery(context: CommandContext, name: str, space: EmbeddingSpace
             await session.commit()
 
 
-async def _create_gallery(context: CommandContext, name: str, space: EmbeddingSpace) -> Gallery:
+async def _create_gallery(context: CommandContext, name: str, space: "EmbeddingSpace") -> "Gallery":
     """Create the gallery, or find it if another process created it a moment ago."""
+    from service.gallery.galleries import create_gallery, find_gallery
+
     try:
         async with context.session() as session:
             gallery = await create_gallery(session, name, space)

@@ -3,23 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.progress import Progress
 
 from service.cli.context import CommandContext, asynchronous, open_context
 from service.cli.encoders import SpaceName, encoders_for, gallery_to_fill
 from service.cli.exits import ExitCode
 from service.cli.options import DEFAULT_GALLERY, DEFAULT_TENANT, GalleryName, TenantName
 from service.cli.output import Json, progress, remark, write_json, write_table
-from service.encoder.encoders import Encoders
 from service.errors import DuplicatePicture, InvalidRequest, UnreadableImage
-from service.gallery.galleries import Gallery
-from service.gallery.people import Person, create_person, delete_person, find_person_named
-from service.identity.enroll import Enrollment, EnrollmentImage, EnrollmentWarning, Rejection, enroll_pictures
-from service.identity.people_folders import ImageFile, find_people, printable_path, read_image_file
-from service.identity.review import Review
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from service.encoder.encoders import Encoders
+    from service.gallery.galleries import Gallery
+    from service.gallery.people import Person
+    from service.identity.enroll import EnrollmentImage, EnrollmentWarning, Rejection
+    from service.identity.people_folders import ImageFile
 
 IMAGES_PER_TRANSACTION = 16
 """Bounds the memory of one batch, and limits the loss of an interrupted run to one batch."""
@@ -32,8 +34,8 @@ class Outcome:
     name: str
     person_id: str | None = None
     faces: int = 0
-    rejected: list[Rejection] = field(default_factory=list)
-    warnings: list[EnrollmentWarning] = field(default_factory=list)
+    rejected: "list[Rejection]" = field(default_factory=list)
+    warnings: "list[EnrollmentWarning]" = field(default_factory=list)
 
     @property
     def known(self) -> int:
@@ -46,10 +48,10 @@ class EnrollRun:
     """What the steps of one run share."""
 
     context: CommandContext
-    encoders: Encoders
-    gallery: Gallery
+    encoders: "Encoders"
+    gallery: "Gallery"
     several: Literal["reject", "largest"]
-    bar: Progress
+    bar: "Progress"
     outcomes: list[Outcome] = field(default_factory=list)
 
 
@@ -74,6 +76,9 @@ async def enroll(
     after the file. The gallery and the people are created if they are missing. Rejected images are listed with the
     reason; exit code 3: some images were rejected, 4: all. Images that already are references are skipped.
     """
+    from service.identity.enroll import Rejection
+    from service.identity.people_folders import find_people, printable_path
+
     found = find_people(paths, name)
     for folder in found.skipped:
         remark(f"skipped the folder {folder}")
@@ -91,7 +96,7 @@ async def enroll(
     _print_outcomes(gallery, run.outcomes, rejected, as_json)
 
 
-async def enroll_people(run: EnrollRun, people: dict[str, list[ImageFile]]) -> None:
+async def enroll_people(run: EnrollRun, people: "dict[str, list[ImageFile]]") -> None:
     """Enroll the images of every person, at most IMAGES_PER_TRANSACTION in one transaction."""
     task = run.bar.add_task("enrolling", total=sum(len(images) for images in people.values()))
     for name, images in people.items():
@@ -103,7 +108,10 @@ async def enroll_people(run: EnrollRun, people: dict[str, list[ImageFile]]) -> N
             run.bar.update(task, advance=len(batch))
 
 
-async def _enroll_batch(run: EnrollRun, outcome: Outcome, batch: Sequence[ImageFile]) -> None:
+async def _enroll_batch(run: EnrollRun, outcome: Outcome, batch: "Sequence[ImageFile]") -> None:
+    from service.identity.enroll import Enrollment, enroll_pictures
+    from service.identity.review import Review
+
     images, unread = _read(batch)
     outcome.rejected += unread
     if not images:
@@ -132,8 +140,11 @@ async def _enroll_batch(run: EnrollRun, outcome: Outcome, batch: Sequence[ImageF
     outcome.warnings += enrollment.warnings
 
 
-def _read(batch: Sequence[ImageFile]) -> tuple[list[EnrollmentImage], list[Rejection]]:
+def _read(batch: "Sequence[ImageFile]") -> "tuple[list[EnrollmentImage], list[Rejection]]":
     """The contents of the files, and a rejection for each file that cannot be read."""
+    from service.identity.enroll import EnrollmentImage, Rejection
+    from service.identity.people_folders import read_image_file
+
     images, unread = [], []
     for file in batch:
         try:
@@ -154,8 +165,10 @@ def _tell_what_is_kept(run: EnrollRun) -> None:
     remark("To go on, run the same command again: it skips images that are enrolled already.")
 
 
-async def _person_to_fill(run: EnrollRun, name: str) -> tuple[Person, bool]:
+async def _person_to_fill(run: EnrollRun, name: str) -> "tuple[Person, bool]":
     """Find or create the person of that name. The second value is True if the person is new."""
+    from service.gallery.people import create_person, find_person_named
+
     async with run.context.session() as session:
         person = await find_person_named(session, run.gallery, name)
         if person is not None:
@@ -165,13 +178,15 @@ async def _person_to_fill(run: EnrollRun, name: str) -> tuple[Person, bool]:
         return person, True
 
 
-async def _remove(run: EnrollRun, person: Person) -> None:
+async def _remove(run: EnrollRun, person: "Person") -> None:
+    from service.gallery.people import delete_person
+
     async with run.context.session() as session:
         await delete_person(session, run.gallery, person.id)
         await session.commit()
 
 
-def _print_outcomes(gallery: str, outcomes: list[Outcome], rejected: list[Rejection], as_json: bool) -> None:
+def _print_outcomes(gallery: str, outcomes: list[Outcome], rejected: "list[Rejection]", as_json: bool) -> None:
     rejected = [*(rejection for outcome in outcomes for rejection in outcome.rejected), *rejected]
     unusable = [rejection for rejection in rejected if rejection.kind is not DuplicatePicture]
     warnings = [warning for outcome in outcomes for warning in outcome.warnings]
@@ -202,5 +217,5 @@ def _print_outcomes(gallery: str, outcomes: list[Outcome], rejected: list[Reject
         raise typer.Exit(ExitCode.PARTLY if any_usable else ExitCode.UNUSABLE_INPUT)
 
 
-def _note(note: Rejection | EnrollmentWarning) -> dict[str, str]:
+def _note(note: "Rejection | EnrollmentWarning") -> dict[str, str]:
     return {"image": note.image, "reason": note.reason, "detail": note.detail}

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +11,9 @@ from service.cli.encoders import EncoderName, encoders_named
 from service.cli.options import Threshold
 from service.cli.output import Json, progress, remark, write_json, write_line, write_table
 from service.errors import NotFound
-from service.identity import evaluate as identity
-from service.identity.evaluate import EvaluationReport, Mistake
+
+if TYPE_CHECKING:
+    from service.identity.evaluate import EvaluationReport, Mistake
 
 
 @asynchronous
@@ -28,6 +29,8 @@ async def evaluate(
     The first image of each person is enrolled in a temporary gallery, and the other images are probes. Then each
     person is left out once and searched as a stranger. Nothing is stored at the end.
     """
+    from service.identity import evaluate as identity
+
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}")
     settings = read_settings()
@@ -49,7 +52,7 @@ async def evaluate(
         _tell(report)
 
 
-def _tell(report: EvaluationReport) -> None:
+def _tell(report: "EvaluationReport") -> None:
     write_table(
         ["measure", "value", "meaning"],
         [
@@ -73,7 +76,7 @@ def _tell(report: EvaluationReport) -> None:
         write_line(f"falsely accepted {mistake.image}: {_nearest(mistake)}")
 
 
-def _nearest(mistake: Mistake) -> str:
+def _nearest(mistake: "Mistake") -> str:
     if mistake.candidate is None or mistake.similarity is None:
         return "no candidate"
     return f"nearest is {mistake.candidate}, similarity {mistake.similarity:.3f}"

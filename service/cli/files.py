@@ -3,9 +3,12 @@
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from service.encoder.encoders import Encoders
 from service.errors import InvalidRequest, NotFound, ServiceError
+
+if TYPE_CHECKING:
+    from service.encoder.encoders import Encoders
 
 STANDARD_INPUT = "-"
 
@@ -22,7 +25,7 @@ def read_file(path: str | Path) -> bytes:
         raise InvalidRequest(f"{path} is a folder, not a file") from None
 
 
-async def check_picture(encoders: Encoders, path: str, data: bytes) -> None:
+async def check_picture(encoders: "Encoders", path: str, data: bytes) -> None:
     """Decode an image, so that the error of a command with several images names the path."""
     try:
         await encoders.decode(data)

@@ -4,22 +4,11 @@ from typing import Annotated
 
 import typer
 
-from service.api.galleries import CountedGallery, GalleryShape
-from service.api.shapes import page_of
 from service.cli.context import asynchronous, open_context, open_gallery, open_session
 from service.cli.encoders import SpaceName, choose_space
 from service.cli.options import DEFAULT_TENANT, Cursor, Limit, TenantName, Yes, confirm, tell_next_page
 from service.cli.output import Json, remark, write_json, write_line, write_table
 from service.errors import InvalidRequest
-from service.gallery.content import UNSET
-from service.gallery.galleries import (
-    create_gallery,
-    delete_gallery,
-    find_gallery,
-    gallery_counts,
-    list_galleries,
-    update_gallery,
-)
 
 application = typer.Typer(help="Create, list, change and erase galleries.")
 
@@ -50,11 +39,15 @@ async def create(
     as_json: Json = False,
 ) -> None:
     """Create a gallery."""
+    from service.gallery.galleries import create_gallery
+
     async with open_context(tenant) as context, context.session() as session:
         space = choose_space(context.settings, embedding_space)
         gallery = await create_gallery(session, name, space, threshold, verification_only=verification_only)
         await session.commit()
     if as_json:
+        from service.api.galleries import GalleryShape
+
         write_json(GalleryShape.of(gallery))
         return
     write_line(f"Gallery {gallery.name!r}: {gallery.space.name}, threshold {gallery.threshold:.3f}.")
@@ -66,9 +59,14 @@ async def list_all(
     *, limit: Limit = 100, cursor: Cursor = None, tenant: TenantName = DEFAULT_TENANT, as_json: Json = False
 ) -> None:
     """List the galleries."""
+    from service.gallery.galleries import list_galleries
+
     async with open_session(tenant) as session:
         page = await list_galleries(session, limit, cursor)
     if as_json:
+        from service.api.galleries import GalleryShape
+        from service.api.shapes import page_of
+
         write_json(page_of(page, GalleryShape.of))
         return
     rows = [(gallery.name, gallery.space.name, gallery.threshold, gallery.created_at) for gallery in page.items]
@@ -80,9 +78,13 @@ async def list_all(
 @asynchronous
 async def show(name: Name, *, tenant: TenantName = DEFAULT_TENANT, as_json: Json = False) -> None:
     """Show a gallery and the number of its people and faces."""
+    from service.gallery.galleries import gallery_counts
+
     async with open_gallery(tenant, name) as (session, gallery):
         counts = await gallery_counts(session, gallery)
     if as_json:
+        from service.api.galleries import CountedGallery, GalleryShape
+
         write_json(CountedGallery(**GalleryShape.of(gallery).model_dump(), people=counts.people, faces=counts.faces))
         return
     rows = [(gallery.name, gallery.space.name, gallery.threshold, counts.people, counts.faces, gallery.created_at)]
@@ -107,6 +109,9 @@ async def update(
     as_json: Json = False,
 ) -> None:
     """Rename a gallery, change its threshold or its use."""
+    from service.gallery.content import UNSET
+    from service.gallery.galleries import update_gallery
+
     if threshold is not None and default_threshold:
         raise InvalidRequest("give either --threshold or --default-threshold, not both")
     new = UNSET if threshold is None and not default_threshold else threshold
@@ -116,6 +121,8 @@ async def update(
         )
         await session.commit()
     if as_json:
+        from service.api.galleries import GalleryShape
+
         write_json(GalleryShape.of(changed))
         return
     write_line(f"Gallery {changed.name!r}: threshold {changed.threshold:.3f}.")
@@ -125,6 +132,8 @@ async def update(
 @asynchronous
 async def delete(name: Name, *, yes: Yes = False, tenant: TenantName = DEFAULT_TENANT, as_json: Json = False) -> None:
     """Erase a gallery with all its people and faces."""
+    from service.gallery.galleries import delete_gallery, find_gallery, gallery_counts
+
     async with open_gallery(tenant, name) as (session, gallery):
         counts = await gallery_counts(session, gallery)
         await session.rollback()  # hold no connection while the user decides

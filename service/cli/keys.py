@@ -1,16 +1,18 @@
 """`face-identity keys`: a tenant's API keys. A key is shown only once, when it is created."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.access.keys import LONGEST_GRACE, KeySummary, create_key, list_keys, revoke_key, rotate_key
+from service.access.limits import LARGEST_RATE, LONGEST_GRACE
 from service.access.names import SCOPES
-from service.access.quotas import LARGEST_RATE, RateLimits
 from service.cli.context import asynchronous, open_session
 from service.cli.options import DEFAULT_TENANT, TenantName
 from service.cli.output import Json, remark, write_json, write_line, write_table
+
+if TYPE_CHECKING:
+    from service.access.keys import KeySummary
 
 application = typer.Typer(help="Create, list, rotate and revoke a tenant's API keys.")
 
@@ -55,6 +57,9 @@ async def create(
     as_json: Json = False,
 ) -> None:
     """Create an API key and show it once."""
+    from service.access.keys import create_key
+    from service.access.quotas import RateLimits
+
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
     async with open_session(tenant) as session:
         rates = RateLimits(requests_per_minute, inferences_per_minute)
@@ -67,6 +72,8 @@ async def create(
 @asynchronous
 async def list_all(tenant: TenantName = DEFAULT_TENANT, as_json: Json = False) -> None:
     """List a tenant's keys, without their secrets."""
+    from service.access.keys import list_keys
+
     async with open_session(tenant) as session:
         keys = await list_keys(session)
     if as_json:
@@ -82,6 +89,8 @@ async def rotate(
     key_id: KeyId, *, grace_hours: Hours = 24.0, tenant: TenantName = DEFAULT_TENANT, as_json: Json = False
 ) -> None:
     """Create the successor of a key; both work until the grace period of the old key ends."""
+    from service.access.keys import rotate_key
+
     async with open_session(tenant) as session:
         summary, key = await rotate_key(session, key_id, timedelta(hours=grace_hours))
         await session.commit()
@@ -96,6 +105,8 @@ async def revoke(
     as_json: Json = False,
 ) -> None:
     """Revoke a key; the next request with it is refused."""
+    from service.access.keys import revoke_key
+
     async with open_session(tenant) as session:
         summary = await revoke_key(session, key_id)
         await session.commit()
@@ -105,7 +116,7 @@ async def revoke(
     write_line(f"Key {summary.id} ({summary.name}) is revoked.")
 
 
-def _show(tenant: str, summary: KeySummary, key: str, as_json: bool) -> None:
+def _show(tenant: str, summary: "KeySummary", key: str, as_json: bool) -> None:
     if as_json:
         write_json({"tenant": tenant, "key": key} | _fields(summary))
         return
@@ -113,7 +124,7 @@ def _show(tenant: str, summary: KeySummary, key: str, as_json: bool) -> None:
     remark(SHOWN_ONCE)
 
 
-def _fields(key: KeySummary) -> dict[str, object]:
+def _fields(key: "KeySummary") -> dict[str, object]:
     return {
         "id": key.id,
         "name": key.name,
@@ -129,7 +140,7 @@ def _fields(key: KeySummary) -> dict[str, object]:
     }
 
 
-def _row(key: KeySummary) -> list[object]:
+def _row(key: "KeySummary") -> list[object]:
     scopes = "all" if set(key.scopes) == set(SCOPES) else key.scopes
     galleries = "all" if key.galleries is None else key.galleries
     return [key.id, key.name, key.hint, scopes, galleries, key.expires_at, key.revoked_at, key.last_used_at]

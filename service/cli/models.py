@@ -1,21 +1,20 @@
 """`face-identity models`: list, install, verify and convert the model files of this machine."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli.context import read_settings
 from service.cli.exits import ExitCode
 from service.cli.output import Json, progress, remark, write_json, write_line, write_table
-from service.encoder.devices import network_devices
-from service.encoder.encoders import INSIGHTFACE, LEGACY, LEGACY_PADDED_CROP
-from service.encoder.opening import encoder_names
+from service.encoder.kinds import INSIGHTFACE, LEGACY, LEGACY_PADDED_CROP
 from service.errors import Forbidden, NotFound
 from service.models.catalog import LICENSE_NOTICE, catalog_pack
-from service.models.install import install_pack
-from service.models.mxnet.conversion import ConversionReport, ConvertedModel, convert_folder
-from service.models.verify import ListedPack, VerifiedPack, list_packs, verify_pack
+
+if TYPE_CHECKING:
+    from service.models.mxnet.conversion import ConversionReport, ConvertedModel
+    from service.models.verify import ListedPack, VerifiedPack
 
 application = typer.Typer(help="List, install, verify and convert model files.")
 
@@ -28,6 +27,10 @@ def _models() -> None:
 @application.command("list")
 def list_all(*, as_json: Json = False) -> None:
     """List the InsightFace packs that are installed or can be installed, and the devices of the encoders in use."""
+    from service.encoder.devices import network_devices
+    from service.encoder.opening import encoder_names
+    from service.models.verify import list_packs
+
     settings = read_settings()
     packs = list_packs(settings.data_dir)
     encoders = [(name, *network_devices(name, settings)) for name in encoder_names(settings)]
@@ -60,6 +63,8 @@ def install(
     accepted: Annotated[bool, typer.Option("--yes", help="Accept the license without a question.")] = False,
     as_json: Json = False,
 ) -> None:
+    from service.models.install import install_pack
+
     if file is None:
         pack = catalog_pack(name)
         remark(f"{pack.name}: {pack.description}, from {pack.url}")
@@ -89,6 +94,8 @@ def verify(
 
     Exit code 1: a file was changed.
     """
+    from service.models.verify import verify_pack
+
     _print_pack(verify_pack(name, read_settings().data_dir), as_json)
 
 
@@ -105,6 +112,8 @@ def convert(
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write (default: FOLDER-onnx).")] = None,
     as_json: Json = False,
 ) -> None:
+    from service.models.mxnet.conversion import convert_folder
+
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}")
     report = convert_folder(folder, out)
@@ -119,7 +128,7 @@ def convert(
         raise typer.Exit(ExitCode.PARTLY)
 
 
-def _listed(pack: ListedPack) -> dict[str, object]:
+def _listed(pack: "ListedPack") -> dict[str, object]:
     return {
         "name": pack.name,
         "state": pack.state,
@@ -138,7 +147,7 @@ def _accepts_license() -> bool:
         return False
 
 
-def _print_pack(pack: VerifiedPack, as_json: bool) -> None:
+def _print_pack(pack: "VerifiedPack", as_json: bool) -> None:
     if as_json:
         files = [
             {"name": file.name, "sha256": file.digest, "expected": file.expected, "is_intact": file.is_intact}
@@ -161,12 +170,12 @@ def _print_pack(pack: VerifiedPack, as_json: bool) -> None:
         raise typer.Exit(ExitCode.NO)
 
 
-def _report_fields(report: ConversionReport) -> dict[str, object]:
+def _report_fields(report: "ConversionReport") -> dict[str, object]:
     return {
         "converted": [_fields(model) for model in report.converted],
         "failed": [{"folder": str(failed.folder), "reason": failed.reason} for failed in report.failed],
     }
 
 
-def _fields(model: ConvertedModel) -> dict[str, object]:
+def _fields(model: "ConvertedModel") -> dict[str, object]:
     return {"model": model.source.name, "task": model.manifest.task, "folder": str(model.folder)}

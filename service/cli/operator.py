@@ -2,21 +2,16 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.access.keys import (
-    OperatorKeySummary,
-    create_operator_key,
-    list_operator_keys,
-    revoke_operator_key,
-    rotate_operator_key,
-)
-from service.access.operator import operator_transaction
 from service.cli.context import asynchronous, open_migrated, read_settings
 from service.cli.keys import SHOWN_ONCE, Days, Hours, KeyId
 from service.cli.output import Json, remark, write_json, write_line, write_table
+
+if TYPE_CHECKING:
+    from service.access.keys import OperatorKeySummary
 
 application = typer.Typer(help="The platform operator's own keys.")
 keys = typer.Typer(help="Create, list, rotate and revoke the operator's keys.")
@@ -32,6 +27,9 @@ async def create(
     as_json: Json = False,
 ) -> None:
     """Create an operator key and show it once."""
+    from service.access.keys import create_operator_key
+    from service.access.operator import operator_transaction
+
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
     async with open_migrated(read_settings()) as database, operator_transaction(database.engine) as connection:
         summary, key = await create_operator_key(connection, name, expires_at)
@@ -42,6 +40,9 @@ async def create(
 @asynchronous
 async def list_all(as_json: Json = False) -> None:
     """List the operator keys, without their secrets."""
+    from service.access.keys import list_operator_keys
+    from service.access.operator import operator_transaction
+
     async with open_migrated(read_settings()) as database, operator_transaction(database.engine) as connection:
         summaries = await list_operator_keys(connection)
     if as_json:
@@ -55,6 +56,9 @@ async def list_all(as_json: Json = False) -> None:
 @asynchronous
 async def rotate(key_id: KeyId, grace_hours: Hours = 24.0, as_json: Json = False) -> None:
     """Create the successor of a key; both work until the grace period of the old key ends."""
+    from service.access.keys import rotate_operator_key
+    from service.access.operator import operator_transaction
+
     async with open_migrated(read_settings()) as database, operator_transaction(database.engine) as connection:
         summary, key = await rotate_operator_key(connection, key_id, timedelta(hours=grace_hours))
     _show(summary, key, as_json)
@@ -64,6 +68,9 @@ async def rotate(key_id: KeyId, grace_hours: Hours = 24.0, as_json: Json = False
 @asynchronous
 async def revoke(key_id: KeyId, as_json: Json = False) -> None:
     """Revoke an operator key; the next request with it is refused."""
+    from service.access.keys import revoke_operator_key
+    from service.access.operator import operator_transaction
+
     async with open_migrated(read_settings()) as database, operator_transaction(database.engine) as connection:
         summary = await revoke_operator_key(connection, key_id)
     if as_json:
@@ -72,7 +79,7 @@ async def revoke(key_id: KeyId, as_json: Json = False) -> None:
     write_line(f"Operator key {summary.id} ({summary.name}) is revoked.")
 
 
-def _show(summary: OperatorKeySummary, key: str, as_json: bool) -> None:
+def _show(summary: "OperatorKeySummary", key: str, as_json: bool) -> None:
     if as_json:
         write_json({"key": key} | asdict(summary))
         return

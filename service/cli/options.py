@@ -2,13 +2,15 @@
 
 import json
 import sys
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from service.cli.output import printable, remark
-from service.database.pagination import Page
 from service.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from service.database.pagination import Page
 
 DEFAULT_TENANT = "default"
 DEFAULT_GALLERY = "default"
@@ -33,7 +35,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmat
 Item = TypeVar("Item")
 
 
-def tell_next_page(page: Page[Item]) -> None:
+def tell_next_page(page: "Page[Item]") -> None:
     """Print the option that shows the next page, if there is one."""
     if page.next_cursor is not None:
         remark(f"There are more: --cursor {page.next_cursor}")

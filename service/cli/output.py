@@ -9,15 +9,13 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import BaseModel
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 
@@ -32,11 +30,17 @@ def write_json(value: object) -> None:
 
 def write_line(text: str, style: str = "") -> None:
     """Print a line for people on standard output."""
+    from rich.text import Text
+
     _console().print(Text(printable(text), style=style), soft_wrap=True)
 
 
 def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
     """Print a table for people, or the text `empty` if there are no rows."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(shown(cell)) for cell in row))
@@ -51,8 +55,11 @@ def remark(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
-def progress(quiet: bool = False) -> Progress:
+def progress(quiet: bool = False) -> "Progress":
     """A progress bar on standard error; hidden by `quiet` and if standard error is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -92,11 +99,15 @@ def ignore_closed_output() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _console() -> Console:
+def _console() -> "Console":
+    from rich.console import Console
+
     return Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH)
 
 
 def _as_json(value: Any) -> object:
+    from pydantic import BaseModel
+
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, datetime):

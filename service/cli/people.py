@@ -1,14 +1,9 @@
 """`face-identity people`: the people of a gallery and their faces."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.api.checks import Check
-from service.api.faces import FaceShape
-from service.api.people import PersonShape
-from service.api.shapes import page_of
 from service.cli.context import asynchronous, open_gallery
 from service.cli.options import (
     DEFAULT_GALLERY,
@@ -25,10 +20,13 @@ from service.cli.options import (
 )
 from service.cli.output import Json, progress, write_json, write_line, write_table
 from service.errors import Conflict, NotFound
-from service.gallery.faces import delete_face, list_faces, merge_people, move_face
-from service.gallery.galleries import Gallery, find_gallery
-from service.gallery.people import Person, create_person, delete_person, find_person, list_people, update_person
-from service.identity.consistency import Consistency, InconsistentPerson, LookAlikes, check_people
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from service.gallery.galleries import Gallery
+    from service.gallery.people import Person
+    from service.identity.consistency import InconsistentPerson, LookAlikes
 
 application = typer.Typer(help="Create, list, show, rename, merge and erase people and their faces.")
 
@@ -40,11 +38,13 @@ Metadata = Annotated[
 ]
 
 
-async def which_person(session: AsyncSession, gallery: Gallery, text: str) -> Person:
+async def which_person(session: "AsyncSession", gallery: "Gallery", text: str) -> "Person":
     """Find a person by id, else by name, else by external id.
 
     Raises NotFound if there is none, Conflict if several people have this name.
     """
+    from service.gallery.people import find_person, list_people
+
     try:
         return await find_person(session, gallery, text)
     except NotFound:
@@ -69,6 +69,8 @@ async def create(
     as_json: Json = False,
 ) -> None:
     """Create a person without faces; `enroll --name` adds faces."""
+    from service.gallery.people import create_person
+
     async with open_gallery(tenant, gallery) as (session, place):
         person = await create_person(session, place, name, external_id, json_object(metadata))
         await session.commit()
@@ -88,10 +90,15 @@ async def list_all(
     as_json: Json = False,
 ) -> None:
     """List the people of a gallery."""
+    from service.gallery.people import list_people
+
     wanted = json_object(metadata)
     async with open_gallery(tenant, gallery) as (session, place):
         page = await list_people(session, place, limit, cursor, name=name, metadata=wanted)
     if as_json:
+        from service.api.people import PersonShape
+        from service.api.shapes import page_of
+
         write_json(page_of(page, PersonShape.of))
         return
     write_table(_HEADINGS, [_row(person) for person in page.items], "There are no people.")
@@ -126,6 +133,8 @@ async def update(
     as_json: Json = False,
 ) -> None:
     """Change a person's name, external id (empty removes it) or metadata."""
+    from service.gallery.people import update_person
+
     changes: dict[str, Any] = {} if rename is None else {"name": rename}
     changes |= {} if external_id is None else {"external_id": external_id or None}
     changes |= {} if metadata is None else {"metadata": json_object(metadata)}
@@ -146,6 +155,9 @@ async def delete(
     as_json: Json = False,
 ) -> None:
     """Erase a person with all faces."""
+    from service.gallery.galleries import find_gallery
+    from service.gallery.people import delete_person
+
     async with open_gallery(tenant, gallery) as (session, place):
         erased = await which_person(session, place, person)
         await session.rollback()  # hold no connection while the user decides
@@ -175,6 +187,9 @@ async def merge(
 
     PERSON keeps id, name, external id and metadata.
     """
+    from service.gallery.faces import merge_people
+    from service.gallery.galleries import find_gallery
+
     async with open_gallery(tenant, gallery) as (session, place):
         target = await which_person(session, place, person)
         merged = await which_person(session, place, source)
@@ -197,9 +212,14 @@ async def faces(
     as_json: Json = False,
 ) -> None:
     """List a person's faces."""
+    from service.gallery.faces import list_faces
+
     async with open_gallery(tenant, gallery) as (session, place):
         page = await list_faces(session, place, await which_person(session, place, person), limit, cursor)
     if as_json:
+        from service.api.faces import FaceShape
+        from service.api.shapes import page_of
+
         write_json(page_of(page, FaceShape.of))
         return
     rows = [(face.id, face.source, face.created_at) for face in page.items]
@@ -218,6 +238,8 @@ async def forget(
     as_json: Json = False,
 ) -> None:
     """Erase one face of a person."""
+    from service.gallery.faces import delete_face
+
     async with open_gallery(tenant, gallery) as (session, place):
         await delete_face(session, place, await which_person(session, place, person), face)
         await session.commit()
@@ -239,6 +261,9 @@ async def move(
     as_json: Json = False,
 ) -> None:
     """Move one face of a person to another person."""
+    from service.gallery.faces import move_face
+    from service.gallery.people import find_person
+
     async with open_gallery(tenant, gallery) as (session, place):
         receiver = await which_person(session, place, target)
         await move_face(session, place, await which_person(session, place, person), face, receiver)
@@ -259,6 +284,8 @@ async def check(
 
     The first have most likely images of somebody else; the second may be one person who was enrolled twice.
     """
+    from service.identity.consistency import check_people
+
     inconsistent: list[InconsistentPerson] = []
     look_alikes: dict[frozenset[str], LookAlikes] = {}
     async with open_gallery(tenant, gallery) as (session, place):
@@ -281,9 +308,13 @@ _CHECKED_PEOPLE = 100
 
 
 def _print_check(
-    gallery: Gallery, inconsistent: list[InconsistentPerson], look_alikes: list[LookAlikes], as_json: bool
+    gallery: "Gallery", inconsistent: "list[InconsistentPerson]", look_alikes: "list[LookAlikes]", as_json: bool
 ) -> None:
+    from service.identity.consistency import Consistency
+
     if as_json:
+        from service.api.checks import Check
+
         found = Consistency(gallery.people, inconsistent, look_alikes, None)
         write_json(Check.of(found).model_dump(exclude={"next_cursor"}))
         return
@@ -297,12 +328,15 @@ def _print_check(
 _HEADINGS = ["id", "name", "external id", "faces", "created"]
 
 
-def _row(person: Person) -> list[object]:
+def _row(person: "Person") -> list[object]:
     return [person.id, person.name, person.external_id, person.faces, person.created_at]
 
 
-def _print_person(person: Person, as_json: bool) -> None:
+def _print_person(person: "Person", as_json: bool) -> None:
+
     if as_json:
+        from service.api.people import PersonShape
+
         write_json(PersonShape.of(person))
         return
     write_table(_HEADINGS, [_row(person)], "")

@@ -1,20 +1,19 @@
 """`face-identity detect` and `encode`: detect and encode the faces of an image, without a database."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.api.pictures import Detection, EncodedShape, Encoding, SpaceShape
-from service.api.shapes import FoundFace, face_fields
 from service.cli.context import asynchronous, read_settings
 from service.cli.encoders import EncoderName, encoders_named
 from service.cli.files import read_file
 from service.cli.options import Image
 from service.cli.output import Json, write_json, write_line, write_table
 from service.cli.recognize import corners
-from service.encoder.contract import DetectedFace
-from service.encoder.images.annotate import annotate
+
+if TYPE_CHECKING:
+    from service.encoder.contract import DetectedFace
 
 
 @asynchronous
@@ -31,6 +30,8 @@ async def detect(
 
     Largest first. Nothing is stored.
     """
+    from service.encoder.images.annotate import annotate
+
     data = read_file(image)
     with encoders_named(read_settings(), encoder) as encoders:
         pixels = await encoders.decode(data)
@@ -39,6 +40,9 @@ async def detect(
             boxes = [(face.box, str(number)) for number, face in enumerate(faces, start=1)]
             annotated.write_bytes(annotate(pixels, boxes))
     if as_json:
+        from service.api.pictures import Detection
+        from service.api.shapes import FoundFace
+
         height, width, _ = pixels.shape
         write_json(Detection(faces=[FoundFace.of(face) for face in faces], width=width, height=height))
         return
@@ -52,11 +56,15 @@ async def encode(image: Image, *, encoder: EncoderName = None, as_json: Json = F
 
     Largest first, one JSON list of numbers per line. Nothing is stored.
     """
+
     data = read_file(image)
     with encoders_named(read_settings(), encoder) as encoders:
         space = encoders.default
         faces = await encoders.encode(space, data)
     if as_json:
+        from service.api.pictures import EncodedShape, Encoding, SpaceShape
+        from service.api.shapes import face_fields
+
         answers = [EncodedShape(**face_fields(face.face), embedding=face.embedding.tolist()) for face in faces]
         write_json(Encoding(faces=answers, embedding_space=SpaceShape.of(space)))
         return
@@ -66,5 +74,5 @@ async def encode(image: Image, *, encoder: EncoderName = None, as_json: Json = F
         write_line("The image shows no face.")
 
 
-def _row(number: int, face: DetectedFace) -> list[object]:
+def _row(number: int, face: "DetectedFace") -> list[object]:
     return [number, corners(face.box), face.detection_score, face.quality]

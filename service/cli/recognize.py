@@ -1,11 +1,10 @@
 """`face-identity recognize`: identify the people in an image (1:N)."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.api.recognition import RecognitionShape
 from service.cli.context import CommandContext, asynchronous, open_context
 from service.cli.encoders import encoders_for
 from service.cli.files import read_embeddings, read_file
@@ -20,20 +19,14 @@ from service.cli.options import (
     json_object,
 )
 from service.cli.output import Json, remark, write_json, write_table
-from service.encoder.contract import Box
-from service.encoder.encoders import Encoders
-from service.encoder.images.annotate import annotate
 from service.errors import InvalidRequest
-from service.gallery.galleries import find_gallery
-from service.gallery.search.search import Candidate
-from service.identity.recognize import (
-    MAXIMUM_MEAN_OF,
-    Identification,
-    IdentifiedFace,
-    recognize_embeddings,
-    recognize_picture,
-)
-from service.identity.review import Review
+from service.identity.limits import MAXIMUM_MEAN_OF
+
+if TYPE_CHECKING:
+    from service.encoder.contract import Box
+    from service.encoder.encoders import Encoders
+    from service.gallery.search.search import Candidate
+    from service.identity.recognize import Identification, IdentifiedFace
 
 
 @asynchronous
@@ -63,6 +56,8 @@ async def recognize(
     Prints every face with its match, or no match, and the nearest candidates, also below the threshold. With several
     galleries, which must have one embedding space, every candidate names its gallery.
     """
+    from service.identity.recognize import recognize_embeddings
+
     if embedding and annotated is not None:
         raise InvalidRequest("--annotate needs an image; --embedding reads none")
     data = read_file(image)
@@ -88,8 +83,12 @@ async def recognize(
 
 async def _recognize_image(
     context: CommandContext, where: str | list[str], data: bytes, options: dict[str, Any], *, draws: bool
-) -> tuple[Identification, bytes]:
+) -> "tuple[Identification, bytes]":
     """Recognize the faces of an image; the second value is the annotated image, empty unless `draws`."""
+    from service.gallery.galleries import find_gallery
+    from service.identity.recognize import recognize_picture
+    from service.identity.review import Review
+
     async with context.session() as session:
         space = (await find_gallery(session, where if isinstance(where, str) else where[0])).space
         await session.rollback()  # hold no connection while the models load
@@ -100,22 +99,27 @@ async def _recognize_image(
     return recognition, drawn
 
 
-async def annotated_picture(encoders: Encoders, data: bytes, recognition: Identification) -> bytes:
+async def annotated_picture(encoders: "Encoders", data: bytes, recognition: "Identification") -> bytes:
     """Draw a box and a label over each face: green for a match, amber without one. Returns a JPEG."""
+    from service.encoder.images.annotate import annotate
+
     faces = [recognized for recognized in recognition.faces if recognized.face is not None]
     boxes = [(recognized.face.box, label_of(recognized)) for recognized in faces if recognized.face is not None]
     unmatched = {index for index, recognized in enumerate(faces) if recognized.decision.match is None}
     return annotate(await encoders.decode(data), boxes, unmatched=unmatched)
 
 
-def label_of(recognized: IdentifiedFace) -> str:
+def label_of(recognized: "IdentifiedFace") -> str:
     """The label of a face: the person and the similarity, or "no match"."""
     match = recognized.decision.match
     return "no match" if match is None else f"{match.name} {match.similarity:.2f}"
 
 
-def _print_recognition(recognition: Identification, as_json: bool) -> None:
+def _print_recognition(recognition: "Identification", as_json: bool) -> None:
+
     if as_json:
+        from service.api.recognition import RecognitionShape
+
         write_json(RecognitionShape.of(recognition))
         return
     rows = [_row(number, face) for number, face in enumerate(recognition.faces, start=1)]
@@ -124,7 +128,7 @@ def _print_recognition(recognition: Identification, as_json: bool) -> None:
     remark(f"Faces match from a similarity of {recognition.threshold:.3f}.")
 
 
-def _row(number: int, recognized: IdentifiedFace) -> list[object]:
+def _row(number: int, recognized: "IdentifiedFace") -> list[object]:
     decision = recognized.decision
     box = "" if recognized.face is None else corners(recognized.face.box)
     name = None if decision.match is None else _name_of(decision.match)
@@ -133,10 +137,10 @@ def _row(number: int, recognized: IdentifiedFace) -> list[object]:
     return [number, box, decision.outcome, name, similarity, ", ".join(nearest)]
 
 
-def _name_of(candidate: Candidate) -> str:
+def _name_of(candidate: "Candidate") -> str:
     return candidate.name if candidate.gallery is None else f"{candidate.name} ({candidate.gallery})"
 
 
-def corners(box: Box) -> str:
+def corners(box: "Box") -> str:
     """Format a box for people, in whole pixels."""
     return ", ".join(str(round(side)) for side in (box.left, box.top, box.right, box.bottom))

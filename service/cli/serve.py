@@ -1,19 +1,13 @@
 """`face-identity serve`, `work` and `migrate`: the server, the worker, and the schema of the database."""
 
-import asyncio
 import signal
 from typing import Annotated
 
 import typer
 
-from service import server, worker
 from service.cli.context import asynchronous, open_migrated, read_settings
 from service.cli.encoders import encoders_named
 from service.cli.output import Json, remark, write_json, write_line
-from service.database.connection import open_database
-from service.database.schema.migrate import migrate as bring_up_to_date
-from service.encoder.devices import log_devices
-from service.telemetry import configure_logging
 
 
 def serve(
@@ -30,6 +24,9 @@ def serve(
 
     Runs until it is stopped. Creates the database if it is missing, and migrates it.
     """
+    from service import server
+    from service.telemetry import configure_logging
+
     settings = read_settings(server_ip=host, server_port=port, server_workers=workers)
     configure_logging(settings.logger_level)
     server.serve(settings)
@@ -41,6 +38,12 @@ async def work() -> None:
 
     Runs until it is stopped, beside servers with WORKER_IN_SERVER=false.
     """
+    import asyncio
+
+    from service import worker
+    from service.encoder.devices import log_devices
+    from service.telemetry import configure_logging
+
     settings = read_settings()
     configure_logging(settings.logger_level)
     stop = asyncio.Event()
@@ -68,6 +71,11 @@ def migrate(
 
     Prints the schema revision. Needs the administrator's login. Other commands migrate too if it is necessary.
     """
+    import asyncio
+
+    from service.database.connection import open_database
+    from service.database.schema.migrate import migrate as bring_up_to_date
+
     database = open_database(read_settings())
     try:
         state = bring_up_to_date(database.logins, into_shared_database=into_shared_database)

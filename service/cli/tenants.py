@@ -5,22 +5,11 @@ from typing import Annotated
 
 import typer
 
-from service.access.keys import create_key
-from service.access.operator import operator_transaction
-from service.access.quotas import LARGEST_COUNT, LARGEST_RATE, quotas_of_new_tenants, read_usage
-from service.access.tenants import (
-    change_quotas,
-    create_tenant,
-    delete_tenant,
-    find_tenant,
-    list_tenants,
-    read_tenant,
-)
+from service.access.limits import LARGEST_COUNT, LARGEST_RATE
 from service.cli.context import CommandContext, asynchronous, open_migrated, read_settings
 from service.cli.keys import SHOWN_ONCE
 from service.cli.options import Yes, confirm
 from service.cli.output import Json, remark, write_json, write_line, write_table
-from service.database.session import tenant_session
 
 application = typer.Typer(help="Create, list and erase tenants; set their quotas.")
 
@@ -33,6 +22,11 @@ Count = Annotated[int | None, typer.Option(min=0, max=LARGEST_COUNT, help="Most 
 @asynchronous
 async def create(name: Name, as_json: Json = False) -> None:
     """Create a tenant and its first API key, and show the key once."""
+    from service.access.keys import create_key
+    from service.access.operator import operator_transaction
+    from service.access.quotas import quotas_of_new_tenants
+    from service.access.tenants import create_tenant
+
     settings = read_settings()
     async with open_migrated(settings) as database:
         async with operator_transaction(database.engine) as connection:
@@ -51,6 +45,9 @@ async def create(name: Name, as_json: Json = False) -> None:
 @asynchronous
 async def list_all(as_json: Json = False) -> None:
     """List the tenants."""
+    from service.access.operator import operator_transaction
+    from service.access.tenants import list_tenants
+
     async with open_migrated(read_settings()) as database, operator_transaction(database.engine) as connection:
         tenants = sorted(await list_tenants(connection), key=lambda tenant: tenant.name)
     if as_json:
@@ -63,6 +60,11 @@ async def list_all(as_json: Json = False) -> None:
 @asynchronous
 async def usage(name: Name, as_json: Json = False) -> None:
     """Show what a tenant stores, and its quotas."""
+    from service.access.operator import operator_transaction
+    from service.access.quotas import read_usage
+    from service.access.tenants import read_tenant
+    from service.database.session import tenant_session
+
     async with open_migrated(read_settings()) as database:
         async with operator_transaction(database.engine) as connection:
             tenant = await read_tenant(connection, name)
@@ -90,6 +92,9 @@ async def quotas(
     as_json: Json = False,
 ) -> None:
     """Change a tenant's quotas; omitted quotas keep their value, 0 is no limit."""
+    from service.access.operator import operator_transaction
+    from service.access.tenants import change_quotas, read_tenant
+
     options = {
         "requests_per_minute": requests_per_minute,
         "inferences_per_minute": inferences_per_minute,
@@ -113,6 +118,9 @@ async def quotas(
 @asynchronous
 async def delete(name: Name, yes: Yes = False, as_json: Json = False) -> None:
     """Erase a tenant with its galleries, people, faces, jobs and keys."""
+    from service.access.operator import operator_transaction
+    from service.access.tenants import delete_tenant, find_tenant
+
     async with open_migrated(read_settings()) as database:
         async with operator_transaction(database.engine) as connection:
             await find_tenant(connection, name)

@@ -1,10 +1,9 @@
 """`face-identity verify` and `compare`: decide whether two faces match (1:1). The exit code tells the decision too."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.api.recognition import VerificationShape
 from service.cli.context import asynchronous, open_context, read_settings
 from service.cli.encoders import EncoderName, encoders_for, encoders_named
 from service.cli.exits import ExitCode
@@ -12,9 +11,9 @@ from service.cli.files import check_picture, read_file
 from service.cli.options import DEFAULT_GALLERY, DEFAULT_TENANT, GalleryName, Image, TenantName, Threshold
 from service.cli.output import Json, write_json, write_line
 from service.cli.people import WhichPerson, which_person
-from service.gallery.galleries import find_gallery
-from service.identity.review import Review
-from service.identity.verify import Verification, compare_pictures, verify_picture
+
+if TYPE_CHECKING:
+    from service.identity.verify import Verification
 
 
 @asynchronous
@@ -31,6 +30,10 @@ async def verify(
 
     Only the largest face of the image is verified. Exit code 0: it does, 1: it does not.
     """
+    from service.gallery.galleries import find_gallery
+    from service.identity.review import Review
+    from service.identity.verify import verify_picture
+
     data = read_file(image)
     async with open_context(tenant) as context, context.session() as session:
         place = await find_gallery(session, gallery)
@@ -57,6 +60,9 @@ async def compare(
 
     Only the largest face of each image is compared. Nothing is stored. Exit code 0: they do, 1: they do not.
     """
+    from service.identity.review import Review
+    from service.identity.verify import compare_pictures
+
     images = read_file(first), read_file(second)
     settings = read_settings()
     with encoders_named(settings, encoder) as encoders:
@@ -66,8 +72,11 @@ async def compare(
     _print_verification(verification, "the same person", as_json)
 
 
-def _print_verification(verification: Verification, claim: str, as_json: bool) -> None:
+def _print_verification(verification: "Verification", claim: str, as_json: bool) -> None:
+
     if as_json:
+        from service.api.recognition import VerificationShape
+
         write_json(VerificationShape.of(verification))
     else:
         verb = "is" if verification.verified else "is not"

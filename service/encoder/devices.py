@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from service.encoder.encoders import ENCODER_KINDS, parse_encoder_name
+from service.encoder.kinds import ENCODER_KINDS, parse_encoder_name
 from service.errors import InvalidSettings
 from service.settings import Settings
 from service.telemetry import logger

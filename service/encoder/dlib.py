@@ -17,7 +17,7 @@ import numpy as np
 
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.contract import PROCESSOR_BATCHES, BatchShape, Box, DetectedFace, Image
-from service.encoder.encoders import DLIB
+from service.encoder.kinds import DLIB
 from service.encoder.networks.dlib_resnet import CHIP_SIDE, dlib_onnx_model
 from service.encoder.networks.quality import measure_quality
 from service.encoder.networks.session import Session

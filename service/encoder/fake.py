@@ -11,8 +11,8 @@ import numpy as np
 
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.contract import PROCESSOR_BATCHES, BatchShape, Box, DetectedFace, Image, Liveness
-from service.encoder.encoders import FAKE
 from service.encoder.fake_pictures import CELLS, FRAME_COLOR, FRAME_SHARE, PRINTED_COLOR
+from service.encoder.kinds import FAKE
 from service.encoder.networks.quality import measure_quality
 
 FAKE_SPACE = EmbeddingSpace(

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service.encoder.contract import Encoder
 from service.encoder.devices import refuse_unused_devices
-from service.encoder.encoders import (
+from service.encoder.encoders import Encoders
+from service.encoder.fake import FakeEncoder
+from service.encoder.images.decode import ImageLimits
+from service.encoder.kinds import (
     DLIB,
     ENCODER_KINDS,
     FAKE,
@@ -14,12 +17,9 @@ from service.encoder.encoders import (
     LEGACY,
     LEGACY_PADDED_CROP,
     EncoderKind,
-    Encoders,
     Extra,
     parse_encoder_name,
 )
-from service.encoder.fake import FakeEncoder
-from service.encoder.images.decode import ImageLimits
 from service.encoder.runtime.processors import RunCounter, usable_processors
 from service.errors import InvalidSettings
 from service.settings import Settings

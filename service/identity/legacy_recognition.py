@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.contract import DetectedFace, EncodedFace
-from service.encoder.encoders import LEGACY_PADDED_CROP, Encoders
+from service.encoder.encoders import Encoders
+from service.encoder.kinds import LEGACY_PADDED_CROP
 from service.encoder.networks.padded_crop import quarter_picture
 from service.errors import InvalidSettings
 from service.gallery.galleries import Gallery

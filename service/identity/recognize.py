@@ -17,12 +17,9 @@ from service.gallery.content import check_metadata
 from service.gallery.galleries import Gallery
 from service.gallery.search.search import Candidate, search, search_galleries
 from service.identity.decision import Decision, check_threshold, decide
+from service.identity.limits import MAXIMUM_CANDIDATES, MAXIMUM_MEAN_OF, MAXIMUM_PROBES
 from service.identity.review import NO_REVIEW, Objection, Review
 from service.identity.spaces import find_galleries, find_same_gallery
-
-MAXIMUM_CANDIDATES = 100
-MAXIMUM_PROBES = 1000
-MAXIMUM_MEAN_OF = 100
 
 
 @dataclass(frozen=True)

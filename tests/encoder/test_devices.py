@@ -7,7 +7,7 @@ import pytest
 
 from service import Recognizer
 from service.encoder.devices import NetworkDevices, network_devices
-from service.encoder.encoders import ENCODER_KINDS
+from service.encoder.kinds import ENCODER_KINDS
 from service.encoder.opening import load_encoder, open_encoders
 from service.errors import InvalidSettings
 from service.settings import Settings

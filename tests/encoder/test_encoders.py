@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.encoder.encoders import ENCODER_KINDS, EncoderKind, Encoders, parse_encoder_name
+from service.encoder.encoders import Encoders
 from service.encoder.fake import FakeEncoder
 from service.encoder.fake_pictures import draw_nobody, draw_people
+from service.encoder.kinds import ENCODER_KINDS, EncoderKind, parse_encoder_name
 from service.encoder.opening import load_encoder, open_encoders
 from service.errors import (
     EmbeddingSpaceMismatch,

@@ -12,8 +12,8 @@ import onnx
 import pytest
 
 from service.encoder.contract import Encoder, Image
-from service.encoder.encoders import LEGACY, LEGACY_PADDED_CROP
 from service.encoder.images.decode import decode_image
+from service.encoder.kinds import LEGACY, LEGACY_PADDED_CROP
 from service.encoder.legacy import PADDED_THRESHOLD
 from service.encoder.networks.padded_crop import padded_crop
 from service.encoder.opening import load_encoder

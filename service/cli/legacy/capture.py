@@ -10,14 +10,15 @@ import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.cli.legacy.arguments import capture_arguments
-from service.cli.legacy.camera import Camera, Window, brighten, open_window
-from service.cli.legacy.showing import NO_SCREEN
 from service.cli.output import remark, write_line
-from service.encoder.contract import Image
-from service.encoder.images.annotate import annotate
 from service.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from service.cli.legacy.camera import Camera, Window
+    from service.encoder.contract import Image
 
 GAMMA = 1.5
 QUIT, SAVE, BRIGHTEN, NEXT = "q", "s", "g", "n"
@@ -27,6 +28,8 @@ _FRAME_SECONDS = 1 / 30
 def main(arguments: Sequence[str]) -> None:
     """Run the program with its command line arguments."""
     options = capture_arguments(arguments)
+    from service.cli.legacy.camera import Camera
+
     folder = Path(options.path)
     folder.mkdir(parents=True, exist_ok=True)
     name: str | None = options.name
@@ -48,8 +51,10 @@ def _folder_of(folder: Path, person: str) -> Path:
     return made
 
 
-def _capture(camera: Camera, keys: "_Keys", folder: Path) -> bool:
+def _capture(camera: "Camera", keys: "_Keys", folder: Path) -> bool:
     """Take images of one person. Returns True if the user continues with another person."""
+    from service.cli.legacy.camera import brighten
+
     brightens = False
     while (image := camera.read()) is not None:
         if brightens:
@@ -69,7 +74,9 @@ def _capture(camera: Camera, keys: "_Keys", folder: Path) -> bool:
     return False
 
 
-def _save(image: Image, folder: Path) -> None:
+def _save(image: "Image", folder: Path) -> None:
+    from service.encoder.images.annotate import annotate
+
     path = folder / f"{folder.name}{uuid.uuid4()}.jpg"
     path.write_bytes(annotate(image, []))
     write_line(f"saved {path}")
@@ -79,14 +86,19 @@ class _Keys:
     """Keys that the user presses in the window or, without a window, types on standard input."""
 
     def __init__(self) -> None:
+        from service.cli.legacy.camera import open_window
+        from service.cli.legacy.showing import NO_SCREEN
+
         self._window: Window | None = open_window("face-identity capture")
         self._typed: queue.SimpleQueue[str] = queue.SimpleQueue()
         if self._window is None:
             remark(f"{NO_SCREEN}: type s, g, n or q and Enter")
             threading.Thread(target=self._listen, daemon=True).start()
 
-    def after(self, image: Image) -> str:
+    def after(self, image: "Image") -> str:
         """Show an image and return the key pressed since the last one; empty if there was none."""
+        from service.encoder.images.annotate import annotate
+
         if self._window is not None:
             return self._window.show(annotate(image, []))
         try:

@@ -1,30 +1,32 @@
 """`face-identity legacy encoder`: write the embeddings of people's images as a dataset file."""
 
 import argparse
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from service.cli.context import read_settings
 from service.cli.encoders import encoders_named
 from service.cli.exits import ExitCode
 from service.cli.legacy.arguments import encoder_arguments
 from service.cli.output import progress, remark, write_json
-from service.embedding import Embedding
-from service.encoder.encoders import Encoders
 from service.errors import InvalidRequest, ServiceError
-from service.identity.legacy_recognition import encode_portrait, legacy_space
-from service.identity.people_folders import find_portraits, read_image_file
-from service.telemetry import configure_logging
 
-Encoded = dict[str, list[tuple[str, Embedding]]]
+if TYPE_CHECKING:
+    from service.embedding import Embedding
+    from service.encoder.encoders import Encoders
+
+Encoded: TypeAlias = "dict[str, list[tuple[str, Embedding]]]"
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the program. Exit code 3 if a file cannot be read; an image without a face is not a failure."""
     options = encoder_arguments(arguments)
+    import asyncio
+
+    from service.telemetry import configure_logging
+
     settings = read_settings(detector_load_device=options.det_dev, recognizer_load_device=options.rek_dev)
     if options.verbose:
         configure_logging("DEBUG")
@@ -54,6 +56,8 @@ def _people_of_json(text: str) -> dict[str, list[str]]:
 
 def _people_of_folder(folder: str) -> tuple[dict[str, list[str]], int]:
     """The paths of each person's images, and the number of files that belong to nobody."""
+    from service.identity.people_folders import find_portraits
+
     found = find_portraits(Path(folder))
     for file in found.rejected:
         remark(f"{file.shown}: {file.detail}")
@@ -62,8 +66,11 @@ def _people_of_folder(folder: str) -> tuple[dict[str, list[str]], int]:
     )
 
 
-async def _encode(encoders: Encoders, people: Mapping[str, Sequence[str]]) -> tuple[Encoded, int]:
+async def _encode(encoders: "Encoders", people: Mapping[str, Sequence[str]]) -> tuple[Encoded, int]:
     """Encode the images of all people, and count the files that cannot be read. Prints each image without result."""
+    from service.identity.legacy_recognition import encode_portrait, legacy_space
+    from service.identity.people_folders import read_image_file
+
     space = legacy_space(encoders, None)
     encoded: Encoded = {}
     unread = 0

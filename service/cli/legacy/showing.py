@@ -1,15 +1,20 @@
 """Show images in a window or, without a screen, write them to a file and print its name."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from service.cli.legacy.camera import Window, open_window
 from service.cli.output import remark
+
+if TYPE_CHECKING:
+    from service.cli.legacy.camera import Window
 
 NO_SCREEN = "no window can be opened (there is no screen, or OpenCV was built without windows)"
 
 
 def show(jpeg: bytes, file_name: str) -> None:
     """Show an image until a key is pressed; without a screen write it to the file."""
+    from service.cli.legacy.camera import open_window
+
     window = open_window(file_name)
     if window is None:
         Path(file_name).write_bytes(jpeg)
@@ -23,6 +28,8 @@ class Screen:
     """Shows a series of images in a window, or overwrites one file with each of them."""
 
     def __init__(self, file_name: str) -> None:
+        from service.cli.legacy.camera import open_window
+
         self._path = Path(file_name)
         self._window: Window | None = open_window(file_name)
         if self._window is None:
