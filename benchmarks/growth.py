@@ -19,7 +19,8 @@ import psycopg
 from benchmarks.machine import keep, table
 from benchmarks.search.crowds import COSINES, Crowd, Probes, make_crowd, make_probes
 from benchmarks.search.server import settings_in
-from service.database.connection import connect, open_database
+from service.database.connection import open_database
+from service.database.logins import connect
 from service.gallery.codes import TEMPLATE_BITS, Codes, template_codes
 from service.gallery.search.distances import CodeGeometry, max_distance, share_of_strangers
 from service.gallery.templates import CLOSE

@@ -77,7 +77,9 @@ class Settings(BaseSettings):
         default=None, description="URL of a PostgreSQL with pgvector; empty: the embedded PostgreSQL in DATA_DIR."
     )
     database_service_url: str | None = Field(
-        default=None, description="URL with the login of the service; empty: the role that migrate creates."
+        default=None,
+        description="URL with the login of the service; empty: the login of DATABASE_URL, "
+        "which becomes the service role.",
     )
     database_pool_size: int = Field(
         default=8, ge=1, le=200, description="Largest number of database connections of one process."

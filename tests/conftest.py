@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from service.access.tenants import create_tenant
 from service.database.addresses import conninfo, parse_address
-from service.database.connection import Database, connect, open_database, open_pool
+from service.database.connection import Database, open_database, open_pool
+from service.database.logins import connect
 from service.database.schema.migrate import migrate
 from service.database.session import tenant_session
 from service.settings import Settings

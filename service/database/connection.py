@@ -1,13 +1,10 @@
 """Opens the database: finds or starts the server, and makes the connection pool of the service role.
 
 Without `DATABASE_URL` the server is the embedded one. The login of `DATABASE_URL`, or the embedded server's superuser,
-prepares the database. The service itself logs in as a role that is neither owner, superuser nor BYPASSRLS.
+prepares the database. The service itself works as a role that is neither owner, superuser nor BYPASSRLS.
 """
 
 import asyncio
-import hashlib
-import hmac
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -15,8 +12,9 @@ import psycopg
 from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from service.database.addresses import conninfo, parse_address
+from service.database.addresses import parse_address
 from service.database.embedded.server import EmbeddedServer, start_embedded_server
+from service.database.logins import Logins, connect, service_login
 from service.database.types import SERVICE_ROLE
 from service.database.values import register_dumpers
 from service.errors import DatabaseUnavailable
@@ -29,14 +27,6 @@ _LONGEST_PAUSE_SECONDS = 60.0
 DATABASE_NAME = "face_identity"
 SEARCH_AUDIT_SHARE = "search_audit_share"
 """Execution option of the engine: the share of probes for which a search is repeated exactly and compared."""
-
-
-@dataclass(frozen=True)
-class Logins:
-    """The two logins of a database: administrator and service."""
-
-    administrator: URL
-    service: URL
 
 
 class Database:
@@ -109,39 +99,15 @@ def open_database(settings: Settings) -> Database:
     else:
         server = start_embedded_server(settings.data_dir / "postgres")
         administrator = _embedded_database(parse_address(server.url))
-    logins = Logins(administrator, _service_login(administrator, settings.database_service_url))
+    if settings.database_service_url:
+        service = parse_address(settings.database_service_url)
+    elif server is not None:
+        service = administrator.set(username=SERVICE_ROLE)  # the socket of the embedded server asks for no password
+    else:
+        service = service_login(administrator)
+    logins = Logins(administrator, service)
     engine = open_pool(logins.service, settings.database_pool_size, settings.search_audit_share)
     return Database(logins, engine, server)
-
-
-def connect(url: URL) -> psycopg.Connection:
-    """Open one synchronous connection outside the pool, in autocommit. Raises DatabaseUnavailable."""
-    try:
-        return psycopg.connect(conninfo(url), autocommit=True, connect_timeout=10)
-    except psycopg.OperationalError as error:
-        raise DatabaseUnavailable(f"cannot connect to {url.host or 'the database'}: {type(error).__name__}") from error
-
-
-def service_password(administrator: URL) -> str:
-    """The password of the service role, derived from the administrator's: every process derives the same one."""
-    secret = (administrator.password or "") if isinstance(administrator.password, str | None) else ""
-    return hmac.new(secret.encode(), b"face identity service role", hashlib.sha256).hexdigest()
-
-
-def _service_login(administrator: URL, service_url: str | None) -> URL:
-    if service_url:
-        return parse_address(service_url)
-    if _is_unprivileged(administrator):
-        return administrator
-    return administrator.set(username=SERVICE_ROLE, password=service_password(administrator))
-
-
-def _is_unprivileged(login: URL) -> bool:
-    """Whether row-level security already applies to this login."""
-    query = "SELECT NOT (rolsuper OR rolbypassrls OR rolcreaterole) FROM pg_roles WHERE rolname = current_user"
-    with connect(login) as connection:
-        row = connection.execute(query).fetchone()
-    return bool(row and row[0])
 
 
 def _embedded_database(maintenance: URL) -> URL:

@@ -181,6 +181,14 @@ def _expect(condition: bool) -> None:
         raise NotImplementedError("psycopg did not do what the exchange relies on")
 
 
+def scram_verifier(driver: psycopg.Connection[Any], user: str, password: str) -> str:
+    """What PostgreSQL stores instead of the password. libpq computes it here; the server never receives the password.
+
+    psycopg itself has no function for it.
+    """
+    return driver.pgconn.encrypt_password(password.encode(), user.encode(), b"scram-sha-256").decode()
+
+
 def is_reusable(driver: Driver) -> bool:
     """Whether the connection is open, outside a transaction and outside pipeline mode."""
     pgconn = driver.pgconn

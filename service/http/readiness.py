@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from service.database.connection import Logins
+from service.database.logins import Logins
 from service.database.schema.migrate import SchemaState, schema_state
 
 ASKED_EVERY_SECONDS = 1.0

@@ -17,7 +17,8 @@ from service.access.keys import create_key
 from service.access.operator import operator_transaction
 from service.access.quotas import CostClass, Quotas, RateLimits
 from service.access.tenants import change_quotas, create_tenant
-from service.database.connection import Database, connect
+from service.database.connection import Database
+from service.database.logins import connect
 from service.database.session import tenant_session
 from service.errors import TooManyRequests
 

@@ -197,7 +197,8 @@ async def test_the_service_logs_in_without_any_way_around_the_policies(database:
             )
         ).one()
         assert tuple(row) == (SERVICE_ROLE, False, False, False, False)
-        assert database.logins.service.username == SERVICE_ROLE
+        await connection.execute(text("RESET ROLE"))
+        assert await connection.scalar(text("SELECT current_user")) == SERVICE_ROLE
 
 
 async def test_neither_service_nor_operator_owns_anything(administrator: AsyncConnection) -> None:

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import URL
 
 from service.database.addresses import conninfo
-from service.database.connection import Database, Logins, connect
+from service.database.connection import Database
+from service.database.logins import Logins, connect
 from service.database.schema.migrate import migrate
 from service.errors import InvalidSettings
 from tests.cli.conftest import Command, bare_command  # noqa: F401 - a fixture

@@ -17,7 +17,8 @@ from psycopg import AsyncClientCursor
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from service.database.connection import Database, Logins, connect, open_pool
+from service.database.connection import Database, open_pool
+from service.database.logins import Logins, connect
 from service.database.schema.migrate import migrate
 from service.database.session import PLANNING, driver_of, tenant_session
 from service.database.statements import fetch_rows_in_transaction

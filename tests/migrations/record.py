@@ -21,7 +21,8 @@ import psycopg
 from service.access.keys import create_operator_key
 from service.access.operator import operator_transaction
 from service.database.addresses import conninfo
-from service.database.connection import Database, connect, open_database
+from service.database.connection import Database, open_database
+from service.database.logins import connect
 from service.database.schema.migrate import configuration, migrate
 from service.database.session import tenant_session
 from service.embedding import external_space

@@ -8,7 +8,8 @@ from alembic import command
 from sqlalchemy import create_engine
 
 from service.access.authentication import admit, admit_operator
-from service.database.connection import Database, Logins, connect, open_pool
+from service.database.connection import Database, open_pool
+from service.database.logins import Logins, connect
 from service.database.schema.migrate import configuration, migrate
 from service.database.session import tenant_session
 from service.gallery.galleries import find_gallery

@@ -1,6 +1,6 @@
 """Migrates a database to the newest schema, and reads which revision it has.
 
-Migrations go forward only. They run as the administrator; afterwards the service role gets its password.
+Migrations go forward only. They run as the administrator; afterwards the service's login is prepared.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg import sql
 from sqlalchemy import Connection, create_engine, text
 
-from service.database.connection import Logins, connect, service_password
 from service.database.locks import MIGRATION_LOCK
+from service.database.logins import Logins, connect, prepare_service_login
 from service.database.schema.foreign_tables import check_database
 from service.database.types import SERVICE_ROLE
 from service.errors import DatabaseUnavailable
@@ -56,7 +55,7 @@ def migrate(logins: Logins, *, into_shared_database: bool = False) -> SchemaStat
             check_database(connection, into_shared_database=into_shared_database)
             connection.commit()
             _upgrade(connection)
-            _give_password(logins)
+            prepare_service_login(logins)
             return _state(connection)
     finally:
         engine.dispose()
@@ -81,14 +80,6 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(alembic, "head")
     connection.execute(text(f"GRANT SELECT ON alembic_version TO {SERVICE_ROLE}"))
     connection.commit()
-
-
-def _give_password(logins: Logins) -> None:
-    if logins.service.username != SERVICE_ROLE or logins.service.password != service_password(logins.administrator):
-        return
-    with connect(logins.administrator) as connection:
-        statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
-        connection.execute(statement.format(sql.Identifier(SERVICE_ROLE), sql.Literal(logins.service.password)))
 
 
 def _state(connection: Connection) -> SchemaState:
