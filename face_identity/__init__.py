@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from service import RecognizedFace as RecognizedFace
     from service import Recognizer as Recognizer
     from service import References as References
+    from service import ServiceError as ServiceError
 
-__all__ = ["RecognizedFace", "Recognizer", "References"]
+__all__ = ["RecognizedFace", "Recognizer", "References", "ServiceError"]
 
 
 def __getattr__(name: str) -> object:

@@ -8,14 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from service.errors import ServiceError
     from service.identity.in_memory import References
     from service.recognizer import RecognizedFace, Recognizer
 
-__all__ = ["RecognizedFace", "Recognizer", "References"]
+__all__ = ["RecognizedFace", "Recognizer", "References", "ServiceError"]
 _PLACES = {
     "RecognizedFace": "service.recognizer",
     "Recognizer": "service.recognizer",
     "References": "service.identity.in_memory",
+    "ServiceError": "service.errors",
 }
 
 # ONNX Runtime 1.29 and newer has telemetry switched on in its Linux and macOS wheels: it writes a device id below
