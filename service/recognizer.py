@@ -3,23 +3,24 @@
 `from face_identity import Recognizer`. docs/as-a-module.md has examples.
 """
 
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-
-from service.embedding import EmbeddingSpace
+from service.embedding import Embedding, EmbeddingSpace
 from service.encoder.contract import DetectedFace, EncodedFace, Image
-from service.encoder.images.decode import ImageLimits, decode_image
+from service.encoder.images.decode import ImageLimits
+from service.encoder.images.pictures import ImageInput, list_pictures, read_picture, shown_picture
 from service.encoder.opening import load_encoder
-from service.errors import InvalidRequest, InvalidSettings, NoFaceFound
-from service.identity.in_memory import References, read_references
+from service.errors import InvalidSettings, NoFaceFound, ServiceError, SeveralFaces, UnreadableImage
+from service.gallery.content import check_name
+from service.identity.decision import check_threshold
+from service.identity.enroll import Several, largest_is_meant
+from service.identity.in_memory import References, RejectedPicture, read_references
+from service.identity.verify import similarity_of
 from service.settings import load_module_settings
-
-ImageInput = Image | bytes | Path
-"""Pixels of shape (height, width, 3), RGB, uint8; or an image file, as its content or its path."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,33 @@ class RecognizedFace:
     similarity: float
 
 
+@dataclass(frozen=True)
+class VerifiedFace:
+    """The largest face of a picture, and whether it is the named person: `similarity` reaches `threshold`."""
+
+    face: DetectedFace
+    is_match: bool
+    similarity: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class ComparedFaces:
+    """The largest faces of two pictures, and whether they are one person: `similarity` reaches `threshold`."""
+
+    first: DetectedFace
+    second: DetectedFace
+    is_match: bool
+    similarity: float
+    threshold: float
+
+
 class Recognizer:
-    """One encoder. Several threads may use it at a time. Close it, or use it in a `with` statement."""
+    """One encoder. Several threads may use it at a time. Close it, or use it in a `with` statement.
+
+    A picture is a path, the content of an image file, an open file, an image of Pillow, or an array of uint8 and shape
+    (height, width, 3), RGB. Anything else is a TypeError.
+    """
 
     def __init__(
         self, encoder: str | None = None, *, detection_device: int | None = None, recognition_device: int | None = None
@@ -64,19 +90,33 @@ class Recognizer:
         embeddings = self._encoder.embed(self._encoder.align(pixels, faces)) if faces else []
         return [EncodedFace(face, embedding) for face, embedding in zip(faces, embeddings, strict=True)]
 
-    def enroll(self, people: Mapping[str, Iterable[ImageInput]]) -> References:
-        """The largest face of each image. Raises NoFaceFound, which names the person and the index of the image."""
-        named = []
-        for name, pictures in people.items():
-            for index, picture in enumerate(pictures):
-                faces = self.encode(picture)
-                if not faces:
-                    raise NoFaceFound(f"image {index} (counted from 0) of {name!r} shows no face")
-                named.append((name, faces[0].embedding))
-        return References.of(self.space, named)
+    def enroll(
+        self, people: Mapping[str, Iterable[ImageInput] | ImageInput], *, several: Several = "reject"
+    ) -> References:
+        """One face of each picture. `rejected` of the result lists the pictures that cannot be used, with the reason.
 
-    def read_references(self, path: str | Path) -> References:
-        """The references in a dataset file of any format. Raises InvalidDataset, which names the row."""
+        A picture with several faces of similar size is rejected, unless `several` is "largest". Raises the first
+        reason, which names the person and the index of the picture, if no picture at all can be used.
+        """
+        named: list[tuple[str, Embedding]] = []
+        rejected: list[RejectedPicture] = []
+        errors: list[ServiceError] = []
+        for name, pictures in people.items():
+            label = check_name(name, "name")
+            for index, picture in enumerate(list_pictures(pictures)):
+                try:
+                    named.append((label, self._face_to_enroll(picture, several).embedding))
+                except (ServiceError, OSError) as error:
+                    errors.append(_readable(error))
+                    rejected.append(_rejected(label, index, picture, errors[-1]))
+        if rejected and not named:
+            raise type(errors[0])(_first_rejection(rejected[0]))
+        return replace(References.of(self.space, named), rejected=tuple(rejected))
+
+    def read_references(self, path: str | os.PathLike[str]) -> References:
+        """The references in a file of `References.save` or a dataset file of any format. Raises InvalidDataset, which
+        names the row.
+        """
         return read_references(Path(path), self.space)
 
     def recognize(
@@ -90,13 +130,34 @@ class Recognizer:
         references.check_space(self.space)
         encoded = self.encode(picture)
         probes = [face.embedding for face in encoded]
-        least = self.space.threshold if threshold is None else threshold
+        least = self._threshold(threshold)
         nearest = references.nearest(probes)
         names = references.vote(probes) if legacy_vote else [name if near >= least else None for name, near in nearest]
         return [
             RecognizedFace(face.face, name or None, near)
             for face, name, (_, near) in zip(encoded, names, nearest, strict=True)
         ]
+
+    def verify(
+        self, picture: ImageInput, name: str, references: References, *, threshold: float | None = None
+    ) -> VerifiedFace:
+        """Whether the largest face is that person, by the person's most similar reference (1:1).
+
+        Raises NoFaceFound, or NotFound if no reference has that name.
+        """
+        references.check_space(self.space)
+        own = references.of_person(name)
+        encoded = self._largest_face(picture, "the picture")
+        ((_, similarity),) = own.nearest([encoded.embedding])
+        least = self._threshold(threshold)
+        return VerifiedFace(encoded.face, similarity >= least, similarity, least)
+
+    def compare(self, first: ImageInput, second: ImageInput, *, threshold: float | None = None) -> ComparedFaces:
+        """Whether the largest faces of two pictures are one person. Raises NoFaceFound, which names the picture."""
+        one, other = self._largest_face(first, "the first picture"), self._largest_face(second, "the second picture")
+        similarity = similarity_of(self.space, one.embedding, other.embedding)
+        least = self._threshold(threshold)
+        return ComparedFaces(one.face, other.face, similarity >= least, similarity, least)
 
     def close(self) -> None:
         """Release the models."""
@@ -110,14 +171,39 @@ class Recognizer:
     ) -> None:
         self.close()
 
+    def _face_to_enroll(self, picture: ImageInput, several: Several) -> EncodedFace:
+        """The face that a picture adds. Raises NoFaceFound or SeveralFaces."""
+        faces = self.encode(picture)
+        if not faces:
+            raise NoFaceFound("the image shows no face")
+        if several == "reject" and not largest_is_meant([face.face for face in faces]):
+            raise SeveralFaces("the image shows several faces of similar size")
+        return faces[0]
+
+    def _largest_face(self, picture: ImageInput, which: str) -> EncodedFace:
+        faces = self.encode(picture)
+        if not faces:
+            raise NoFaceFound(f"no face was found in {which}")
+        return faces[0]
+
+    def _threshold(self, threshold: float | None) -> float:
+        return check_threshold(threshold, self.space.threshold)
+
     def _pixels(self, picture: ImageInput) -> Image:
-        if isinstance(picture, Path):
-            picture = picture.read_bytes()
-        if isinstance(picture, bytes):
-            return decode_image(picture, self._limits)
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-            raise InvalidRequest(
-                f"an image must be an array of uint8 and shape (height, width, 3), RGB; this one is {picture.dtype} "
-                f"of shape {picture.shape}"
-            )
-        return np.ascontiguousarray(picture)
+        return read_picture(picture, self._limits)
+
+
+def _readable(error: ServiceError | OSError) -> ServiceError:
+    """The error of a file that cannot be opened, as one of the catalogue."""
+    if isinstance(error, ServiceError):
+        return error
+    return UnreadableImage(error.strerror or type(error).__name__)
+
+
+def _rejected(name: str, index: int, picture: object, error: ServiceError) -> RejectedPicture:
+    return RejectedPicture(name, index, shown_picture(picture), error.slug, error.detail or error.title)
+
+
+def _first_rejection(rejected: RejectedPicture) -> str:
+    path = f" ({rejected.path})" if rejected.path else ""
+    return f"image {rejected.index} (counted from 0) of {rejected.name!r}{path}: {rejected.detail}"

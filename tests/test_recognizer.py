@@ -1,20 +1,31 @@
 """The recognizer as a module, and the examples in docs/as-a-module.md."""
 
+import io
 import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import face_identity
 from face_identity import Recognizer, References
 from service.encoder.fake_pictures import draw_nobody, draw_people, people_pixels
-from service.errors import EmbeddingSpaceMismatch, InvalidRequest, NoFaceFound, NotFound, UnreadableImage
-from service.recognizer import ImageInput
+from service.encoder.images.pictures import ImageInput
+from service.errors import (
+    EmbeddingSpaceMismatch,
+    ImageTooLarge,
+    InvalidRequest,
+    NoFaceFound,
+    NotFound,
+    UnreadableImage,
+)
 from tests.support.waiting import GUARD_SECONDS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -93,12 +104,139 @@ def test_what_cannot_be_used_is_refused(recognizer: Recognizer) -> None:
         recognizer.detect(np.zeros((10, 10), dtype=np.uint8))
     with pytest.raises(UnreadableImage):
         recognizer.detect(draw_people(["ada"])[:500])
-    with pytest.raises(NoFaceFound, match=r"image 1 .*'Ada'"):
-        recognizer.enroll({"Ada": [draw_people(["ada"]), draw_nobody()]})
 
 
-def test_there_are_three_examples() -> None:
-    assert len(EXAMPLES) == 3
+@pytest.mark.parametrize("kind", ["str", "path", "bytes", "bytearray", "memoryview", "BytesIO", "file", "PIL", "array"])
+def test_a_picture_may_be_given_in_many_ways(recognizer: Recognizer, tmp_path: Path, kind: str) -> None:
+    file, path = draw_people(["ada"], format="PNG"), tmp_path / "ada.png"
+    path.write_bytes(file)
+    with path.open("rb") as opened, Image.open(path) as image:
+        pictures: dict[str, ImageInput] = {
+            **{"str": str(path), "path": path, "bytes": file, "bytearray": bytearray(file), "file": opened},
+            **{"memoryview": memoryview(file), "BytesIO": io.BytesIO(file), "PIL": image},
+            "array": people_pixels(["ada"]),
+        }
+        expected = recognizer.encode(file)[0].embedding
+        np.testing.assert_array_equal(recognizer.encode(pictures[kind])[0].embedding, expected)
+
+
+@pytest.mark.parametrize("wrong", [None, 7, ["a.jpg"], io.StringIO("text")])
+def test_anything_else_is_a_type_error_that_says_what_a_picture_is(recognizer: Recognizer, wrong: object) -> None:
+    with pytest.raises(TypeError, match=r"a picture is a path .* PIL\.Image\.Image, or a NumPy array of uint8"):
+        recognizer.detect(wrong)  # type: ignore[arg-type]  # the mistake that the test makes
+    with pytest.raises(TypeError, match="a picture is a path"):
+        recognizer.enroll({"Ada": [wrong]})  # type: ignore[list-item]
+
+
+def test_an_image_of_pillow_is_read_as_its_file(recognizer: Recognizer, tmp_path: Path) -> None:
+    """Turned upright by its EXIF orientation, and within the limit of pixels."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(people_pixels(["ada"]))).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as image:
+        assert recognizer.detect(image) == recognizer.detect(tmp_path / "turned.png") != []
+    with pytest.raises(ImageTooLarge):
+        recognizer.detect(Image.new("L", (20_000, 20_000)))
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(recognizer: Recognizer, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UnreadableImage, match="regular file"):
+        recognizer.detect(tmp_path / "pipe.jpg")
+    with pytest.raises(FileNotFoundError):
+        recognizer.detect("missing.jpg")
+
+
+def test_pictures_that_cannot_be_used_are_listed_and_the_others_are_enrolled(
+    recognizer: Recognizer, tmp_path: Path
+) -> None:
+    (tmp_path / "nobody.png").write_bytes(draw_nobody())
+    references = recognizer.enroll(
+        {
+            "Ada": [draw_people(["ada"]), tmp_path / "nobody.png", draw_people(["ada", "bob"])],
+            "Bob": tmp_path / "missing.png",
+            "Cleo": draw_people(["cleo"]),
+        }
+    )
+    assert references.names == ["Ada", "Cleo"]
+    assert [(each.name, each.index, Path(each.path).name, each.reason) for each in references.rejected] == [
+        ("Ada", 1, "nobody.png", "no-face-found"),
+        ("Ada", 2, "", "several-faces"),
+        ("Bob", 0, "missing.png", "unreadable-image"),
+    ]
+    assert "No such file" in references.rejected[2].detail
+    largest = recognizer.enroll({"Ada": draw_people(["ada", "bob"])}, several="largest")
+    assert (largest.names, largest.rejected) == (["Ada"], ())
+
+
+def test_if_no_picture_can_be_used_the_first_reason_is_raised(recognizer: Recognizer) -> None:
+    with pytest.raises(NoFaceFound, match=r"image 0 .*'Ada'"):
+        recognizer.enroll({"Ada": [draw_nobody()]})
+    assert len(recognizer.enroll({})) == 0
+
+
+def test_references_are_saved_loaded_and_added_to(recognizer: Recognizer, tmp_path: Path) -> None:
+    file = tmp_path / "references.ndjson"
+    saved = recognizer.enroll({"Ada": draw_people(["ada"]), "Zoë": draw_people(["zoe"])})
+    saved.save(file)
+    for loaded in (References.load(file), References.load(file, recognizer.space), recognizer.read_references(file)):
+        assert (loaded.names, loaded.space) == (saved.names, recognizer.space)
+        np.testing.assert_array_equal(loaded.embeddings, saved.embeddings)
+    more = loaded + recognizer.enroll({"Bob": draw_people(["bob"])})
+    assert more.names == ["Ada", "Zoë", "Bob"]
+    assert recognizer.recognize(people_pixels(["bob"], variation=2), more)[0].name == "Bob"
+    assert more.without("Ada").names == ["Zoë", "Bob"]
+    with pytest.raises(NotFound, match="'Eve'"):
+        more.without("Eve")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_saved_references_of_another_encoder_are_refused(recognizer: Recognizer, tmp_path: Path) -> None:
+    other = replace(recognizer.space, name="other", digest="0" * 64)
+    file = tmp_path / "references.ndjson"
+    References.of(other, [("Ada", np.ones(other.dimension, dtype=np.float32))]).save(file)
+    with pytest.raises(EmbeddingSpaceMismatch, match=r"made with other, not with fake"):
+        recognizer.read_references(file)
+    with pytest.raises(EmbeddingSpaceMismatch):
+        _ = References.load(file) + References.of(recognizer.space, [])
+    (tmp_path / "plain.json").write_text('{"Ada": []}')
+    with pytest.raises(InvalidRequest, match="which encoder"):
+        References.load(tmp_path / "plain.json")
+
+
+def test_printing_shows_no_embedding_and_no_name(recognizer: Recognizer) -> None:
+    references = recognizer.enroll({"Ada": draw_people(["ada"])})
+    assert str(references) == repr(references) == "<References: 1 of 1 people, fake>"
+    assert "embedding" not in repr(recognizer.encode(draw_people(["ada"])))
+
+
+def test_one_person_is_verified(recognizer: Recognizer) -> None:
+    references = recognizer.enroll({"Ada": draw_people(["ada"]), "Bob": draw_people(["bob"])})
+    picture = draw_people(["ada"], variation=2)
+    same, other = (recognizer.verify(picture, name, references) for name in ("Ada", "Bob"))
+    assert (same.is_match, other.is_match) == (True, False)
+    assert same.similarity > recognizer.space.threshold == same.threshold > other.similarity
+    assert not recognizer.verify(picture, "Ada", references, threshold=1.0).is_match
+    with pytest.raises(NotFound, match="'Eve'"):
+        recognizer.verify(picture, "Eve", references)
+    with pytest.raises(NoFaceFound):
+        recognizer.verify(draw_nobody(), "Ada", references)
+
+
+def test_two_pictures_are_compared(recognizer: Recognizer) -> None:
+    ada, bob = draw_people(["ada"]), draw_people(["bob"])
+    same, other = recognizer.compare(ada, draw_people(["ada"], variation=3)), recognizer.compare(ada, bob)
+    assert (same.is_match, other.is_match) == (True, False)
+    assert same.first.box.width == same.first.box.right - same.first.box.left > 0
+    assert same.second.box.height > 0
+    with pytest.raises(NoFaceFound, match="second picture"):
+        recognizer.compare(ada, draw_nobody())
+    with pytest.raises(InvalidRequest, match="threshold"):
+        recognizer.compare(ada, bob, threshold=2.0)
+
+
+def test_there_are_five_examples() -> None:
+    assert len(EXAMPLES) == 5
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
@@ -107,8 +245,8 @@ def test_the_examples_of_the_documentation_run(number: int, tmp_path: Path) -> N
         (tmp_path / f"{name}.jpg").write_bytes(draw_people(people))
     done = run(tmp_path, EXAMPLES[number])
     assert done.returncode == 0, done.stderr
-    assert ["Box", "(512,) fake", "Bob"][number] in done.stdout
-    assert len(done.stdout.splitlines()) == [3, 1, 3][number]
+    assert ["Box", "(512,) fake", "Bob", "True", "2 of 2 people"][number] in done.stdout
+    assert len(done.stdout.splitlines()) == [3, 1, 3, 2, 1][number]
 
 
 def test_help_shows_the_classes_and_their_methods(tmp_path: Path) -> None:

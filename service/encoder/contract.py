@@ -1,7 +1,7 @@
 """The contract of every encoder: pixels in, faces and embeddings out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -23,9 +23,19 @@ class Box:
     bottom: float
 
     @property
+    def width(self) -> float:
+        """Pixels from left to right."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        """Pixels from top to bottom."""
+        return self.bottom - self.top
+
+    @property
     def area(self) -> float:
         """Area in square pixels, 0 for an empty box."""
-        return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
+        return max(0.0, self.width) * max(0.0, self.height)
 
 
 @dataclass(frozen=True)
@@ -81,10 +91,10 @@ class DetectedFace:
 
 @dataclass(frozen=True)
 class EncodedFace:
-    """A detected face and its embedding."""
+    """A detected face and its embedding, which is not shown by `repr`."""
 
     face: DetectedFace
-    embedding: Embedding
+    embedding: Embedding = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _decode(opened: ImageFile, reduction: int = 1) -> Image:
         width, height = (max(1, side // reduction) for side in opened.size)
         opened.draft(opened.mode, (width, height))
     opened.load()
-    return np.asarray(_as_rgb(_turned_upright(opened)))
+    return np.asarray(as_rgb(_turned_upright(opened)))
 
 
 def _lacks_only_end_mark(data: bytes) -> bool:
@@ -130,12 +130,12 @@ def _open_header(data: bytes, limits: ImageLimits) -> ImageFile:
     """The file with its header read and its size checked. Nothing is decoded."""
     plugin = _plugin(data)
     if plugin is WebPImagePlugin.WebPImageFile:
-        _check_pixels(*_webp_size(data), limits)  # the WebP decoder allocates the canvas when the file is opened
+        check_pixels(*_webp_size(data), limits)  # the WebP decoder allocates the canvas when the file is opened
     try:
         opened = plugin(io.BytesIO(data))
     except Exception as error:
         raise UnreadableImage(_reason(error)) from None
-    _check_pixels(*opened.size, limits)
+    check_pixels(*opened.size, limits)
     return opened
 
 
@@ -166,7 +166,8 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return width & 0x3FFF, height & 0x3FFF
 
 
-def _check_pixels(width: int, height: int, limits: ImageLimits) -> None:
+def check_pixels(width: int, height: int, limits: ImageLimits) -> None:
+    """Raise ImageTooLarge or UnreadableImage if an image of this size is not accepted."""
     if width * height > limits.pixels:
         raise ImageTooLarge(f"{width} x {height} pixels, at most {limits.pixels} are allowed")
     if width < 1 or height < 1:
@@ -186,7 +187,7 @@ def _turn(opened: ImageFile) -> Pillow.Transpose | None:
         return None
 
 
-def _as_rgb(image: Pillow.Image) -> Pillow.Image:
+def as_rgb(image: Pillow.Image) -> Pillow.Image:
     """Every mode of the four formats as RGB. Transparent pixels become white."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
