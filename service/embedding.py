@@ -93,6 +93,11 @@ def similarity_from(metric: Metric, measured: float) -> float:
     return min(1.0, max(0.0, measured if metric == "cosine" else 1.0 - measured))
 
 
+def shown_similarity(similarity: float) -> float:
+    """A similarity as every answer shows it: rounded to a millionth, which float32 still holds."""
+    return round(float(similarity), 6)
+
+
 def _as_vector(values: Sequence[float] | npt.NDArray[np.floating]) -> Embedding:
     try:
         with np.errstate(over="ignore"):

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.shapes import Cursor, Limit
+from service.api.shapes import Cursor, Limit, Similarity
 from service.errors import Forbidden
 from service.gallery.galleries import find_gallery
 from service.gallery.people import Person
@@ -43,7 +43,7 @@ class UnlikeFace(BaseModel):
     """A reference that is unlike the person's other references."""
 
     face: str
-    similarity: float = Field(description="Similarity to the nearest of the person's other references, 0 to 1.")
+    similarity: Similarity = Field(description="Similarity to the nearest of the person's other references, 0 to 1.")
 
 
 class Inconsistent(BaseModel):
@@ -55,7 +55,7 @@ class Inconsistent(BaseModel):
     @classmethod
     def of(cls, found: InconsistentPerson) -> "Inconsistent":
         """Convert a finding to a response."""
-        unlike = [UnlikeFace(face=each.face_id, similarity=round(each.similarity, 4)) for each in found.unlike]
+        unlike = [UnlikeFace(face=each.face_id, similarity=each.similarity) for each in found.unlike]
         return cls(person=CheckedPerson.of(found.person), unlike=unlike)
 
 
@@ -64,13 +64,13 @@ class LookAlike(BaseModel):
 
     person: CheckedPerson
     other: CheckedPerson
-    similarity: float
+    similarity: Similarity
 
     @classmethod
     def of(cls, found: LookAlikes) -> "LookAlike":
         """Convert a finding to a response."""
         other = CheckedPerson(id=found.other_id, name=found.other_name, external_id=found.other_external_id)
-        return cls(person=CheckedPerson.of(found.person), other=other, similarity=round(found.similarity, 4))
+        return cls(person=CheckedPerson.of(found.person), other=other, similarity=found.similarity)
 
 
 class Check(BaseModel):

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.api.people import PersonShape, find_other_person
-from service.api.shapes import IMAGE_PROBLEMS, Cursor, FoundFace, Limit, List, RequestModel, page_of
+from service.api.shapes import IMAGE_PROBLEMS, Cursor, FoundFace, Limit, List, Name, RequestModel, page_of
 from service.errors import (
     Conflict,
     DuplicateEmbedding,
@@ -21,6 +22,7 @@ from service.errors import (
     ImageTooLarge,
     NearerToAnotherPerson,
     NoFaceFound,
+    NotFound,
     NotLive,
     ServiceError,
     SeveralFaces,
@@ -30,18 +32,18 @@ from service.errors import (
 from service.gallery.faces import Face, delete_face, list_faces, move_face
 from service.gallery.galleries import find_gallery
 from service.gallery.people import find_person
-from service.http.bodies import read_json
 from service.http.callers import CurrentCaller, GalleryName, check_scope
 from service.http.openapi import body_of, leads_to, problems
-from service.http.probes import NewReference
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
-from service.http.state import CurrentServerState, request_encoders
-from service.http.uploads import receive_and_charge_images, takes_pictures
-from service.identity.enroll import Enrollment, enroll_embedding, enroll_pictures
+from service.http.state import CurrentServerState, ServerState, request_encoders
+from service.http.uploads import receive_images_or_reference
+from service.identity.enroll import Enrollment, Rejection, enroll_embedding, enroll_pictures
+from service.identity.named_person import NamedPerson, find_named_person
 from service.identity.review import Review
 
 router = keyed_router("/v1/galleries/{gallery}/people/{person}/faces", "faces")
+of_gallery = keyed_router("/v1/galleries/{gallery}/faces", "faces")
 
 MAXIMUM_PICTURES = 100
 REJECTIONS: tuple[type[ServiceError], ...] = (
@@ -79,6 +81,22 @@ _EMBEDDING = {
     },
     "examples": [{"embedding": [0.12, -0.03, 0.4], "source": "badge-17.jpg"}],
 }
+
+
+_PERSON: dict[str, Any] = {
+    "id": "0c4qyk3d9m2w8",
+    "name": "Ada",
+    "external_id": None,
+    "metadata": {},
+    "faces": 1,
+    "created_at": "2026-01-31T08:30:00Z",
+}
+_NAMED: dict[str, Any] = {"faces": [_FACE], "rejected": [], "warnings": [], "person": _PERSON, "created": True}
+_KNOWN = (DuplicatePicture, DuplicateEmbedding)
+Several = Annotated[
+    Literal["reject", "largest"],
+    Query(description="What to do with an image of several faces of similar size."),
+]
 
 
 class FaceShape(BaseModel):
@@ -141,6 +159,30 @@ class EnrollmentShape(BaseModel):
     rejected: list[RejectionShape]
     warnings: list[WarningShape] = Field(description="New references that are unlike the person's other references.")
 
+    @classmethod
+    def of(cls, enrollment: Enrollment) -> "EnrollmentShape":
+        """Convert an enrollment to a response. Raises the problem of the first image if nothing was enrolled."""
+        if enrollment.rejected and not enrollment.faces:
+            raise _refusal(enrollment)
+        return cls(**_enrollment(enrollment))
+
+
+class NamedEnrollmentShape(EnrollmentShape):
+    """The same for a person who was given by name or external id."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_NAMED]})
+
+    person: PersonShape
+    created: bool = Field(description="True if the request created the person.")
+
+    @classmethod
+    async def of_named(cls, session: AsyncSession, gallery: str, enrollment: Enrollment) -> "NamedEnrollmentShape":
+        """Convert an enrollment to a response, with the person as stored now."""
+        if enrollment.person is None:
+            raise NotFound("the person was deleted")
+        person = await find_person(session, await find_gallery(session, gallery), enrollment.person.id)
+        return cls(**_enrollment(enrollment), person=PersonShape.of(person), created=enrollment.created_person)
+
 
 @router.post(
     "",
@@ -164,25 +206,77 @@ async def add(
     person: str,
     session: RequestSession,
     state: CurrentServerState,
-    several: Annotated[
-        Literal["reject", "largest"],
-        Query(description="What to do with an image of several faces of similar size."),
-    ] = "reject",
+    several: Several = "reject",
 ) -> EnrollmentShape:
     """Add references to a person. The next search finds them; `rejected` lists the images that cannot be used.
 
     If no image can be used, nothing is added and the response is the problem of the first image.
     """
-    if takes_pictures(request):
-        images = await receive_and_charge_images(request, most=MAXIMUM_PICTURES)
-        review = Review.of(state.settings)
-        enrollment = await enroll_pictures(
-            session, request_encoders(request), gallery, person, images, several=several, review=review
-        )
-    else:
-        reference = await read_json(request, NewReference)
-        enrollment = await enroll_embedding(session, gallery, person, reference.embedding, reference.source)
-    return _answer(enrollment)
+    return EnrollmentShape.of(await _enroll(request, session, state, gallery, owner=person, several=several))
+
+
+@of_gallery.post(
+    "",
+    status_code=201,
+    responses=problems(*IMAGE_PROBLEMS, Conflict, EmbeddingSpaceMismatch, *REJECTIONS)
+    | {200: {"model": NamedEnrollmentShape, "description": "Everything sent was enrolled before."}}
+    | leads_to(
+        *("people_show", "people_erase", "faces_list_all", "recognition_verify"),
+        gallery="request.path.gallery",
+        person="response.body#/person/id",
+    ),
+    openapi_extra=body_of(
+        pictures="One or more images; each shows the person alone or largest.", most=MAXIMUM_PICTURES, json=_EMBEDDING
+    ),
+)
+@needs("enroll", runs_model=True)
+async def enroll(
+    *,
+    request: Request,
+    response: Response,
+    gallery: GalleryName,
+    session: RequestSession,
+    state: CurrentServerState,
+    person: Annotated[Name | None, Query(description="The person's name.", examples=["Ada"])] = None,
+    external_id: Annotated[
+        Name | None, Query(description="The person's external id, which decides if several people have one name.")
+    ] = None,
+    several: Several = "reject",
+) -> NamedEnrollmentShape:
+    """Add references to a person who is given by name or external id, and create the person if missing.
+
+    The request may be repeated: an image that is a reference of the person already is listed under `rejected` as
+    `duplicate-picture`, and if nothing new was sent the status is 200. A new person without a name gets the external
+    id as its name.
+    """
+    named = NamedPerson(person, external_id)
+    try:
+        enrollment = await _enroll(request, session, state, gallery, owner=named, several=several)
+    except DuplicateEmbedding as error:
+        rejected = [Rejection("the embedding", DuplicateEmbedding, error.detail)]
+        found = await find_named_person(session, await find_gallery(session, gallery), named)
+        enrollment = Enrollment([], rejected, person=found)
+    if not enrollment.faces and any(one.kind in _KNOWN for one in enrollment.rejected):
+        response.status_code = 200
+    elif not enrollment.faces:
+        raise _refusal(enrollment)
+    return await NamedEnrollmentShape.of_named(session, gallery, enrollment)
+
+
+async def _enroll(
+    request: Request,
+    session: AsyncSession,
+    state: ServerState,
+    gallery: str,
+    *,
+    owner: str | NamedPerson,
+    several: Several,
+) -> Enrollment:
+    received = await receive_images_or_reference(request, most=MAXIMUM_PICTURES)
+    if isinstance(received, list):
+        encoders, review = request_encoders(request), Review.of(state.settings)
+        return await enroll_pictures(session, encoders, gallery, owner, received, several=several, review=review)
+    return await enroll_embedding(session, gallery, owner, received.embedding or [], received.source)
 
 
 @router.get("")
@@ -222,14 +316,22 @@ async def move(
     return PersonShape.of(await find_person(session, found_gallery, target.id))
 
 
-def _answer(enrollment: Enrollment) -> EnrollmentShape:
-    rejected = [
-        RejectionShape(image=each.image, reason=each.reason, detail=each.detail) for each in enrollment.rejected
-    ]
-    if rejected and not enrollment.faces:
-        # the problem of the first image, with the reasons of all
-        first = enrollment.rejected[0]
-        raise first.kind(f"{first.image}: {first.detail}", rejected=[each.model_dump() for each in rejected])
-    warnings = [WarningShape(image=each.image, reason=each.reason, detail=each.detail) for each in enrollment.warnings]
-    faces = [FaceShape.of(face) for face in enrollment.faces]
-    return EnrollmentShape(faces=faces, rejected=rejected, warnings=warnings)
+def _enrollment(enrollment: Enrollment) -> dict[str, Any]:
+    return {
+        "faces": [FaceShape.of(face) for face in enrollment.faces],
+        "rejected": _rejections(enrollment),
+        "warnings": [
+            WarningShape(image=each.image, reason=each.reason, detail=each.detail) for each in enrollment.warnings
+        ],
+    }
+
+
+def _rejections(enrollment: Enrollment) -> list[RejectionShape]:
+    return [RejectionShape(image=each.image, reason=each.reason, detail=each.detail) for each in enrollment.rejected]
+
+
+def _refusal(enrollment: Enrollment) -> ServiceError:
+    """The problem of the first image, with the reasons of all."""
+    first = enrollment.rejected[0]
+    rejected = [each.model_dump() for each in _rejections(enrollment)]
+    return first.kind(f"{first.image}: {first.detail}", rejected=rejected)

@@ -14,20 +14,23 @@ from service.api.shapes import (
     Candidates,
     EncoderName,
     FoundFace,
+    Include,
     MeanOf,
     MetadataFilter,
+    PersonReference,
+    Similarity,
     Threshold,
 )
 from service.errors import EmbeddingSpaceMismatch, InvalidRequest, NoFaceFound, NotLive, ServiceError
+from service.gallery.people import metadata_of_people
 from service.gallery.search.search import Candidate
 from service.http.bodies import MAXIMUM_JSON_BYTES, Vector
 from service.http.callers import GalleryName, GalleryNames
 from service.http.openapi import body_of, problems
-from service.http.probes import read_probes
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 from service.http.state import CurrentServerState, ServerState, request_encoders
-from service.http.uploads import receive_and_charge_images, receive_image, takes_pictures
+from service.http.uploads import receive_and_charge_images, receive_image_or_probes
 from service.identity.recognize import Identification, IdentifiedFace, recognize_embeddings, recognize_picture
 from service.identity.review import Review
 from service.identity.verify import Verification, compare_pictures, verify_embedding, verify_picture
@@ -35,7 +38,8 @@ from service.identity.verify import Verification, compare_pictures, verify_embed
 router = keyed_router("/v1", "recognition")
 
 _PROBLEMS: tuple[type[ServiceError], ...] = (EmbeddingSpaceMismatch, *IMAGE_PROBLEMS)
-_ADA: dict[str, Any] = {"person": {"id": "0c4qyk3d9m2w8", "name": "Ada"}, "similarity": 0.83}
+_PERSON: dict[str, Any] = {"id": "0c4qyk3d9m2w8", "name": "Ada", "external_id": "badge-17"}
+_ADA: dict[str, Any] = {"person": _PERSON, "similarity": 0.83}
 _BOX: dict[str, Any] = {"left": 10.0, "top": 12.5, "right": 90.0, "bottom": 110.0}
 _RECOGNITION: dict[str, Any] = {
     "faces": [
@@ -56,7 +60,21 @@ _VERIFICATION: dict[str, Any] = {
     "threshold": 0.45,
     "box": _BOX,
     "face": "0c4qyk3d9m2wa",
+    "person": _PERSON,
 }
+_COMPARED: dict[str, Any] = {"box": _BOX, "detection_score": 0.98, "quality": 0.71}
+_COMPARISON: dict[str, Any] = {
+    "verified": True,
+    "similarity": 0.83,
+    "threshold": 0.45,
+    "box": _BOX,
+    "face": None,
+    "faces": [_COMPARED, _COMPARED],
+}
+Metadata = dict[str, dict[str, Any]]
+"""The metadata of people by their ids; empty if it was not asked for."""
+NOTHING: list[Literal["metadata"]] = []
+"""The default of `include`."""
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
 _PROBES = {
     "type": "object",
@@ -78,18 +96,11 @@ _PROBE = {
 }
 
 
-class PersonReference(BaseModel):
-    """A person's id and name."""
-
-    id: str
-    name: str
-
-
 class MatchShape(BaseModel):
     """The person that the probe matches."""
 
     person: PersonReference
-    similarity: float
+    similarity: Similarity
     gallery: str | None = Field(
         default=None,
         exclude_if=lambda gallery: gallery is None,
@@ -121,8 +132,8 @@ class RecognizedShape(BaseModel):
     )
 
     @classmethod
-    def of(cls, recognized: IdentifiedFace) -> "RecognizedShape":
-        """Convert a decision to a response."""
+    def of(cls, recognized: IdentifiedFace, metadata: Metadata) -> "RecognizedShape":
+        """Convert a decision to a response, with the metadata of people by their ids."""
         decision, face = recognized.decision, recognized.face
         detected = FoundFace.of(face) if face is not None else None
         return cls(
@@ -130,9 +141,10 @@ class RecognizedShape(BaseModel):
             detection_score=detected and detected.detection_score,
             quality=detected and detected.quality,
             decision=decision.outcome,
-            match=None if decision.match is None else MatchShape(**_match(decision.match)),
+            match=None if decision.match is None else MatchShape(**_match(decision.match, metadata)),
             candidates=[
-                CandidateShape(**_match(candidate), face=candidate.face_id) for candidate in decision.candidates
+                CandidateShape(**_match(candidate, metadata), face=candidate.face_id)
+                for candidate in decision.candidates
             ],
             reason=recognized.objection and recognized.objection.reason,
         )
@@ -147,9 +159,10 @@ class RecognitionShape(BaseModel):
     threshold: float = Field(description="Similarity from which a candidate matches.")
 
     @classmethod
-    def of(cls, recognition: Identification) -> "RecognitionShape":
-        """Convert a recognition to a response."""
-        return cls(faces=[RecognizedShape.of(face) for face in recognition.faces], threshold=recognition.threshold)
+    def of(cls, recognition: Identification, metadata: Metadata | None = None) -> "RecognitionShape":
+        """Convert a recognition to a response, with the metadata of people by their ids."""
+        faces = [RecognizedShape.of(face, metadata or {}) for face in recognition.faces]
+        return cls(faces=faces, threshold=recognition.threshold)
 
 
 class VerificationShape(BaseModel):
@@ -158,21 +171,54 @@ class VerificationShape(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [_VERIFICATION]})
 
     verified: bool
-    similarity: float
+    similarity: Similarity
     threshold: float
     box: BoxShape | None = Field(description="The largest face of the image; null for an embedding.")
     face: str | None = Field(description="The person's reference most similar to the probe; null in a comparison.")
+    person: PersonReference | None = Field(
+        default=None, exclude_if=lambda person: person is None, description="The claimed person; not in a comparison."
+    )
 
     @classmethod
-    def of(cls, verification: Verification) -> "VerificationShape":
+    def of(cls, verification: Verification, *, with_metadata: bool = False) -> "VerificationShape":
         """Convert a verification to a response."""
+        person = verification.person
         return cls(
-            verified=verification.verified,
-            similarity=verification.similarity,
-            threshold=verification.threshold,
-            box=None if verification.face is None else BoxShape.of(verification.face.box),
-            face=verification.reference,
+            **_verification(verification),
+            person=None
+            if person is None
+            else PersonReference(
+                id=person.id,
+                name=person.name,
+                external_id=person.external_id,
+                metadata=person.metadata if with_metadata else None,
+            ),
         )
+
+
+class ComparedFace(BaseModel):
+    """The largest face of one of the two images."""
+
+    box: BoxShape
+    detection_score: float
+    quality: float = Field(description="0..1: a heuristic of sharpness, size and pose.")
+
+
+class ComparisonShape(VerificationShape):
+    """Whether the faces of two images belong to the same person. `box` is the face of the second image."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_COMPARISON]})
+
+    faces: list[ComparedFace] = Field(description="The face of the first image and that of the second.")
+
+    @classmethod
+    def of_two(cls, verification: Verification) -> "ComparisonShape":
+        """Convert the comparison of two images to a response."""
+        found = [FoundFace.of(face) for face in verification.compared]
+        faces = [
+            ComparedFace(box=face.box, detection_score=face.detection_score, quality=face.quality) for face in found
+        ]
+        return cls(**_verification(verification), faces=faces)
 
 
 @dataclass(frozen=True)
@@ -208,9 +254,10 @@ async def recognize(
     session: RequestSession,
     state: CurrentServerState,
     options: Options,
+    include: Include = NOTHING,
 ) -> RecognitionShape:
     """Identification (1:N): find the people of a gallery in an image, or for embeddings."""
-    return await _recognize(request, session, state, gallery, options)
+    return await _recognize(request, session, state, gallery, options=options, include=include)
 
 
 @router.post(
@@ -226,12 +273,13 @@ async def recognize_galleries(
     session: RequestSession,
     state: CurrentServerState,
     options: Options,
+    include: Include = NOTHING,
 ) -> RecognitionShape:
     """Identification (1:N) over several galleries of one embedding space; each candidate names its gallery.
 
     The default threshold is the highest threshold of these galleries.
     """
-    return await _recognize(request, session, state, galleries, options)
+    return await _recognize(request, session, state, galleries, options=options, include=include)
 
 
 async def _recognize(
@@ -239,18 +287,26 @@ async def _recognize(
     session: AsyncSession,
     state: ServerState,
     galleries: str | Sequence[str],
+    *,
     options: SearchOptions,
+    include: Sequence[str],
 ) -> RecognitionShape:
-    if takes_pictures(request):
-        image = await receive_image(request)
+    received = await receive_image_or_probes(request, state.settings.maximum_request_bytes)
+    if isinstance(received, bytes):
         review = Review.of(state.settings)
         recognition = await recognize_picture(
-            session, request_encoders(request), galleries, image, review=review, **vars(options)
+            session, request_encoders(request), galleries, received, review=review, **vars(options)
         )
     else:
-        probes = await read_probes(request, state.settings.maximum_request_bytes)
-        recognition = await recognize_embeddings(session, galleries, probes, **vars(options))
-    return RecognitionShape.of(recognition)
+        recognition = await recognize_embeddings(session, galleries, received, **vars(options))
+    metadata = await _metadata(session, recognition) if include else {}
+    return RecognitionShape.of(recognition, metadata)
+
+
+async def _metadata(session: AsyncSession, recognition: Identification) -> Metadata:
+    """The metadata of every candidate. A person who was deleted since the search has none."""
+    ids = {candidate.person_id for face in recognition.faces for candidate in face.decision.candidates}
+    return {person: {} for person in ids} | await metadata_of_people(session, recognition.galleries, ids)
 
 
 @router.post(
@@ -267,18 +323,18 @@ async def verify(
     session: RequestSession,
     state: CurrentServerState,
     threshold: Threshold = None,
+    include: Include = NOTHING,
 ) -> VerificationShape:
     """Verification (1:1): decide whether an image or embedding shows this person."""
-    if takes_pictures(request):
-        image = await receive_image(request)
+    received = await receive_image_or_probes(request, MAXIMUM_JSON_BYTES)
+    if isinstance(received, bytes):
         review = Review.of(state.settings)
         verification = await verify_picture(
-            session, request_encoders(request), gallery, person, image, threshold=threshold, review=review
+            session, request_encoders(request), gallery, person, received, threshold=threshold, review=review
         )
     else:
-        probe = await _one_probe(request)
-        verification = await verify_embedding(session, gallery, person, probe, threshold=threshold)
-    return VerificationShape.of(verification)
+        verification = await verify_embedding(session, gallery, person, _only(received), threshold=threshold)
+    return VerificationShape.of(verification, with_metadata=bool(include))
 
 
 @router.post(
@@ -289,24 +345,38 @@ async def verify(
 @needs("verify", runs_model=True)
 async def compare(
     request: Request, state: CurrentServerState, encoder: EncoderName = None, threshold: Threshold = None
-) -> VerificationShape:
+) -> ComparisonShape:
     """Compare the faces of two images without a gallery. Nothing is stored."""
     first, second = await receive_and_charge_images(request, least=2, most=2)
     review = Review.of(state.settings)
-    return VerificationShape.of(
+    return ComparisonShape.of_two(
         await compare_pictures(
             request_encoders(request), first.data, second.data, encoder=encoder, threshold=threshold, review=review
         )
     )
 
 
-async def _one_probe(request: Request) -> Vector:
-    probes = await read_probes(request, MAXIMUM_JSON_BYTES)
+def _only(probes: list[Vector]) -> Vector:
     if len(probes) != 1:
         raise InvalidRequest("embeddings: verification takes exactly one embedding")
     return probes[0]
 
 
-def _match(candidate: Candidate) -> dict[str, Any]:
-    person = PersonReference(id=candidate.person_id, name=candidate.name)
-    return {"person": person, "similarity": round(candidate.similarity, 6), "gallery": candidate.gallery}
+def _verification(verification: Verification) -> dict[str, Any]:
+    return {
+        "verified": verification.verified,
+        "similarity": verification.similarity,
+        "threshold": verification.threshold,
+        "box": None if verification.face is None else BoxShape.of(verification.face.box),
+        "face": verification.reference,
+    }
+
+
+def _match(candidate: Candidate, metadata: Metadata) -> dict[str, Any]:
+    person = PersonReference(
+        id=candidate.person_id,
+        name=candidate.name,
+        external_id=candidate.external_id,
+        metadata=metadata.get(candidate.person_id),
+    )
+    return {"person": person, "similarity": candidate.similarity, "gallery": candidate.gallery}

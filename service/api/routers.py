@@ -21,6 +21,7 @@ from service.api import (
 ROUTERS: tuple[APIRouter, ...] = (
     galleries.router,
     people.router,
+    faces.of_gallery,
     faces.router,
     recognition.router,
     checks.router,

@@ -1,7 +1,7 @@
 """Models and parameters that several resources of `/v1` share. Requests forbid unknown fields."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import Depends, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from service.access.names import MAXIMUM_NAME_LENGTH as MAXIMUM_PRINTABLE_LENGTH
 from service.database.pagination import Page
+from service.embedding import shown_similarity
 from service.encoder.contract import Box, DetectedFace
 from service.errors import (
     DatabaseUnavailable,
@@ -49,6 +50,10 @@ IMAGE_PROBLEMS: tuple[type[ServiceError], ...] = (
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items per page.")]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the previous page.")]
 Candidates = Annotated[int, Query(alias="limit", ge=1, le=100, description="Candidates per face, most similar first.")]
+Include = Annotated[
+    list[Literal["metadata"]],
+    Query(max_length=1, description="`metadata`: the answer holds the metadata of each person, too."),
+]
 Threshold = Annotated[
     float | None,
     Query(
@@ -132,6 +137,10 @@ ShortName = Annotated[str, Field(json_schema_extra=_format("printable-name", MAX
 """The name of an API key: printable characters, not blank."""
 
 
+Similarity = Annotated[float, AfterValidator(shown_similarity)]
+"""A similarity in a response."""
+
+
 class RequestModel(BaseModel):
     """A request body. An unknown field is an error, so that a misspelled field is never ignored."""
 
@@ -148,6 +157,19 @@ class List(BaseModel, Generic[Item]):
 def page_of(page: Page[Row], shape: Callable[[Row], Item]) -> List[Item]:
     """Convert a page of rows to a response."""
     return List(items=[shape(item) for item in page.items], next_cursor=page.next_cursor)
+
+
+class PersonReference(BaseModel):
+    """The person of an answer. The external id tells people of one name apart."""
+
+    id: str
+    name: str
+    external_id: str | None
+    metadata: dict[str, Any] | None = Field(
+        default=None,
+        exclude_if=lambda metadata: metadata is None,
+        description="The person's metadata; only with `?include=metadata`.",
+    )
 
 
 class BoxShape(BaseModel):

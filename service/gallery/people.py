@@ -1,7 +1,7 @@
 """People of a gallery. A name is unique, except among people with an external id; metadata is free JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -92,6 +92,22 @@ async def find_person_named(
     wanted = people.id == _numbers_of(gallery, known).scalar_subquery()
     row = (await session.execute(_with_faces(session, gallery, wanted))).one_or_none()
     return None if row is None else _person(row, row.faces)
+
+
+async def metadata_of_people(
+    session: AsyncSession, galleries: Sequence[Gallery], person_ids: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """The metadata of people of these galleries, by their public identifiers. Unknown people are left out."""
+    people = tables.person.c
+    numbers = [number for number in map(from_text, person_ids) if number is not None]
+    if not numbers:
+        return {}
+    statement = select(people.id, people.metadata).where(
+        people.tenant_id == tenant_of(session),
+        people.gallery_id == func.any([gallery.id for gallery in galleries]),
+        people.id == func.any(numbers),
+    )
+    return {to_text(row.id): row.metadata for row in await session.execute(statement)}
 
 
 async def list_people(

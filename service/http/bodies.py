@@ -7,6 +7,7 @@ list by list, so that other requests go on.
 import asyncio
 import re
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from fastapi import Request
+from starlette.types import Message
 
 from service.errors import InvalidEmbedding, InvalidRequest, PayloadTooLarge, RequestTimedOut, UnsupportedMediaType
 from service.http.state import server_state
@@ -22,11 +24,13 @@ MAXIMUM_JSON_BYTES = 1024 * 1024
 LEAST_BYTES_PER_SECOND = 1024
 """Minimum average speed, once a body takes longer than the allowed silence."""
 IN_THREAD_FROM_BYTES = 128 * 1024
+PEEKED_BYTES = 1024
 MAXIMUM_VECTOR_BYTES = 256 * 1024  # 4,000 numbers of 64 bytes
 NOT_FINITE = "the number is too large"
 MAXIMUM_DETAIL_LENGTH = 300  # it may hold a field name that the client invented
 T = TypeVar("T")
 Vector = npt.NDArray[np.float64]
+_IMAGE_FIELD = re.compile(rb'(?<!\\)"image"\s*:')
 _NOT_FINITE = re.compile(rb"[\[,:\s]-?(?:NaN|nan|Infinity|inf)")
 
 
@@ -46,8 +50,48 @@ def is_multipart(request: Request) -> bool:
     return media_type(request) == "multipart/form-data"
 
 
+def is_image(request: Request) -> bool:
+    """True for a body that is an image itself: `image/jpeg`, any other `image/` type, `application/octet-stream`."""
+    kind = media_type(request)
+    return kind.startswith("image/") or kind == "application/octet-stream"
+
+
+def announces_image(request: Request) -> bool:
+    """True if the beginning of the JSON body has a field `image`. `peek` has looked."""
+    return bool(getattr(request.state, "announces_image", False))
+
+
+async def peek(request: Request) -> Request:
+    """Receive the beginning of a JSON body, and note whether it announces an image.
+
+    So a slot can be reserved and an image charged before the rest is received. Returns the request with its whole body.
+    Raises RequestTimedOut if the client is silent.
+    """
+    patience_seconds = server_state(request).settings.client_patience_seconds
+    messages: deque[Message] = deque()
+    beginning = b""
+    try:
+        async with asyncio.timeout(patience_seconds):
+            while len(beginning) < PEEKED_BYTES:
+                messages.append(await request.receive())
+                beginning += messages[-1].get("body", b"")
+                if not messages[-1].get("more_body", False):
+                    break
+    except TimeoutError:
+        raise RequestTimedOut(f"no data arrived for {patience_seconds:g} seconds") from None
+    request.state.announces_image = _IMAGE_FIELD.search(beginning[:PEEKED_BYTES]) is not None
+
+    async def receive() -> Message:
+        return messages.popleft() if messages else await request.receive()
+
+    return Request(request.scope, receive)
+
+
 async def chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
-    """The body as it arrives. Raises PayloadTooLarge over the limit, RequestTimedOut if the client is too slow."""
+    """The body as it arrives. Raises PayloadTooLarge over the limit, RequestTimedOut if the client is too slow,
+    UnsupportedMediaType if the body is compressed.
+    """
+    _check_encoding(request)
     declared = request.headers.get("content-length", "0")
     received = int(declared) if declared.isdecimal() else 0
     if received > limit_bytes:
@@ -72,6 +116,14 @@ async def chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
         if received > limit_bytes:
             raise _too_large(limit_bytes)
         yield chunk
+
+
+def _check_encoding(request: Request) -> None:
+    """Raises UnsupportedMediaType for a compressed body: its size would be known only after the work of reading it."""
+    encoding = request.headers.get("content-encoding", "").strip()
+    if encoding and encoding.lower() != "identity":
+        shown = "".join(character if character.isprintable() else "?" for character in encoding[:50])
+        raise UnsupportedMediaType(f"the body has Content-Encoding: {shown}; send it without compression")
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes | bytearray:

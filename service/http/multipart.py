@@ -13,6 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import ImageTooLarge, InvalidRequest
+from service.http.base64_images import NO_ADDRESSES
 from service.http.bodies import chunks
 from service.identity.enroll import EnrollmentImage
 
@@ -33,7 +34,7 @@ class Part:
 async def read_pictures(
     request: Request, *, image_bytes: int, total_bytes: int, least: int, most: int
 ) -> list[EnrollmentImage]:
-    """The parts named `image`, `least` to `most` of them, in order.
+    """The parts named `image` or `file`, `least` to `most` of them, in order.
 
     Raises ImageTooLarge for a part over `image_bytes`, PayloadTooLarge over `total_bytes` in all, and InvalidRequest
     for any other part or too few parts.
@@ -41,8 +42,10 @@ async def read_pictures(
     pictures: list[EnrollmentImage] = []
     data = bytearray()
     async for part in parts(request, total_bytes):
-        if part.name != "image":
-            raise InvalidRequest(f"unexpected part {part.name!r}; images are parts named 'image'")
+        if part.name in {"url", "image_url"}:
+            raise InvalidRequest(f"{part.name}: {NO_ADDRESSES}")
+        if part.name not in {"image", "file"}:
+            raise InvalidRequest(f"unexpected part {part.name!r}; images are parts named 'image' or 'file'")
         if len(pictures) == most:
             raise InvalidRequest(f"more than {most} parts named 'image'")
         data += b"".join(part.pieces)

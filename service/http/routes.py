@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
+from service.access.authentication import charge
 from service.access.names import check_scopes
 from service.access.quotas import CostClass
 from service.database.identifiers import to_text
@@ -31,8 +32,17 @@ from service.errors import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from service.http.bodies import MAXIMUM_JSON_BYTES, as_plain, is_json, is_multipart, read_body
-from service.http.callers import OPERATOR_SCOPE, caller_with, check_scope, key_in, operator_with
+from service.http.bodies import (
+    MAXIMUM_JSON_BYTES,
+    announces_image,
+    as_plain,
+    is_image,
+    is_json,
+    is_multipart,
+    peek,
+    read_body,
+)
+from service.http.callers import OPERATOR_SCOPE, caller_with, check_scope, current_caller, key_in, operator_with
 from service.http.disconnects import cancel_on_disconnect
 from service.http.openapi import OPERATOR_SECURITY, SECURITY, join_responses, problems
 from service.http.sessions import answer_and_commit
@@ -108,12 +118,23 @@ class TenantRoute(KeyedRoute):
 
     async def authenticate_and_answer(self, request: Request, state: ServerState, answer: Answer) -> Response:
         key = key_in(request.headers)
-        if not (self.runs_model and is_multipart(request)):
-            await self._authenticate(request, state, key, "request")
-            return await answer_and_commit(request, answer(await self.read_strictly(request)))
-        with contextlib.nullcontext() if key is None else await _reserve_slot(state) as slot:
+        if self.runs_model and (is_multipart(request) or is_image(request)):
+            with contextlib.nullcontext() if key is None else await _reserve_slot(state) as slot:
+                request.state.image_slot = slot
+                await self._authenticate(request, state, key, "inference")
+                return await answer_and_commit(request, cancel_on_disconnect(request, answer))
+        await self._authenticate(request, state, key, "request")
+        if self.runs_model and is_json(request):
+            return await self._answer_json(await peek(request), state, answer)
+        return await answer_and_commit(request, answer(await self.read_strictly(request)))
+
+    async def _answer_json(self, request: Request, state: ServerState, answer: Answer) -> Response:
+        """Answer a request with an image or embeddings as JSON. An image needs a slot and is charged, as in a form."""
+        if not announces_image(request):
+            return await answer_and_commit(request, answer(request))
+        with await _reserve_slot(state) as slot:
             request.state.image_slot = slot
-            await self._authenticate(request, state, key, "inference")
+            await charge(state.database.engine, current_caller(request), "inference", 1)
             return await answer_and_commit(request, cancel_on_disconnect(request, answer))
 
     async def _authenticate(self, request: Request, state: ServerState, key: str | None, cost: CostClass) -> None:

@@ -6,7 +6,7 @@ person, so that repeating a request adds nothing.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +38,7 @@ from service.gallery.people import Person, find_person, lock_people
 from service.gallery.references import known_originals
 from service.gallery.search.search import best_reference, search
 from service.identity.consistency import UnlikeReference, unlike_references
+from service.identity.named_person import NamedPerson, find_named_person, find_or_create_person
 from service.identity.review import NO_REVIEW, Review
 from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 
@@ -86,6 +87,10 @@ class Enrollment:
     faces: list[Face]
     rejected: list[Rejection]
     warnings: list[EnrollmentWarning] = field(default_factory=list)
+    person: Person | None = None
+    """The person of the references; None if a named person is missing and nothing was enrolled."""
+    created_person: bool = False
+    """Whether the person was created by this enrollment."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +115,15 @@ async def enroll_pictures(
     session: AsyncSession,
     encoders: Encoders,
     gallery_name: str,
-    person_id: str,
+    owner: str | NamedPerson,
     pictures: Sequence[EnrollmentImage],
     *,
     several: Several = "reject",
     review: Review = NO_REVIEW,
     bulk: bool = False,
 ) -> Enrollment:
-    """Add one reference a picture; the caller commits.
+    """Add one reference a picture; the caller commits. `owner` is the id of a person, or a person who is created if
+    missing.
 
     The session must have no uncommitted writes: its connection goes back to the pool while the model works.
     An image of several faces is rejected, unless its largest face is at least twice as large as the next or
@@ -126,31 +132,50 @@ async def enroll_pictures(
     if not pictures:
         raise InvalidRequest("the request holds no image")
     gallery = await find_gallery_for_pictures(session, gallery_name)
-    known = await _enrolled_pictures(session, gallery, await find_person(session, gallery, person_id))
+    person = await _find(session, gallery, owner)
+    known = await _enrolled_pictures(session, gallery, person) if person is not None else set()
     await check_quota_for_one_face(session, gallery.id)
     await release_connection(session)  # inference takes longer than any query
     encoded, rejected = await _encode_all(_Reading(encoders, gallery.space, several, review, bulk), pictures, known)
     if not encoded:
-        return Enrollment([], rejected)
-    return await _store(session, gallery, person_id, encoded, rejected, is_strict=review.enrollment == "strict")
+        return Enrollment([], rejected, person=person)
+    return await _store(session, gallery, owner, encoded, rejected, is_strict=review.enrollment == "strict")
 
 
 async def enroll_embedding(
     session: AsyncSession,
     gallery_name: str,
-    person_id: str,
+    owner: str | NamedPerson,
     values: Sequence[float] | npt.NDArray[np.floating],
     source: Any | None = None,
 ) -> Enrollment:
-    """Add an embedding of the gallery's own space, shape (dimension,), as a reference. The caller commits."""
+    """Add an embedding of the gallery's own space, shape (dimension,), as a reference. The caller commits.
+
+    `owner` is the id of a person, or a person who is created if missing.
+    """
     gallery = await find_gallery(session, gallery_name)
     check_embedding(values, gallery.space)
-    person = await find_person(session, gallery, person_id)
+    person, is_new = await _find_or_create(session, gallery, owner)
     await lock_people(session, gallery, [person.number])  # an equal request at the same time waits here
     if await known_originals(session, gallery, [(person.number, to_bytes(values))]):
         raise DuplicateEmbedding(f"person {person.id!r} already has a reference of exactly these numbers")
     added = await add_faces(session, gallery, person, [NewFace(values, source)])
-    return Enrollment(added, [], await _warnings(session, gallery, person, added, ["the embedding"]))
+    warnings = await _warnings(session, gallery, person, added, ["the embedding"])
+    return Enrollment(added, [], warnings, person, is_new)
+
+
+async def _find(session: AsyncSession, gallery: Gallery, owner: str | NamedPerson) -> Person | None:
+    """The person. Raises NotFound for an unknown id; an unknown named person is None."""
+    if isinstance(owner, str):
+        return await find_person(session, gallery, owner)
+    return await find_named_person(session, gallery, owner)
+
+
+async def _find_or_create(session: AsyncSession, gallery: Gallery, owner: str | NamedPerson) -> tuple[Person, bool]:
+    """The person, and whether it was created now. Raises NotFound for an unknown id."""
+    if isinstance(owner, str):
+        return await find_person(session, gallery, owner), False
+    return await find_or_create_person(session, gallery, owner)
 
 
 async def _encode_all(
@@ -196,23 +221,24 @@ def largest_is_meant(faces: Sequence[DetectedFace]) -> bool:
 async def _store(
     session: AsyncSession,
     gallery: Gallery,
-    person_id: str,
+    owner: str | NamedPerson,
     encoded: list[_Encoded],
     rejected: list[Rejection],
     *,
     is_strict: bool,
 ) -> Enrollment:
     gallery = await find_same_gallery(session, gallery)
-    person = await find_person(session, gallery, person_id)
+    person, is_new = await _find_or_create(session, gallery, owner)
     await lock_people(session, gallery, [person.number])  # an equal request at the same time waits here
     known = await _enrolled_pictures(session, gallery, person)
     fresh = [item for item in encoded if item.digest not in known]
     rejected += [_duplicate(item.picture) for item in encoded if item.digest in known]
     if is_strict and not gallery.verification_only:
-        return await _store_distinct(session, gallery, person, fresh, rejected)
+        stored = await _store_distinct(session, gallery, person, fresh, rejected)
+        return replace(stored, person=person, created_person=is_new)
     added = await add_faces(session, gallery, person, [_new_face(item) for item in fresh]) if fresh else []
     warnings = await _warnings(session, gallery, person, added, [item.picture.name for item in fresh])
-    return Enrollment(added, rejected, warnings)
+    return Enrollment(added, rejected, warnings, person, is_new)
 
 
 async def _warnings(

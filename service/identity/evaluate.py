@@ -18,7 +18,7 @@ from service.access.operator import operator_transaction
 from service.access.tenants import create_tenant, delete_tenant, list_tenants
 from service.database.connection import Database
 from service.database.session import tenant_session
-from service.embedding import Embedding, EmbeddingSpace
+from service.embedding import Embedding, EmbeddingSpace, shown_similarity
 from service.encoder.encoders import Encoders
 from service.errors import EmbeddingSpaceMismatch
 from service.gallery.faces import NewFace, add_faces
@@ -81,7 +81,7 @@ class _Trial:
         if not self.decision.candidates:
             return Mistake(self.image, self.person, None, None)
         best = self.decision.candidates[0]
-        return Mistake(self.image, self.person, best.name, round(best.similarity, 4))
+        return Mistake(self.image, self.person, best.name, shown_similarity(best.similarity))
 
 
 async def evaluate(

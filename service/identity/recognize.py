@@ -40,6 +40,8 @@ class Identification:
 
     faces: list[IdentifiedFace]
     threshold: float
+    galleries: Sequence[Gallery] = ()
+    """The galleries that were searched."""
 
 
 async def recognize_picture(
@@ -69,7 +71,7 @@ async def recognize_picture(
     await release_connection(session)  # inference takes longer than any query
     encoded = await encoders.encode(galleries[0].space, data)
     if not encoded:
-        return Identification([], query.threshold)
+        return Identification([], query.threshold, galleries)
     objections = [review.of_probe(face.face) for face in encoded]
     probes = [face.embedding for face, objection in zip(encoded, objections, strict=True) if objection is None]
     decided = await query.decide_all(session, probes)
@@ -81,7 +83,7 @@ async def recognize_picture(
         IdentifiedFace(face.face, next(decisions) if objection is None else decide([], query.threshold), objection)
         for face, objection in zip(encoded, objections, strict=True)
     ]
-    return Identification(faces, query.threshold)
+    return Identification(faces, query.threshold, galleries)
 
 
 async def recognize_embeddings(
@@ -104,7 +106,7 @@ async def recognize_embeddings(
         raise InvalidRequest(f"1 to {MAXIMUM_PROBES} embeddings are allowed")
     checked = [check_embedding(values, query.galleries[0].space) for values in probes]
     decisions = await query.decide_all(session, checked)
-    return Identification([IdentifiedFace(None, decision) for decision in decisions], query.threshold)
+    return Identification([IdentifiedFace(None, decision) for decision in decisions], query.threshold, galleries)
 
 
 @dataclass(frozen=True)

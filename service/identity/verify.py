@@ -12,8 +12,8 @@ from service.embedding import Embedding, EmbeddingSpace, check_embedding, normal
 from service.encoder.contract import DetectedFace, EncodedFace
 from service.encoder.encoders import Encoders
 from service.errors import EmbeddingSpaceMismatch, NoFaceFound
-from service.gallery.galleries import Gallery, find_gallery
-from service.gallery.people import find_person
+from service.gallery.galleries import find_gallery
+from service.gallery.people import Person, find_person
 from service.gallery.search.search import Candidate, best_reference
 from service.identity.decision import check_threshold
 from service.identity.review import NO_REVIEW, Review
@@ -22,13 +22,18 @@ from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 
 @dataclass(frozen=True)
 class Verification:
-    """The result of a comparison. `face` is the probe's, `reference` the id of the most similar face, if any."""
+    """The result of a comparison. `face` is the probe's, `reference` the id of the most similar face, if any.
+
+    `person` is the claimed person, None if two images were compared. Then `compared` holds the face of each image.
+    """
 
     verified: bool
     similarity: float
     threshold: float
     face: DetectedFace | None
     reference: str | None
+    person: Person | None = None
+    compared: tuple[DetectedFace, ...] = ()
 
 
 async def verify_picture(
@@ -54,8 +59,9 @@ async def verify_picture(
     if objection := review.of_probe(probe.face):
         raise objection.as_error()
     gallery = await find_same_gallery(session, gallery)
-    best = await _best_of(session, gallery, person_id, probe.embedding)
-    return _verification(best, threshold, probe.face)
+    person = await find_person(session, gallery, person_id)
+    best = await best_reference(session, gallery, person, probe.embedding)
+    return _verification(person, best, threshold, probe.face)
 
 
 async def verify_embedding(
@@ -69,8 +75,9 @@ async def verify_embedding(
     """Compare an embedding of the gallery's own space, shape (dimension,), with the person's references."""
     gallery = await find_gallery(session, gallery_name)
     threshold = check_threshold(threshold, gallery.threshold)
-    best = await _best_of(session, gallery, person_id, check_embedding(values, gallery.space))
-    return _verification(best, threshold, None)
+    person = await find_person(session, gallery, person_id)
+    best = await best_reference(session, gallery, person, check_embedding(values, gallery.space))
+    return _verification(person, best, threshold, None)
 
 
 async def compare_pictures(
@@ -97,7 +104,8 @@ async def compare_pictures(
     if objection := of_any.of_probe(one.face) or review.of_probe(other.face):
         raise objection.as_error()
     similarity = similarity_of(space, one.embedding, other.embedding)
-    return Verification(similarity >= threshold, similarity, threshold, other.face, None)
+    compared = (one.face, other.face)
+    return Verification(similarity >= threshold, similarity, threshold, other.face, None, compared=compared)
 
 
 def similarity_of(space: EmbeddingSpace, one: Embedding, other: Embedding) -> float:
@@ -107,16 +115,11 @@ def similarity_of(space: EmbeddingSpace, one: Embedding, other: Embedding) -> fl
     return similarity_from("euclidean", float(np.linalg.norm(one.astype(np.float64) - other)))
 
 
-async def _best_of(session: AsyncSession, gallery: Gallery, person_id: str, probe: Embedding) -> Candidate | None:
-    person = await find_person(session, gallery, person_id)
-    return await best_reference(session, gallery, person, probe)
-
-
-def _verification(best: Candidate | None, threshold: float, face: DetectedFace | None) -> Verification:
+def _verification(person: Person, best: Candidate | None, threshold: float, face: DetectedFace | None) -> Verification:
     """A person without a reference is never verified, whatever the threshold."""
     if best is None:
-        return Verification(False, 0.0, threshold, face, None)
-    return Verification(best.similarity >= threshold, best.similarity, threshold, face, best.face_id)
+        return Verification(False, 0.0, threshold, face, None, person)
+    return Verification(best.similarity >= threshold, best.similarity, threshold, face, best.face_id, person)
 
 
 async def _largest_face(encoders: Encoders, space: EmbeddingSpace, data: bytes, which: str = "") -> EncodedFace:

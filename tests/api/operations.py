@@ -72,6 +72,7 @@ _ORDERLY: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/v1/galleries/{gallery}/people/{person}"): {"json": {"name": "Ada Lovelace"}},
     ("DELETE", "/v1/galleries/{gallery}/people/{person}"): {},
     ("POST", "/v1/galleries/{gallery}/people/{person}/merge"): {"json": {"from": "{other}"}},
+    ("POST", "/v1/galleries/{gallery}/faces"): _PICTURE | {"params": {"person": "Ada"}},
     ("POST", "/v1/galleries/{gallery}/people/{person}/faces"): _PICTURE,
     ("GET", "/v1/galleries/{gallery}/people/{person}/faces"): {},
     ("DELETE", "/v1/galleries/{gallery}/people/{person}/faces/{face}"): {},

@@ -27,7 +27,7 @@ async def test_each_face_of_an_image_gets_its_own_decision(client: httpx.AsyncCl
     known, stranger = sorted(answer["faces"], key=lambda face: face["box"]["left"])
     assert known.keys() == {"box", "detection_score", "quality", "decision", "match", "candidates"}
     assert known["box"].keys() == {"left", "top", "right", "bottom"}
-    assert (known["decision"], known["match"]["person"]) == ("match", {"id": ada, "name": "Ada"})
+    assert (known["decision"], known["match"]["person"]) == ("match", {"id": ada, "name": "Ada", "external_id": None})
     assert known["match"]["similarity"] > 0.9
     assert known["candidates"][0].keys() == {"person", "similarity", "face"}
     assert (stranger["decision"], stranger["match"]) == ("no_match", None)
@@ -107,3 +107,59 @@ async def test_the_error_names_an_encoder_that_is_not_loaded(client: httpx.Async
     answer = await client.post("/v1/detect", files=picture("Ada"), params={"encoder": "insightface:nothing"})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:unknown-encoder")
     assert "insightface:nothing" in answer.json()["detail"]
+
+
+async def test_people_of_one_name_are_told_apart_by_external_id_and_metadata(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/galleries", json={"name": "staff"})
+    for badge in ("17", "18"):
+        query = {"person": "Ada", "external_id": badge}
+        answer = await client.post("/v1/galleries/staff/faces", params=query, files=picture(f"Ada {badge}"))
+        made = answer.json()["person"]["id"]
+        await client.patch(f"/v1/galleries/staff/people/{made}", json={"metadata": {"floor": int(badge)}})
+    plain = (await client.post(RECOGNIZE, files=picture("Ada 18"))).json()["faces"][0]
+    assert plain["match"]["person"].keys() == {"id", "name", "external_id"}
+    assert plain["match"]["person"]["external_id"] == "18"
+    full = (await client.post(RECOGNIZE, params={"include": "metadata"}, files=picture("Ada 18"))).json()["faces"][0]
+    assert full["match"]["person"]["metadata"] == {"floor": 18}
+    assert [one["person"]["metadata"]["floor"] for one in full["candidates"]] == [18, 17]
+    place = f"/v1/galleries/staff/people/{made}/verify"
+    verified = (await client.post(place, params={"include": "metadata"}, files=picture("Ada 18"))).json()["person"]
+    assert verified == {"id": made, "name": "Ada", "external_id": "18", "metadata": {"floor": 18}}
+    assert "metadata" not in (await client.post(place, files=picture("Ada 18"))).json()["person"]
+
+
+async def test_metadata_is_included_over_several_galleries(client: httpx.AsyncClient, ada: str) -> None:
+    await client.patch(f"/v1/galleries/staff/people/{ada}", json={"metadata": {"floor": 3}})
+    answer = await client.post("/v1/recognize?gallery=staff&include=metadata", files=picture("Ada"))
+    assert answer.json()["faces"][0]["match"]["person"]["metadata"] == {"floor": 3}
+
+
+async def test_only_metadata_can_be_included(client: httpx.AsyncClient, ada: str) -> None:
+    answer = await client.post(RECOGNIZE, params={"include": "embedding"}, files=picture("Ada"))
+    assert answer.status_code == 422
+
+
+async def test_a_comparison_tells_both_faces(client: httpx.AsyncClient) -> None:
+    images = [
+        ("image", ("small.jpg", draw_people(["Ada"], size=(100, 100)))),
+        ("image", ("large.jpg", draw_people(["Ada"], size=(300, 300)))),
+    ]
+    answer = (await client.post("/v1/compare", files=images)).json()
+    first, second = answer["faces"]
+    assert first.keys() == second.keys() == {"box", "detection_score", "quality"}
+    assert first["box"]["right"] <= 100 < second["box"]["right"]
+    assert (answer["box"], "person" in answer) == (second["box"], False)
+
+
+async def test_every_similarity_is_rounded_alike(client: httpx.AsyncClient, ada: str) -> None:
+    """Recognition, verification and comparison of the same two faces show the same number."""
+    probe, reference = draw_people(["Ada"], size=(123, 150)), draw_people(["Ada"])
+    recognized = (await client.post(RECOGNIZE, files={"image": probe})).json()["faces"][0]["match"]["similarity"]
+    place = f"/v1/galleries/staff/people/{ada}/verify"
+    verified = (await client.post(place, files={"image": probe})).json()["similarity"]
+    pair = [("image", reference), ("image", probe)]
+    compared = (await client.post("/v1/compare", files=pair)).json()["similarity"]
+    assert recognized == verified
+    assert compared == pytest.approx(verified, abs=1e-3)  # stored references are half vectors
+    for similarity in (recognized, verified, compared):
+        assert similarity == round(similarity, 6)

@@ -92,6 +92,8 @@ async def test_a_large_body_of_probes_is_parsed_outside_the_event_loop(
     begun, go_on, to_thread = asyncio.Event(), asyncio.Event(), asyncio.to_thread
 
     async def held(function: Callable[..., object], *arguments: object) -> object:
+        if function.__name__ not in {"decode_json", "_decode_vectors"}:
+            return await to_thread(function, *arguments)  # another task of the application
         in_threads.append(function.__name__)
         begun.set()
         await go_on.wait()

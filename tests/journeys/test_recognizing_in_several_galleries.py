@@ -43,8 +43,8 @@ async def test_each_candidate_names_its_gallery(client: httpx.AsyncClient, ids: 
     faces = sorted(answer.json()["faces"], key=lambda face: face["box"]["left"])
     matches = [(face["match"]["person"], face["match"]["gallery"]) for face in faces]
     assert matches == [
-        ({"id": ids["Ada"], "name": "Ada"}, "staff"),
-        ({"id": ids["Eve"], "name": "Eve"}, "visitors"),
+        ({"id": ids["Ada"], "name": "Ada", "external_id": None}, "staff"),
+        ({"id": ids["Eve"], "name": "Eve", "external_id": None}, "visitors"),
     ]
     for face in faces:
         assert {candidate["gallery"] for candidate in face["candidates"]} == {"staff", "visitors"}

@@ -23,7 +23,7 @@ def test_a_tenant_enrolls_recognizes_imports_exports_and_erases(server: ServerPr
         ada = {"image": ("ada.jpg", draw_people(["Ada"]))}
         assert len(client.post(f"{ada_path}/faces", files=ada).json()["faces"]) == 1
         recognized = client.post("/v1/galleries/staff/recognize", files=ada).json()
-        assert recognized["faces"][0]["match"]["person"] == {"id": person, "name": "Ada"}
+        assert recognized["faces"][0]["match"]["person"]["id"] == person
         assert client.post(f"{ada_path}/verify", files=ada).json()["verified"] is True
 
         client.post("/v1/galleries", json={"name": "legacy", "embedding_space": "external:legacy:3"})
