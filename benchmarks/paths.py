@@ -18,7 +18,7 @@ from service.database.session import tenant_session
 from service.embedding import external_space
 from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
-from service.gallery.search.plans import Plan, choose, cost, plans, shape_of
+from service.gallery.search.plans import Plan, choose, cost, plan_inputs, plans
 from service.gallery.search.search import search_by
 
 SHAPES = [(100, 5), (300, 5), (1_000, 1), (1_000, 5), (3_000, 5), (10_000, 1), (10_000, 5), (10_000, 200), (50_000, 5)]
@@ -43,8 +43,8 @@ async def _measure(folder: Path) -> list[dict[str, Any]]:
         tenant = await make_tenant(database)
         for faces, references in SHAPES:
             gallery = await _load(database, tenant, faces, references)
-            chosen = choose(shape_of(gallery), LIMIT)
-            for plan in plans(shape_of(gallery), LIMIT):
+            chosen = choose(plan_inputs(gallery), LIMIT)
+            for plan in plans(plan_inputs(gallery), LIMIT):
                 milliseconds = await _time(database, gallery, plan)
                 rows.append(_row(gallery, references, plan, milliseconds, chosen))
                 print(rows[-1], flush=True)
@@ -59,7 +59,7 @@ def _row(gallery: Gallery, references: int, plan: Plan, milliseconds: float, cho
         "bound": plan.max_distance,
         "rerank_limit": plan.rerank_limit,
         "p50 ms": milliseconds,
-        "price ms": cost(plan, shape_of(gallery)) / 1000,
+        "price ms": cost(plan, plan_inputs(gallery)) / 1000,
         "chosen": "x" if plan == chosen else "",
     }
 

@@ -23,7 +23,7 @@ from service.embedding import EmbeddingSpace
 from service.encoder.opening import open_encoders
 from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.galleries import Gallery, create_gallery, find_gallery
-from service.gallery.search.plans import Plan, choose, exact, shape_of
+from service.gallery.search.plans import Plan, choose, exact, plan_inputs
 from service.gallery.search.search import search, search_by
 from service.identity.people_folders import find_portraits
 from service.identity.portraits import EncodedPortraits, encode_portraits
@@ -100,7 +100,7 @@ def _invented(real: Sequence[EncodedPortraits], count: int) -> Matrix:
 async def _ask(database: Database, gallery: Gallery, real: Sequence[EncodedPortraits]) -> dict[str, Any]:
     probes = [(person.name, person.embeddings[-1][1]) for person in real if len(person.embeddings) > 1]
     embeddings = [embedding for _, embedding in probes]
-    plan: Plan = choose(shape_of(gallery), 5)
+    plan: Plan = choose(plan_inputs(gallery), 5)
     async with tenant_session(database.engine, gallery.tenant_id) as session:
         found = [candidates[0] for candidates in await search(session, gallery, embeddings)]
         expected = [candidates[0] for candidates in await search_by(session, gallery, exact(), embeddings)]

@@ -6,7 +6,7 @@ import pytest
 from service.embedding import Metric
 from service.gallery.codes import TEMPLATE_BITS, has_codes, template_codes
 from service.gallery.search.distances import CodeGeometry, max_distance, share_of_strangers
-from service.gallery.search.plans import GalleryShape, Plan, SearchPath, choose, plans
+from service.gallery.search.plans import Plan, PlanInputs, SearchPath, choose, plans
 from service.gallery.templates import CLOSE
 from tests.support.galleries import Matrix, space_of, unit
 
@@ -15,13 +15,13 @@ LIMIT = 5
 
 def shape(
     people: int, references: int = 1, threshold: float = 0.4, dimension: int = 512, metric: Metric = "cosine"
-) -> GalleryShape:
+) -> PlanInputs:
     """Return the shape of a gallery whose people have one template each."""
     is_coded = has_codes(space_of(dimension, metric))
-    return GalleryShape(people * references, people, threshold, dimension, metric, is_coded)
+    return PlanInputs(people * references, people, threshold, dimension, metric, is_coded)
 
 
-def plan_of(path: SearchPath, gallery: GalleryShape, limit: int = LIMIT) -> Plan:
+def plan_of(path: SearchPath, gallery: PlanInputs, limit: int = LIMIT) -> Plan:
     (plan,) = (plan for plan in plans(gallery, limit) if plan.path is path)
     return plan
 

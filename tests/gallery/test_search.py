@@ -16,7 +16,7 @@ from service.gallery.faces import NewFace, add_faces, move_face
 from service.gallery.galleries import create_gallery, find_gallery
 from service.gallery.people import create_person, delete_person, list_people
 from service.gallery.search.distances import CodeGeometry, prefilter_distance
-from service.gallery.search.plans import choose, shape_of
+from service.gallery.search.plans import choose, plan_inputs
 from service.gallery.search.search import best_reference, candidates_of, search, search_by, search_galleries
 from service.gallery.search.statements import CandidateRow
 from tests.gallery.conftest import Case
@@ -46,7 +46,7 @@ def probes_near(case: Case, cosine: float, count: int = 40) -> list[Matrix]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_search_path_is_chosen_by_size_and_space(crowds: dict[str, Case], name: str) -> None:
-    plan = choose(shape_of(crowds[name].gallery), 5)
+    plan = choose(plan_inputs(crowds[name].gallery), 5)
     assert (plan.path, plan.max_distance is not None) == (crowds[name].path, crowds[name].is_bounded)
 
 
@@ -71,7 +71,7 @@ async def test_search_finds_every_match_that_brute_force_finds(
 async def test_the_prefilter_of_faces_loses_no_mate(crowded: AsyncSession, crowds: dict[str, Case], name: str) -> None:
     """Galleries large enough for this filter take too long to load here, so the test forces the filter."""
     case = crowds[name]
-    plan = choose(shape_of(case.gallery), 5)
+    plan = choose(plan_inputs(case.gallery), 5)
     plan = replace(plan, face_prefilter=prefilter_distance(CodeGeometry(case.gallery.space.dimension, FACE_BITS), 0.4))
     for cosine in (0.8, 0.4):
         probes = probes_near(case, cosine)
@@ -218,7 +218,7 @@ async def test_the_bound_of_single_references_applies_only_while_nobody_has_two_
 ) -> None:
     """The sizes at the moment of the search decide, not the sizes at the lookup of the gallery."""
     case = crowds["large"]
-    plan = choose(shape_of(case.gallery), 5)
+    plan = choose(plan_inputs(case.gallery), 5)
     assert plan.max_distance is not None
     assert plan.max_distance_single_reference is not None
     assert plan.max_distance_single_reference < plan.max_distance

@@ -11,7 +11,7 @@ from textwrap import dedent
 
 from service.embedding import Metric
 from service.gallery.codes import has_codes
-from service.gallery.search.plans import GalleryShape, Plan, choose, exact, plans
+from service.gallery.search.plans import Plan, PlanInputs, choose, exact, plans
 from service.gallery.search.search import form_of
 from service.gallery.search.statements import StatementShape, statement, statement_of_one_person
 from tests.support.galleries import space_of
@@ -27,11 +27,11 @@ def forms() -> list[StatementShape]:
     found = set()
     for (dimension, metric), (faces, templates) in product(SPACES, SIZES):
         space = space_of(dimension, metric)
-        shape = GalleryShape(faces, templates, 0.4, dimension, metric, has_codes(space))
+        inputs = PlanInputs(faces, templates, 0.4, dimension, metric, has_codes(space))
         for is_filtered, mean_of, has_many_probes in product((False, True), (1, 3), (False, True)):
-            possible = [choose(shape, 5, is_filtered=is_filtered, mean_of=mean_of), exact_plan(is_filtered, mean_of)]
-            if shape.has_codes and not is_filtered and mean_of == 1:
-                possible += plans(shape, 5)
+            possible = [choose(inputs, 5, is_filtered=is_filtered, mean_of=mean_of), exact_plan(is_filtered, mean_of)]
+            if inputs.has_codes and not is_filtered and mean_of == 1:
+                possible += plans(inputs, 5)
             found |= {
                 form_of(plan, space, is_filtered=is_filtered, mean_of=mean_of, has_many_probes=has_many_probes)
                 for plan in possible

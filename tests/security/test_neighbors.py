@@ -11,7 +11,7 @@ from service.embedding import external_space
 from service.gallery.bulk_writing import ReferenceRow, add_references, finish_load
 from service.gallery.codes import face_codes, template_codes
 from service.gallery.galleries import create_gallery, find_gallery
-from service.gallery.search.plans import choose, shape_of
+from service.gallery.search.plans import choose, plan_inputs
 from service.gallery.search.search import Candidate, form_of, search
 from service.gallery.search.statements import statement
 from tests.support.tenants import embedding_of, fill_tenant
@@ -49,7 +49,7 @@ async def pages_read(database: Database, tenant_id: int) -> list[int]:
     pages = []
     async with tenant_session(database.engine, tenant_id) as session:
         gallery = await find_gallery(session, "hall")
-        plan = choose(shape_of(gallery), 5)
+        plan = choose(plan_inputs(gallery), 5)
         form = form_of(plan, gallery.space, is_filtered=False, mean_of=1, has_many_probes=False)
         driver = await driver_of(session)
         for number in range(SEARCHES):

@@ -79,7 +79,7 @@ _SCAN_BOUND_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class GalleryShape:
+class PlanInputs:
     """The inputs of the choice."""
 
     faces: int
@@ -90,19 +90,19 @@ class GalleryShape:
     has_codes: bool
 
 
-def shape_of(gallery: Gallery) -> GalleryShape:
+def plan_inputs(gallery: Gallery) -> PlanInputs:
     """The inputs of the choice for a gallery."""
     space = gallery.space
     sizes = (gallery.faces, gallery.templates, gallery.threshold)
-    return GalleryShape(*sizes, space.dimension, space.metric, has_codes(space))
+    return PlanInputs(*sizes, space.dimension, space.metric, has_codes(space))
 
 
 @lru_cache(maxsize=1024)
-def choose(shape: GalleryShape, limit: int, *, is_filtered: bool = False, mean_of: int = 1) -> Plan:
+def choose(inputs: PlanInputs, limit: int, *, is_filtered: bool = False, mean_of: int = 1) -> Plan:
     """The cheapest plan for one probe and `limit` candidates."""
-    if not shape.has_codes:
-        return Plan(SearchPath.CHOSEN) if is_filtered or mean_of > 1 else _exact_scan(shape, limit)
-    people = _code_plan(SearchPath.PEOPLE, shape, shape.templates, limit)
+    if not inputs.has_codes:
+        return Plan(SearchPath.CHOSEN) if is_filtered or mean_of > 1 else _exact_scan(inputs, limit)
+    people = _code_plan(SearchPath.PEOPLE, inputs, inputs.templates, limit)
     if mean_of > 1:
         # A mean needs the distances of all references of a person, also of those whose own code is not near.
         people = replace(people, face_prefilter=None)
@@ -110,13 +110,13 @@ def choose(shape: GalleryShape, limit: int, *, is_filtered: bool = False, mean_o
         return people if people.max_distance is not None else Plan(SearchPath.CHOSEN)
     if mean_of > 1:
         return people
-    return min(plans(shape, limit), key=lambda plan: cost(plan, shape))
+    return min(plans(inputs, limit), key=lambda plan: cost(plan, inputs))
 
 
-def plans(shape: GalleryShape, limit: int) -> list[Plan]:
+def plans(inputs: PlanInputs, limit: int) -> list[Plan]:
     """Every plan for a search without filter or mean in a space with codes."""
-    people = _code_plan(SearchPath.PEOPLE, shape, shape.templates, limit)
-    return [Plan(SearchPath.ALL), people, _code_plan(SearchPath.FACES, shape, shape.faces, limit)]
+    people = _code_plan(SearchPath.PEOPLE, inputs, inputs.templates, limit)
+    return [Plan(SearchPath.ALL), people, _code_plan(SearchPath.FACES, inputs, inputs.faces, limit)]
 
 
 def exact(*, is_filtered: bool = False, mean_of: int = 1) -> Plan:
@@ -124,11 +124,11 @@ def exact(*, is_filtered: bool = False, mean_of: int = 1) -> Plan:
     return Plan(SearchPath.CHOSEN) if is_filtered or mean_of > 1 else Plan(SearchPath.ALL)
 
 
-def _code_plan(path: SearchPath, shape: GalleryShape, size: int, limit: int) -> Plan:
-    codes = CodeGeometry(shape.dimension, FACE_BITS)
+def _code_plan(path: SearchPath, inputs: PlanInputs, size: int, limit: int) -> Plan:
+    codes = CodeGeometry(inputs.dimension, FACE_BITS)
     if path is SearchPath.PEOPLE:
-        codes = CodeGeometry(shape.dimension, TEMPLATE_BITS, CLOSE)
-    bound = max_distance(codes, shape.threshold)
+        codes = CodeGeometry(inputs.dimension, TEMPLATE_BITS, CLOSE)
+    bound = max_distance(codes, inputs.threshold)
     if _strangers_to_list(limit) > size * _MAXIMUM_LISTED_SHARE:
         return Plan(path, size, expected=size)
     # In a small gallery the bound reaches farther than mates lie, so that strangers fill the list. A short list costs a
@@ -140,28 +140,28 @@ def _code_plan(path: SearchPath, shape: GalleryShape, size: int, limit: int) -> 
     rerank_limit = _MINIMUM_RERANK_LIMIT + _SPREAD * (limit + ceil(strangers + 4 * sqrt(strangers)))
     if path is SearchPath.FACES:
         return Plan(path, rerank_limit, bound, strangers)
-    if shape.templates == shape.faces:
-        return _for_single_references(Plan(path, rerank_limit, bound), shape, limit)
-    return Plan(path, rerank_limit, bound, strangers, _face_prefilter(shape, strangers, limit))
+    if inputs.templates == inputs.faces:
+        return _for_single_references(Plan(path, rerank_limit, bound), inputs, limit)
+    return Plan(path, rerank_limit, bound, strangers, _face_prefilter(inputs, strangers, limit))
 
 
-def _for_single_references(plan: Plan, shape: GalleryShape, limit: int) -> Plan:
+def _for_single_references(plan: Plan, inputs: PlanInputs, limit: int) -> Plan:
     """With one reference per person, the template is the reference, and the bound needs less room between mates and
     strangers.
     """
-    codes = CodeGeometry(shape.dimension, TEMPLATE_BITS)
-    listed = distance_for_share(codes, _strangers_to_list(limit) / shape.templates)
-    bound = max(max_distance(codes, shape.threshold), listed)
+    codes = CodeGeometry(inputs.dimension, TEMPLATE_BITS)
+    listed = distance_for_share(codes, _strangers_to_list(limit) / inputs.templates)
+    bound = max(max_distance(codes, inputs.threshold), listed)
     return replace(
-        plan, max_distance_single_reference=bound, expected=shape.templates * share_of_strangers(codes, bound)
+        plan, max_distance_single_reference=bound, expected=inputs.templates * share_of_strangers(codes, bound)
     )
 
 
-def _face_prefilter(shape: GalleryShape, people: float, limit: int) -> int | None:
+def _face_prefilter(inputs: PlanInputs, people: float, limit: int) -> int | None:
     """Bound on a face's own code if many people are expected, else None: compare all their faces."""
-    codes = CodeGeometry(shape.dimension, FACE_BITS)
-    bound = prefilter_distance(codes, shape.threshold)
-    compared = people * shape.faces / max(1, shape.templates) * share_of_strangers(codes, bound)
+    codes = CodeGeometry(inputs.dimension, FACE_BITS)
+    bound = prefilter_distance(codes, inputs.threshold)
+    compared = people * inputs.faces / max(1, inputs.templates) * share_of_strangers(codes, bound)
     return bound if people >= _MINIMUM_PEOPLE_TO_PREFILTER and compared >= _strangers_to_list(limit) else None
 
 
@@ -170,21 +170,21 @@ def _strangers_to_list(limit: int) -> int:
     return 3 * limit + 5
 
 
-def _exact_scan(shape: GalleryShape, limit: int) -> Plan:
+def _exact_scan(inputs: PlanInputs, limit: int) -> Plan:
     """Exact scan. A bound that excludes nearly all strangers saves sorting and grouping them."""
-    share = max(_SCAN_BOUND_SHARE, 4 * _strangers_to_list(limit) / max(1, shape.faces))
-    if shape.metric == "euclidean" or share > _MAXIMUM_LISTED_SHARE:
+    share = max(_SCAN_BOUND_SHARE, 4 * _strangers_to_list(limit) / max(1, inputs.faces))
+    if inputs.metric == "euclidean" or share > _MAXIMUM_LISTED_SHARE:
         return Plan(SearchPath.ALL)
-    strangers = -NormalDist().inv_cdf(share) / sqrt(shape.dimension)
-    return Plan(SearchPath.ALL, max_distance=-min(strangers, shape.threshold))
+    strangers = -NormalDist().inv_cdf(share) / sqrt(inputs.dimension)
+    return Plan(SearchPath.ALL, max_distance=-min(strangers, inputs.threshold))
 
 
-def cost(plan: Plan, shape: GalleryShape) -> float:
+def cost(plan: Plan, inputs: PlanInputs) -> float:
     """Estimated microseconds of the server for one probe, without the fixed cost of a statement."""
     if plan.path is SearchPath.ALL:
-        return shape.faces * _ROW_COST[SearchPath.ALL]
-    read = shape.templates if plan.path is SearchPath.PEOPLE else shape.faces
-    compared = plan.expected * (shape.faces / max(1, shape.templates) if plan.path is SearchPath.PEOPLE else 1.0)
+        return inputs.faces * _ROW_COST[SearchPath.ALL]
+    read = inputs.templates if plan.path is SearchPath.PEOPLE else inputs.faces
+    compared = plan.expected * (inputs.faces / max(1, inputs.templates) if plan.path is SearchPath.PEOPLE else 1.0)
     reading = read * (_ROW_COST[plan.path] + (_SORT_COST if plan.max_distance is None else 0.0))
     comparing = compared * (_COMPARE_COST if plan.face_prefilter is None else _PREFILTER_COST)
     return _STATEMENT_COST[plan.path] + reading + plan.expected * _RERANK_COST + comparing

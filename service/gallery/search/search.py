@@ -22,7 +22,7 @@ from service.gallery.codes import face_codes, has_codes, template_codes
 from service.gallery.content import check_metadata
 from service.gallery.galleries import Gallery
 from service.gallery.people import Person
-from service.gallery.search.plans import Plan, SearchPath, choose, exact, shape_of
+from service.gallery.search.plans import Plan, SearchPath, choose, exact, plan_inputs
 from service.gallery.search.statements import CandidateRow, StatementShape, statement, statement_of_one_person
 from service.gallery.writing import comparable
 from service.telemetry import SEARCH_AUDITED, SEARCH_MISSED, logger
@@ -66,7 +66,7 @@ async def search(
         return []
     matrix = _matrix(probes, gallery.space)
     running = _Search(session, gallery, limit, wanted, mean_of)
-    plan = choose(shape_of(gallery), limit, is_filtered=wanted is not None, mean_of=mean_of)
+    plan = choose(plan_inputs(gallery), limit, is_filtered=wanted is not None, mean_of=mean_of)
     results = await running.ask(matrix, plan)
     await running.complete(matrix, plan, results)
     await running.audit(matrix, plan, results)
