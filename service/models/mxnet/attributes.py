@@ -13,7 +13,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}L?")  # Python 2 wrote (3L, 3L)
 _HINT = re.compile(r"__.*__|(.*_)?(lr_mult|wd_mult)|ctx_group|force_mirroring|mirror_stage|profiler_scope")
 
 
-class Attributes:
+class NodeAttributes:
     """The attributes of one node. Each method has the default of MXNet's own operator."""
 
     def __init__(self, node: Node) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service.models.mxnet.attributes import Attributes
+from service.models.mxnet.attributes import NodeAttributes
 from service.models.mxnet.onnx_graph import Graph, Tensor, TensorShape
 from service.models.mxnet.parameters import ParameterFile
 from service.models.mxnet.symbol import Node
@@ -22,7 +22,7 @@ class Call:
     node: Node
     name: str
     """Name of the result: that of the node, or of the BatchNorm that folds into it."""
-    attributes: Attributes
+    attributes: NodeAttributes
     inputs: tuple[Tensor | Parameter, ...]
     parameters: ParameterFile
     graph: Graph

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.errors import InvalidModel
-from service.models.mxnet.attributes import Attributes
+from service.models.mxnet.attributes import NodeAttributes
 from service.models.mxnet.manifest import Meaning, ModelTask, Output
 from service.models.mxnet.symbol import Node, Source, Symbol
 
@@ -86,4 +86,4 @@ def _numbers(symbol: Symbol, source: Source) -> int:
         if not node.inputs or node.op not in ("BatchNorm", "Dropout", "_copy", "identity"):
             raise InvalidModel(f"{symbol.file_name}: node {node.name} ({node.op}) does not return an embedding")
         node = symbol.nodes[node.inputs[0].node]
-    return Attributes(node).integer("num_hidden")
+    return NodeAttributes(node).integer("num_hidden")

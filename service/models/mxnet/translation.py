@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from onnx import TensorProto, helper
 
 from service.errors import InvalidModel
-from service.models.mxnet.attributes import Attributes
+from service.models.mxnet.attributes import NodeAttributes
 from service.models.mxnet.batch_norm import foldable
 from service.models.mxnet.call import Call, Parameter
 from service.models.mxnet.layers import LAYERS
@@ -90,7 +90,7 @@ class _Translation:
     def _call(self, number: int, name: str | None = None) -> Call:
         node = self.symbol.nodes[number]
         inputs = tuple(self._input(source) for source in node.inputs)
-        return Call(node, name or node.name, Attributes(node), inputs, self.parameters, self.graph)
+        return Call(node, name or node.name, NodeAttributes(node), inputs, self.parameters, self.graph)
 
     def _input(self, source: Source) -> Tensor | Parameter:
         node = self.symbol.nodes[source.node]
