@@ -15,7 +15,7 @@ BANNED = re.compile(
     re.IGNORECASE,
 )
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
-FOLDERS = {"service", "migrations", "docs", "face_identity", "benchmarks", "tests"}
+FOLDERS = {"service", "migrations", "docs", "examples", "face_identity", "benchmarks", "tests"}
 MAXIMUM_COLUMNS = 120
 
 
@@ -34,10 +34,10 @@ def is_wide(line: str) -> bool:
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """The pages of docs/ and the pages at the top."""
+    """The pages of docs/ and examples/, and the pages at the top."""
     for path in tracked_files():
         name = path.relative_to(REPOSITORY)
-        if path.suffix == ".md" and (name.parts[0] == "docs" or len(name.parts) == 1):
+        if path.suffix == ".md" and (name.parts[0] in {"docs", "examples"} or len(name.parts) == 1):
             yield str(name), path.read_text()
 
 

@@ -1,7 +1,7 @@
 """Which work runs next: threads that take the most urgent work first, and batches of the faces that wait.
 
 No work runs on the event loop. Embedding comes first, because its images are nearly done; then images of interactive
-requests; then bulk work. No library of the standard has a thread pool with priorities and a share for the lowest, so
+requests; then bulk work. The standard library has no thread pool with priorities and a share for the lowest, so
 `PriorityThreads` is written here.
 
 Faces of several images and requests are embedded together. A batch takes all faces that wait when it begins, and never
