@@ -110,6 +110,11 @@ class CountedGallery(GalleryShape):
     people: int
     faces: int
 
+    @classmethod
+    def of_counted(cls, gallery: Gallery) -> "CountedGallery":
+        """Convert a gallery to a response, with the counters of its lookup."""
+        return cls(**GalleryShape.of(gallery).model_dump(), people=gallery.people, faces=gallery.faces)
+
 
 @router.post(
     "",

@@ -39,12 +39,15 @@ COMMANDS = {
 """Name -> (module and member of the function or group, first line of its help)."""
 
 
+_COMPLETING = "_FACE_IDENTITY_COMPLETE"
+"""Variable that the completion script of a shell sets. Typer makes its name from that of the program."""
+
+
 def build_application(arguments: Sequence[str]) -> typer.Typer:
     """Build the command line. Only the command that the arguments name is imported; `--help` lists the others."""
     application = typer.Typer(
         help="Enroll people from photographs into galleries and recognize faces in PostgreSQL.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # rich would read external:LABEL:DIMENSION as an emoji
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -74,7 +77,13 @@ def _stand_in() -> None:
 
 
 def _requested_command(arguments: Sequence[str]) -> str | None:
-    """Return the first argument that is neither an option nor the value of --env-file."""
+    """Return the first argument that is neither an option nor the value of --env-file.
+
+    If a shell asks for completions, the words are in the environment: in COMP_WORDS for bash, else in the variable of
+    typer.
+    """
+    if _COMPLETING in os.environ:
+        arguments = os.environ.get("COMP_WORDS", os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
     previous = ""
     for argument in arguments:
         if not argument.startswith("-") and previous != "--env-file":

@@ -1,6 +1,7 @@
 """`face-identity galleries`: a tenant's galleries, each belonging to one embedding space."""
 
-from typing import Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +10,9 @@ from service.cli.encoders import SpaceName, choose_space
 from service.cli.options import DEFAULT_TENANT, Cursor, Limit, TenantName, Yes, confirm, tell_next_page
 from service.cli.output import Json, remark, write_json, write_line, write_table
 from service.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from service.gallery.galleries import Gallery
 
 application = typer.Typer(help="Create, list, change and erase galleries.")
 
@@ -58,19 +62,18 @@ async def create(
 async def list_all(
     *, limit: Limit = 100, cursor: Cursor = None, tenant: TenantName = DEFAULT_TENANT, as_json: Json = False
 ) -> None:
-    """List the galleries."""
+    """List the galleries and the number of their people and faces."""
     from service.gallery.galleries import list_galleries
 
     async with open_session(tenant) as session:
         page = await list_galleries(session, limit, cursor)
     if as_json:
-        from service.api.galleries import GalleryShape
+        from service.api.galleries import CountedGallery
         from service.api.shapes import page_of
 
-        write_json(page_of(page, GalleryShape.of))
+        write_json(page_of(page, CountedGallery.of_counted))
         return
-    rows = [(gallery.name, gallery.space.name, gallery.threshold, gallery.created_at) for gallery in page.items]
-    write_table(["name", "embedding space", "threshold", "created"], rows, "There are no galleries.")
+    write_table(_HEADINGS, [_row(gallery) for gallery in page.items], "There are no galleries.")
     tell_next_page(page)
 
 
@@ -87,8 +90,7 @@ async def show(name: Name, *, tenant: TenantName = DEFAULT_TENANT, as_json: Json
 
         write_json(CountedGallery(**GalleryShape.of(gallery).model_dump(), people=counts.people, faces=counts.faces))
         return
-    rows = [(gallery.name, gallery.space.name, gallery.threshold, counts.people, counts.faces, gallery.created_at)]
-    write_table(["name", "embedding space", "threshold", "people", "faces", "created"], rows, "")
+    write_table(_HEADINGS, [_row(replace(gallery, people=counts.people, faces=counts.faces))], "")
 
 
 @application.command()
@@ -145,3 +147,13 @@ async def delete(name: Name, *, yes: Yes = False, tenant: TenantName = DEFAULT_T
         return
     write_line(f"Gallery {name!r} is erased.")
     remark(f"It contained {counts.people} people and {counts.faces} faces.")
+
+
+_HEADINGS = ["name", "embedding space", "threshold", "people", "faces", "created"]
+
+
+def _row(gallery: "Gallery") -> list[object]:
+    return [
+        *(gallery.name, gallery.space.name, gallery.threshold),
+        *(gallery.people, gallery.faces, gallery.created_at),
+    ]

@@ -16,6 +16,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+    from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 
@@ -36,18 +37,73 @@ def write_line(text: str, style: str = "") -> None:
 
 
 def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
-    """Print a table for people, or the text `empty` if there are no rows."""
+    """Print a table for people, or the text `empty` if there are no rows.
+
+    Words, such as ids, are never cut. If the terminal is too narrow for the table, columns without content are left
+    out; if that is not enough, every row becomes a few lines of heading and value.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(shown(cell)) for cell in row))
-    if table.row_count:
-        _console().print(table)
-    else:
+    cells = [[cell if isinstance(cell, Text) else Text(shown(cell)) for cell in row] for row in rows]
+    if not cells:
         write_line(empty)
+        return
+    console = _console()
+    if _width_of(headings, cells, wrapped=False) > console.width:
+        headings, cells = _without_empty_columns(headings, cells)
+    if _width_of(headings, cells, wrapped=True) > console.width:
+        _print_records(console, headings, cells)
+        return
+    from rich.table import Column
+
+    columns = [
+        Column(heading, min_width=width)
+        for heading, width in zip(headings, _column_widths(headings, cells, wrapped=True), strict=True)
+    ]
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for row in cells:
+        table.add_row(*row)
+    console.print(table)
+
+
+_GAP = 2
+"""Blanks between two columns."""
+
+
+def _width_of(headings: Sequence[str], cells: "Sequence[Sequence[Text]]", *, wrapped: bool) -> int:
+    """The width of the table: of the narrowest that cuts no word, or of that with one line per row."""
+    return sum(_column_widths(headings, cells, wrapped=wrapped)) + _GAP * (len(headings) - 1)
+
+
+def _column_widths(headings: Sequence[str], cells: "Sequence[Sequence[Text]]", *, wrapped: bool) -> list[int]:
+    """The width of the longest word or line of each column, in columns of the terminal."""
+    from rich.cells import cell_len
+
+    texts = [[heading, *(row[number].plain for row in cells)] for number, heading in enumerate(headings)]
+    split = str.split if wrapped else str.splitlines
+    return [max((cell_len(part) for text in column for part in split(text)), default=1) for column in texts]
+
+
+def _without_empty_columns(
+    headings: Sequence[str], cells: "Sequence[Sequence[Text]]"
+) -> "tuple[list[str], list[list[Text]]]":
+    kept = [number for number in range(len(headings)) if any(row[number].plain for row in cells)]
+    return [headings[number] for number in kept], [[row[number] for number in kept] for row in cells]
+
+
+def _print_records(console: "Console", headings: Sequence[str], cells: "Sequence[Sequence[Text]]") -> None:
+    """Print each row as lines of heading and value, with an empty line between rows. Long values are wrapped."""
+    from rich.text import Text
+
+    widest = max(map(len, headings))
+    for number, row in enumerate(cells):
+        if number:
+            console.print()
+        for heading, cell in zip(headings, row, strict=True):
+            if cell.plain:
+                console.print(Text.assemble(heading.ljust(widest + _GAP), cell), soft_wrap=True)
 
 
 def remark(text: str) -> None:

@@ -1,5 +1,6 @@
 """`face-identity people`: the people of a gallery and their faces."""
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -339,4 +340,5 @@ def _print_person(person: "Person", as_json: bool) -> None:
 
         write_json(PersonShape.of(person))
         return
-    write_table(_HEADINGS, [_row(person)], "")
+    metadata = json.dumps(person.metadata, ensure_ascii=False, sort_keys=True) if person.metadata else None
+    write_table([*_HEADINGS, "metadata"], [[*_row(person), metadata]], "")

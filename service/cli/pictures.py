@@ -7,7 +7,7 @@ import typer
 
 from service.cli.context import asynchronous, read_settings
 from service.cli.encoders import EncoderName, encoders_named
-from service.cli.files import read_file
+from service.cli.files import check_drawing, read_file
 from service.cli.options import Image
 from service.cli.output import Json, write_json, write_line, write_table
 from service.cli.recognize import corners
@@ -21,7 +21,8 @@ async def detect(
     image: Image,
     *,
     annotated: Annotated[
-        Path | None, typer.Option("--annotate", metavar="OUT.jpg", help="Write the image with boxes to this file.")
+        Path | None,
+        typer.Option("--annotate", metavar="OUT", help="Write the image with boxes to this .jpg, .png or .webp file."),
     ] = None,
     encoder: EncoderName = None,
     as_json: Json = False,
@@ -32,13 +33,14 @@ async def detect(
     """
     from service.encoder.images.annotate import annotate
 
+    drawing = None if annotated is None else check_drawing(annotated)
     data = read_file(image)
     with encoders_named(read_settings(), encoder) as encoders:
         pixels = await encoders.decode(data)
         faces = await encoders.detect(encoders.default, pixels)
         if annotated is not None:
             boxes = [(face.box, str(number)) for number, face in enumerate(faces, start=1)]
-            annotated.write_bytes(annotate(pixels, boxes))
+            annotated.write_bytes(annotate(pixels, boxes, format=drawing or "JPEG"))
     if as_json:
         from service.api.pictures import Detection
         from service.api.shapes import FoundFace

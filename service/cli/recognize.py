@@ -1,5 +1,9 @@
 """`face-identity recognize`: identify the people in an image (1:N)."""
 
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,35 +11,42 @@ import typer
 
 from service.cli.context import CommandContext, asynchronous, open_context
 from service.cli.encoders import encoders_for
-from service.cli.files import read_embeddings, read_file
+from service.cli.exits import ExitCode
+from service.cli.files import check_drawing, read_embeddings, read_file, tell_missing_characters
 from service.cli.options import (
     DEFAULT_GALLERY,
     DEFAULT_TENANT,
     GalleryNames,
-    Image,
     MetadataFilter,
     TenantName,
     Threshold,
     json_object,
 )
-from service.cli.output import Json, remark, write_json, write_table
-from service.errors import InvalidRequest
+from service.cli.output import Json, progress, remark, write_json, write_table
+from service.errors import InvalidRequest, ServiceError
 from service.identity.limits import MAXIMUM_MEAN_OF
 
 if TYPE_CHECKING:
     from service.encoder.contract import Box
     from service.encoder.encoders import Encoders
+    from service.encoder.images.annotate import Format
     from service.gallery.search.search import Candidate
+    from service.identity.people_folders import PeopleFolders
     from service.identity.recognize import Identification, IdentifiedFace
 
 
 @asynchronous
 async def recognize(
-    image: Image,
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Image files and folders of images; - reads standard input."),
+    ],
     *,
     annotated: Annotated[
         Path | None,
-        typer.Option("--annotate", metavar="OUT.jpg", help="Write the image with boxes and names to this file."),
+        typer.Option(
+            "--annotate", metavar="OUT", help="Write the image with boxes and names to this .jpg, .png or .webp file."
+        ),
     ] = None,
     embedding: Annotated[
         bool, typer.Option("--embedding", help="IMAGE is a JSON file with one embedding or a list of embeddings.")
@@ -51,62 +62,147 @@ async def recognize(
     tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Identify the people in an image (1:N).
+    """Identify the people in images (1:N).
 
-    Prints every face with its match, or no match, and the nearest candidates, also below the threshold. With several
-    galleries, which must have one embedding space, every candidate names its gallery.
+    Prints every face with its match, or no match, and the nearest other candidates, also below the threshold. With
+    several galleries, which must have one embedding space, every candidate names its gallery. For several images or a
+    folder --json prints one line per image, with its path; exit code 3: some images cannot be read, 4: none can.
     """
-    from service.identity.recognize import recognize_embeddings
-
+    several = _are_several(images)
     if embedding and annotated is not None:
         raise InvalidRequest("--annotate needs an image; --embedding reads none")
-    data = read_file(image)
+    if several and (embedding or annotated is not None):
+        raise InvalidRequest(f"{'--embedding' if embedding else '--annotate'} takes one file, not several")
+    drawing = None if annotated is None else check_drawing(annotated)
+    options = {"limit": limit, "threshold": threshold, "metadata": json_object(metadata), "mean_of": mean_of}
     names = galleries or [DEFAULT_GALLERY]
     where = names[0] if len(names) == 1 else names
-    options: dict[str, Any] = {
-        "limit": limit,
-        "threshold": threshold,
-        "metadata": json_object(metadata),
-        "mean_of": mean_of,
-    }
+    if several:
+        found = _find_images(images)
+        async with open_context(tenant) as context:
+            await _recognize_all(_Search(context, where, options), found, as_json)
+        return
+    data = read_file(images[0])
     async with open_context(tenant) as context:
+        search = _Search(context, where, options)
         if embedding:
-            probes = read_embeddings(data, image)
-            async with context.session() as session:
-                recognition = await recognize_embeddings(session, where, probes, **options)
+            recognition = await search.of_embeddings(read_embeddings(data, images[0]))
         else:
-            recognition, drawn = await _recognize_image(context, where, data, options, draws=annotated is not None)
-            if annotated is not None:
-                annotated.write_bytes(drawn)
+            async with search.encoders() as encoders:
+                recognition = await search.of_image(encoders, data)
+                if annotated is not None:
+                    annotated.write_bytes(await annotated_picture(encoders, data, recognition, drawing or "JPEG"))
     _print_recognition(recognition, as_json)
 
 
-async def _recognize_image(
-    context: CommandContext, where: str | list[str], data: bytes, options: dict[str, Any], *, draws: bool
-) -> "tuple[Identification, bytes]":
-    """Recognize the faces of an image; the second value is the annotated image, empty unless `draws`."""
-    from service.gallery.galleries import find_gallery
-    from service.identity.recognize import recognize_picture
-    from service.identity.review import Review
+@dataclass(frozen=True)
+class _Search:
+    """What the images of a command share: the galleries, and the options of the search."""
 
-    async with context.session() as session:
-        space = (await find_gallery(session, where if isinstance(where, str) else where[0])).space
-        await session.rollback()  # hold no connection while the models load
-        with encoders_for(context.settings, space) as encoders:
-            review = Review.of(context.settings)
-            recognition = await recognize_picture(session, encoders, where, data, review=review, **options)
-            drawn = await annotated_picture(encoders, data, recognition) if draws else b""
-    return recognition, drawn
+    context: CommandContext
+    where: str | list[str]
+    options: dict[str, Any]
+
+    @contextlib.asynccontextmanager
+    async def encoders(self) -> "AsyncIterator[Encoders]":
+        """Open the encoder of the galleries."""
+        from service.gallery.galleries import find_gallery
+
+        async with self.context.session() as session:
+            first = self.where if isinstance(self.where, str) else self.where[0]
+            space = (await find_gallery(session, first)).space
+        with encoders_for(self.context.settings, space) as encoders:
+            yield encoders
+
+    async def of_image(self, encoders: "Encoders", data: bytes) -> "Identification":
+        """Recognize the faces of an image."""
+        from service.identity.recognize import recognize_picture
+        from service.identity.review import Review
+
+        review = Review.of(self.context.settings)
+        async with self.context.session() as session:
+            return await recognize_picture(session, encoders, self.where, data, review=review, **self.options)
+
+    async def of_embeddings(self, probes: list[list[float]]) -> "Identification":
+        """Recognize embeddings."""
+        from service.identity.recognize import recognize_embeddings
+
+        async with self.context.session() as session:
+            return await recognize_embeddings(session, self.where, probes, **self.options)
 
 
-async def annotated_picture(encoders: "Encoders", data: bytes, recognition: "Identification") -> bytes:
-    """Draw a box and a label over each face: green for a match, amber without one. Returns a JPEG."""
+def _are_several(paths: list[str]) -> bool:
+    return len(paths) > 1 or os.path.isdir(paths[0])
+
+
+def _find_images(paths: list[str]) -> "PeopleFolders":
+    """All images of files and folders, as images of one person. Raises NotFound, or InvalidRequest if there is none."""
+    from service.identity.people_folders import find_people
+
+    found = find_people(paths, name=_ALL)
+    if not found.people and not found.rejected:
+        raise InvalidRequest(f"{', '.join(paths)}: there is no image")
+    return found
+
+
+_ALL = "all images"
+
+
+async def _recognize_all(search: _Search, found: "PeopleFolders", as_json: bool) -> None:
+    """Recognize every image. One that cannot be read is reported and does not end the others."""
+    from service.errors import ImageTooLarge, UnreadableImage, UnsupportedImageFormat
+    from service.identity.people_folders import printable_path, read_image_file
+
+    failed: list[tuple[str, ServiceError]] = [(file.shown, file.kind(file.detail)) for file in found.rejected]
+    rows: list[list[object]] = []
+    files = found.people.get(_ALL, [])
+    async with search.encoders() as encoders:
+        with progress(quiet=as_json) as bar:
+            for file in bar.track(files, description="recognizing"):
+                shown = printable_path(file.path)
+                try:
+                    recognition = await search.of_image(encoders, read_image_file(file.path))
+                except (UnreadableImage, UnsupportedImageFormat, ImageTooLarge) as error:
+                    failed.append((shown, error))
+                    continue
+                if as_json:
+                    _print_line(shown, recognition)
+                rows += [[shown, *_row(number, face)] for number, face in enumerate(recognition.faces, start=1)]
+                rows += [] if recognition.faces else [[shown, None, None, "no face"]]
+    _print_all(rows, failed, as_json)
+    if failed:
+        raise typer.Exit(ExitCode.PARTLY if len(failed) < len(files) + len(found.rejected) else ExitCode.UNUSABLE_INPUT)
+
+
+def _print_line(image: str, recognition: "Identification") -> None:
+    from service.api.recognition import RecognitionShape
+
+    write_json({"image": image} | RecognitionShape.of(recognition).model_dump(mode="json"))
+
+
+def _print_all(rows: list[list[object]], failed: list[tuple[str, ServiceError]], as_json: bool) -> None:
+    if as_json:
+        for image, error in failed:
+            fields = {"slug": error.slug, "title": error.title, "detail": error.detail}
+            write_json({"image": image, "error": fields})
+        return
+    if rows:
+        write_table(["image", *_HEADINGS], [[*row, *[None] * (1 + len(_HEADINGS) - len(row))] for row in rows], "")
+    for image, error in failed:
+        remark(f"{image}: {error.title}{': ' if error.detail else ''}{error.detail}")
+
+
+async def annotated_picture(
+    encoders: "Encoders", data: bytes, recognition: "Identification", format: "Format" = "JPEG"
+) -> bytes:
+    """Draw a box and a label over each face: green for a match, amber without one. Returns the file."""
     from service.encoder.images.annotate import annotate
 
     faces = [recognized for recognized in recognition.faces if recognized.face is not None]
     boxes = [(recognized.face.box, label_of(recognized)) for recognized in faces if recognized.face is not None]
     unmatched = {index for index, recognized in enumerate(faces) if recognized.decision.match is None}
-    return annotate(await encoders.decode(data), boxes, unmatched=unmatched)
+    tell_missing_characters([label for _, label in boxes])
+    return annotate(await encoders.decode(data), boxes, unmatched=unmatched, format=format)
 
 
 def label_of(recognized: "IdentifiedFace") -> str:
@@ -123,18 +219,23 @@ def _print_recognition(recognition: "Identification", as_json: bool) -> None:
         write_json(RecognitionShape.of(recognition))
         return
     rows = [_row(number, face) for number, face in enumerate(recognition.faces, start=1)]
-    headings = ["face", "left, top, right, bottom", "decision", "person", "similarity", "nearest"]
-    write_table(headings, rows, "The image shows no face.")
+    write_table(_HEADINGS, rows, "The image shows no face.")
     remark(f"Faces match from a similarity of {recognition.threshold:.3f}.")
+
+
+_HEADINGS = ["face", "left, top, right, bottom", "person", "similarity", "nearest others"]
+_SHOWN_OTHERS = 2
+"""Candidates besides the match in the table; --json lists all of --limit."""
 
 
 def _row(number: int, recognized: "IdentifiedFace") -> list[object]:
     decision = recognized.decision
     box = "" if recognized.face is None else corners(recognized.face.box)
-    name = None if decision.match is None else _name_of(decision.match)
+    name = decision.outcome.replace("_", " ") if decision.match is None else _name_of(decision.match)
     similarity = None if decision.match is None else decision.match.similarity
-    nearest = [f"{_name_of(candidate)} {candidate.similarity:.3f}" for candidate in decision.candidates]
-    return [number, box, decision.outcome, name, similarity, ", ".join(nearest)]
+    others = [candidate for candidate in decision.candidates if candidate is not decision.match][:_SHOWN_OTHERS]
+    nearest = [f"{_name_of(candidate)} {candidate.similarity:.2f}" for candidate in others]
+    return [number, box, name, similarity, ", ".join(nearest)]
 
 
 def _name_of(candidate: "Candidate") -> str:

@@ -92,6 +92,20 @@ def test_a_wrong_command_line_is_refused_without_a_heavy_library(words: list[str
     assert set(done.stdout.split()) & set(HEAVY) == set()
 
 
+@pytest.mark.parametrize(
+    ("words", "number", "expected"),
+    [
+        ("face-identity peo", 1, {"people"}),
+        ("face-identity keys r", 2, {"rotate", "revoke"}),
+        ("face-identity ", 1, set(COMMANDS)),
+    ],
+)
+def test_bash_completes_commands(words: str, number: int, expected: set[str]) -> None:
+    done = run(_FACE_IDENTITY_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(number))
+    assert set(done.stdout.split()) == expected
+    assert "_FACE_IDENTITY_COMPLETE" in run("--show-completion", "bash").stdout
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_repeats_the_summary_of_each_command(name: str) -> None:
     path, summary = COMMANDS[name]

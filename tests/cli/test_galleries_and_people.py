@@ -13,6 +13,21 @@ def test_a_new_gallery_has_the_requested_embedding_space(command: Command) -> No
     assert [each["name"] for each in command("galleries", "list", "--json").json["items"]] == ["staff", "old"]
 
 
+def test_the_list_of_galleries_counts_people_and_faces(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "ada.jpg").write_bytes(draw_people(["ada"]))
+    command("galleries", "create", "empty")
+    command("enroll", "ada.jpg", "--gallery", "staff")
+    counted = command("galleries", "list", "--json").json["items"]
+    assert [(each["name"], each["people"], each["faces"]) for each in counted] == [("empty", 0, 0), ("staff", 1, 1)]
+    assert "people" in command("galleries", "list").out
+
+
+def test_a_person_is_shown_with_the_metadata(command: Command) -> None:
+    command("galleries", "create", "default")
+    command("people", "create", "Ada", "--metadata", '{"badge": "A-7", "town": "Köln"}')
+    assert '{"badge": "A-7", "town": "Köln"}' in command("people", "show", "Ada").out
+
+
 def test_an_unknown_encoder_creates_no_gallery(command: Command) -> None:
     assert command("galleries", "create", "staff", "--encoder", "eigenfaces").code == 7
     assert command("galleries", "list", "--json").json["items"] == []

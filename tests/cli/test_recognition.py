@@ -122,6 +122,49 @@ def test_the_annotated_image_has_the_size_of_the_image(command: Command, images:
     assert after.tobytes() != before.tobytes()
 
 
+@pytest.mark.parametrize(("ending", "format"), [("jpeg", "JPEG"), ("PNG", "PNG"), ("webp", "WEBP")])
+def test_the_ending_of_the_annotated_image_chooses_its_format(
+    bare_command: Command, images: Path, ending: str, format: str
+) -> None:
+    assert bare_command("detect", "three.jpg", "--annotate", f"out.{ending}").code == 0
+    with Image.open(f"out.{ending}") as image:
+        assert image.format == format
+
+
+@pytest.mark.parametrize(
+    ("out", "code", "reason"),
+    [("out", 4, "must end in .jpg"), ("out.gif", 4, "must end in .jpg"), ("no/out.jpg", 5, "no folder no")],
+)
+def test_an_annotated_image_that_cannot_be_written_is_refused_before_the_work(
+    bare_command: Command, images: Path, out: str, code: int, reason: str
+) -> None:
+    for program in ("detect", "recognize"):
+        done = bare_command(program, "missing.jpg", "--annotate", out)
+        assert (done.code, reason in done.err) == (code, True)
+
+
+def test_several_images_and_folders_are_recognized_with_one_line_of_json_each(command: Command, images: Path) -> None:
+    command("enroll", "people")
+    done = command("recognize", "three.jpg", "people/ada", "text.jpg", "nobody.jpg", "--json")
+    assert done.code == 3
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert [(line["image"], len(line.get("faces", [])), "error" in line) for line in lines] == [
+        ("three.jpg", 3, False),
+        ("people/ada/1.jpg", 1, False),
+        ("people/ada/2.jpg", 1, False),
+        ("nobody.jpg", 0, False),
+        ("text.jpg", 0, True),
+    ]
+    assert lines[-1]["error"]["slug"] == "unsupported-image-format"
+    shown = command("recognize", "people", "nobody.jpg")
+    assert shown.code == 0
+    assert [line.split()[0] for line in shown.out.splitlines()[2:]] == [
+        *("people/ada/1.jpg", "people/ada/2.jpg", "people/bob/1.jpg", "people/bob/2.jpg", "nobody.jpg")
+    ]
+    assert command("recognize", "text.jpg", "text.jpg").code == 4
+    assert command("recognize", "people", "--annotate", "out.jpg").code == 4
+
+
 def test_detect_and_encode_need_no_database(images: Path) -> None:
     """DATA_DIR is a file, so no database can be created there."""
     environment = {"DATA_DIR": str(images / "text.jpg"), "ENCODER": "fake"}
