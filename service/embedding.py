@@ -26,6 +26,7 @@ MAXIMUM_DIMENSION = 4000
 EXTERNAL_THRESHOLD = 0.4
 """Default threshold (cosine) of spaces made elsewhere, if the gallery sets none."""
 
+_LEGACY_DIMENSION = 512
 _LARGEST_HALF = 65504.0  # largest finite number of a halfvec component
 _EXTERNAL = re.compile(r"external:([^:]{1,100}):([0-9]{1,5})")
 
@@ -70,7 +71,7 @@ def check_embedding(values: Sequence[float] | npt.NDArray[np.floating], space: E
     """
     embedding = _as_vector(values)
     if embedding.shape != (space.dimension,):
-        raise InvalidEmbedding(f"{embedding.size} numbers, but {space.name} has {space.dimension}")
+        raise InvalidEmbedding(f"{embedding.size} numbers, but {space.name} has {space.dimension}{_hint(embedding)}")
     finite = np.isfinite(embedding)
     if not finite.all():
         raise InvalidEmbedding(f"number {int(np.argmin(finite))} (counted from 0) is not finite")
@@ -96,6 +97,17 @@ def similarity_from(metric: Metric, measured: float) -> float:
 def shown_similarity(similarity: float) -> float:
     """A similarity as every answer shows it: rounded to a millionth, which float32 still holds."""
     return round(float(similarity), 6)
+
+
+def _hint(embedding: Embedding) -> str:
+    """The next step for embeddings of the legacy recognizer, which most likely have the wrong dimension."""
+    if embedding.size != _LEGACY_DIMENSION:
+        return ""
+    return (
+        f". Embeddings of the legacy recognizer have {_LEGACY_DIMENSION} numbers and need its own models: convert them "
+        "with `face-identity models convert FOLDER`, and set ENCODER (LEGACY_ENCODER for the legacy API and programs) "
+        "to legacy-padded-crop:FOLDER"
+    )
 
 
 def _as_vector(values: Sequence[float] | npt.NDArray[np.floating]) -> Embedding:

@@ -149,7 +149,7 @@ _ALL = "all images"
 
 
 async def _recognize_all(search: _Search, found: "PeopleFolders", as_json: bool) -> None:
-    """Recognize every image. One that cannot be read is reported and does not end the others."""
+    """Recognize every image. An image that cannot be read is reported, and the others are recognized."""
     from service.errors import ImageTooLarge, UnreadableImage, UnsupportedImageFormat
     from service.identity.people_folders import printable_path, read_image_file
 

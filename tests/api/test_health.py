@@ -52,3 +52,18 @@ async def test_the_documentation_is_served(anonymous: httpx.AsyncClient) -> None
     assert "https://" not in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "/v1/galleries" in (await anonymous.get("/openapi.json")).json()["paths"]
+
+
+async def test_json_ends_with_a_line_feed(client: httpx.AsyncClient, anonymous: httpx.AsyncClient) -> None:
+    """Answers and problems alike, so that a shell's prompt begins on a new line."""
+    for answer in (
+        await anonymous.get("/healthz"),
+        await anonymous.get("/openapi.json"),
+        await anonymous.get("/v1/galleries"),
+        await client.get("/v1/galleries"),
+        await client.post("/v1/galleries", json={"name": "lines"}),
+    ):
+        assert answer.content[-2:] == b"}\n"
+        assert answer.headers["content-length"] == str(len(answer.content))
+        assert answer.json()
+    assert (await client.delete("/v1/galleries/lines")).content == b""

@@ -10,6 +10,10 @@ from pydantic.fields import FieldInfo
 
 from service.settings import MARKER, PREFIX, Settings, load_settings
 
+LEGACY_SETTINGS = [
+    *("SERVER_IP", "SERVER_PORT", "SERVER_SSL_CONTEXT", "SERVER_SSL_KEYFILE"),
+    *("DETECTOR_LOAD_DEVICE", "RECOGNIZER_LOAD_DEVICE", "LOGGER_LEVEL", "ENV"),
+]
 REPOSITORY = Path(__file__).parents[2]
 OPENING = f"""{MARKER} Copy this file to .env and change the settings that you need.
 # Empty means the default. Every setting also has a name with FACE_IDENTITY_ before it, which has precedence."""
@@ -35,6 +39,14 @@ def _default(field: FieldInfo) -> str:
 
 def test_the_example_is_in_step_with_the_settings() -> None:
     assert (REPOSITORY / ".env.example").read_text() == render(), __doc__
+
+
+def test_the_base_file_has_the_settings_of_the_legacy_recognizer() -> None:
+    base = (REPOSITORY / ".base.env").read_text()
+    names = [line.partition("=")[0] for line in base.splitlines() if line and not line.startswith("#")]
+    assert sorted(names) == sorted(LEGACY_SETTINGS)
+    assert base.startswith(MARKER)
+    assert [entry for entry in base.rstrip().split("\n\n")[1:] if entry not in render()] == []
 
 
 def test_every_setting_says_what_it_means() -> None:

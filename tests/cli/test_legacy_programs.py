@@ -75,6 +75,32 @@ def test_detection_writes_the_annotated_image_if_there_is_no_screen(
         assert np.abs(np.asarray(shown, dtype=int) - np.asarray(given, dtype=int)).max() > 100
 
 
+def test_the_programs_run_as_modules_of_the_old_package() -> None:
+    for name in PROGRAMS:
+        done = subprocess.run(
+            [sys.executable, "-m", f"videoAnalytics.{name}", "--help"],
+            check=False,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, f"face-identity legacy {name}" in done.stdout) == (0, True)
+
+
+def test_an_old_dataset_is_refused_with_the_next_step(
+    legacy: Command, bare_command: Command, data: Path, tmp_path: Path
+) -> None:
+    """The default encoder has 128 numbers, the old models have 512."""
+    (tmp_path / "old.json").write_text(json.dumps([["Ada", ",".join(["0.5"] * 512)]]))
+    done = legacy("processor", "recognition", "-i", "img.jpg", "-d", "old.json", "-p", "--encoder", "dlib")
+    imported = bare_command("import", "old.json", "--encoder", "dlib", "--gallery", "old")
+    for refused in (done, imported):
+        assert refused.code == 4
+        assert "row 1: 512 numbers, but dlib has 128" in refused.err
+        assert "face-identity models convert" in refused.err
+        assert "LEGACY_ENCODER" in refused.err
+
+
 def test_detection_takes_a_device_number(legacy: Command, data: Path, tmp_path: Path) -> None:
     assert legacy("processor", "detection", "-i", "img.jpg", "-s", "-dd", "-1").code == 0
 

@@ -1,4 +1,4 @@
-"""Fonts for labels: the first installed one that has every character, else a visible replacement.
+"""Fonts for labels: the first installed font with every character, else a visible replacement.
 
 No font with every script can be shipped (Noto Sans CJK alone has 18 MB), so the fonts of the system are tried by name.
 Pillow looks for them in the folders of Linux, macOS and Windows.
@@ -98,7 +98,7 @@ def _opened(name: str, size: int) -> ImageFont.FreeTypeFont | None:
 
 
 def _has(font: ImageFont.FreeTypeFont, character: str) -> bool:
-    """Whether the font draws the character otherwise than one that is missing. Pillow shows no table of characters."""
+    """Whether the font draws the character otherwise than a missing one. Pillow shows no table of characters."""
     if unicodedata.category(character) in _UNSEEN:
         return True
     return _drawn(font, character) != _drawn(font, _NO_CHARACTER)
