@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -176,7 +177,7 @@ def test_an_unreachable_database_is_reported_in_one_line() -> None:
 def test_a_closed_pipe_is_not_an_error(bare_command: Command) -> None:
     """As in `face-identity people list | head -1`."""
     bare_command("tenants", "list")
-    command = f"{PROGRAM} tenants list --json | true; echo ${{PIPESTATUS[0]}}"
+    command = f"{shlex.quote(PROGRAM)} tenants list --json | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, env=dict(os.environ))
     assert done.stdout.strip() == "0"
     assert done.stderr == ""

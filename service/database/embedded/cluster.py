@@ -101,7 +101,10 @@ def prepare_folder(folder: Path, account: Account) -> None:
         account.take_over(folder)
         folder.chmod(stat.S_IRWXU)
     except OSError as problem:
-        raise DatabaseUnavailable(f"the database folder {folder} cannot be used: {problem.strerror}") from problem
+        raise DatabaseUnavailable(
+            f"the database folder {folder} cannot be used: {problem.strerror}. Set DATA_DIR to a folder that this user "
+            "may write to"
+        ) from problem
     if os.geteuid() == 0:
         allow_entering_parents(folder)
 
