@@ -9,6 +9,7 @@ References are in memory and end with the process. For galleries that grow, for 
 the HTTP API of the service instead: `door.py` does.
 """
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from face_identity import Recognizer, ServiceError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+logger = logging.getLogger("check_in")
 
 
 class Visitor(BaseModel):
@@ -50,6 +52,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     with Recognizer() as recognizer:
         app.state.recognizer = recognizer
         app.state.references = await run_in_threadpool(recognizer.enroll, people)
+        for picture in app.state.references.rejected:
+            logger.warning("%s, picture %d: %s", picture.name, picture.index, picture.detail)
         yield
 
 

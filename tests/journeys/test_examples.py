@@ -91,8 +91,9 @@ def test_the_door_opens_again_for_the_same_person_after_a_pause() -> None:
 
 
 async def test_the_check_in_application_names_the_people_of_an_image(
-    demo_output: Path, monkeypatch: pytest.MonkeyPatch
+    demo_output: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    (demo_output / "people/ada/2.jpg").write_bytes(draw_nobody())
     monkeypatch.setenv("PEOPLE", str(demo_output / "people"))
     monkeypatch.setenv("FACE_IDENTITY_ENCODER", "fake")
     app = runpy.run_path(str(EXAMPLES / "check_in.py"))["app"]
@@ -106,6 +107,9 @@ async def test_the_check_in_application_names_the_people_of_an_image(
         broken = await client.post("/check-in", content=b"no image", headers=headers)
     assert sorted(face["name"] or "" for face in answer.json()) == ["", *PEOPLE]
     assert broken.status_code == 422
+    assert [record.message.partition(":")[0] for record in caplog.records if record.name == "check_in"] == [
+        "ada, picture 1"
+    ]
 
 
 def test_the_page_with_a_webcam_draws_the_names_that_the_server_answers(

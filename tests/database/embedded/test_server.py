@@ -259,7 +259,7 @@ def test_the_error_about_a_failed_start_has_the_reason(folder: Path) -> None:
 
 def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DatabaseUnavailable, match="file.*DATA_DIR"):
+    with pytest.raises(DatabaseUnavailable, match=r"file.*DATA_DIR"):
         start_embedded_server(tmp_path / "file")
 
 
