@@ -1,6 +1,6 @@
 """Authentication: from the key in a request to its caller, with rate limits charged, in one round trip.
 
-The functions `admit_v1`, `charge_v1` and `admit_operator_v1` of the database (database/schema/functions) run as the
+The functions `admit_v2`, `charge_v2` and `admit_operator_v1` of the database (database/schema/functions) run as the
 service role under the policies. Nothing is cached here: a revoked key is refused at the next request, and rate limits
 hold across server processes.
 """
@@ -16,9 +16,9 @@ from service.access.quotas import CostClass, RateLimits
 from service.database.statements import fetch_row
 from service.errors import TooManyRequests, Unauthenticated
 
-_ADMIT = "SELECT * FROM admit_v1(%(tenant)s, %(digest)s, %(cost_class)s, 1)"
+_ADMIT = "SELECT * FROM admit_v2(%(tenant)s, %(digest)s, %(cost_class)s, 1)"
 _ADMIT_OPERATOR = "SELECT * FROM admit_operator_v1(%(digest)s)"
-_CHARGE = "SELECT charge_v1(%(tenant)s, %(key)s, %(cost_class)s, %(amount)s) AS wait_seconds"
+_CHARGE = "SELECT charge_v2(%(tenant)s, %(key)s, %(cost_class)s, %(amount)s) AS wait_seconds"
 _REFUSAL = "the API key is unknown, expired or revoked"
 
 

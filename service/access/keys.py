@@ -25,6 +25,8 @@ from service.errors import Conflict, ExpiresInThePast, Forbidden, InvalidRequest
 
 GRACE = timedelta(days=1)
 MAXIMUM_GALLERIES = 1000
+MAXIMUM_LIVE_KEYS = 1000
+"""Live keys of a tenant. A program that makes keys without end must not fill the table and the lists."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class KeySummary:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    created_by: str | None
+    """Id of the key that made this one. None: a command made it."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,12 @@ class _KeyRows(Generic[Summary]):
         statement = select(*self._columns()).where(self.is_visible, self.table.c.id == from_text(key_id))
         return self._found((await self.connection.execute(statement)).mappings().one_or_none(), key_id)
 
+    async def lock(self, key_id: int) -> Summary:
+        """One key, which nobody can revoke until the transaction ends. Raises NotFound if there is no such key."""
+        statement = select(*self._columns()).where(self.is_visible, self.table.c.id == key_id)
+        row = (await self.connection.execute(statement.with_for_update(read=True))).mappings().one_or_none()
+        return self._found(row, to_text(key_id))
+
     async def revoke(self, key_id: str) -> Summary:
         """Revoke a key. A key that is revoked already keeps its time."""
         return await self._change(key_id, revoked_at=func.coalesce(self.table.c.revoked_at, func.now()))
@@ -133,7 +143,8 @@ class _KeyRows(Generic[Summary]):
         return [column for column in self.table.c if column.name not in {"tenant_id", "digest"}]
 
     def _summary(self, row: RowMapping) -> Summary:
-        return self.kind(**{**row, "id": to_text(row["id"])})
+        identifiers = {name: to_text(row[name]) for name in ("id", "created_by") if row.get(name) is not None}
+        return self.kind(**{**row, **identifiers})
 
 
 def _tenant_keys(session: AsyncSession) -> _KeyRows[KeySummary]:
@@ -159,14 +170,19 @@ async def create_key(
 
 
 async def create_key_as(session: AsyncSession, creator: Caller, request: KeyRequest) -> tuple[KeySummary, str]:
-    """Make a key on behalf of a caller. Raises Forbidden if it would give more than the caller's key has."""
+    """Make a key on behalf of a caller. It lives no longer than the caller's key.
+
+    Raises Forbidden if it would give more than the caller's key has, or if that key was revoked meanwhile.
+    """
+    parent = await _lock_creator(session, creator)
     scopes = check_scopes(request.scopes) if request.scopes is not None else sorted(creator.scopes)
     galleries = request.galleries
     if galleries is None and creator.galleries is not None:
         galleries = sorted(creator.galleries)
     _check_gives_no_more(creator, scopes, galleries)
     rates = narrower(request.rates, creator.rates)
-    return await _insert(session, KeyRequest(request.name, scopes, galleries, request.expires_at, rates))
+    expires_at = _earlier(request.expires_at, parent.expires_at)
+    return await _insert(session, KeyRequest(request.name, scopes, galleries, expires_at, rates), creator.key_id)
 
 
 async def list_keys(session: AsyncSession) -> list[KeySummary]:
@@ -184,21 +200,29 @@ async def rotate_key(
 ) -> tuple[KeySummary, str]:
     """Make a successor of a key, and let the old key expire after `grace`. Until then both are live.
 
-    The successor has the rights of the old key, for as long a lifetime as the old key had.
+    The successor has the rights of the old key, for as long a lifetime as the old key had, but no longer than the key
+    that made the old key. The keys that the old key made belong to the successor.
     """
     keys = _tenant_keys(session)
     old, expires_at = await keys.find_rotatable(key_id, grace)
     if creator is not None:
+        await _lock_creator(session, creator)
         _check_gives_no_more(creator, old.scopes, old.galleries)
+    parent = None if old.created_by is None else from_text(old.created_by)
+    if parent is not None:
+        expires_at = _earlier(expires_at, (await keys.lock(parent)).expires_at)
     rates = RateLimits(old.requests_per_minute, old.inferences_per_minute)
-    made = await _insert(session, KeyRequest(old.name, old.scopes, old.galleries, expires_at, rates))
+    made = await _insert(session, KeyRequest(old.name, old.scopes, old.galleries, expires_at, rates), parent)
     await keys.expire_after(key_id, grace)
+    await _hand_over(session, key_id, made[0].id)
     return made
 
 
 async def revoke_key(session: AsyncSession, key_id: str) -> KeySummary:
-    """Revoke a key. The next request with it is refused."""
-    return await _tenant_keys(session).revoke(key_id)
+    """Revoke a key and every key that descends from it. The next request with one of them is refused."""
+    revoked = await _tenant_keys(session).revoke(key_id)
+    await _revoke_descendants(session, key_id)
+    return revoked
 
 
 async def create_operator_key(
@@ -230,7 +254,39 @@ async def revoke_operator_key(connection: AsyncConnection, key_id: str) -> Opera
     return await (await _operator_keys(connection)).revoke(key_id)
 
 
-async def _insert(session: AsyncSession, request: KeyRequest) -> tuple[KeySummary, str]:
+async def _lock_creator(session: AsyncSession, creator: Caller) -> KeySummary:
+    """The creator's key. A revocation of it waits for this transaction, and then finds the key that this one makes."""
+    key = await _tenant_keys(session).lock(creator.key_id)
+    if key.revoked_at is not None:
+        raise Forbidden("the key that makes this key was revoked")
+    return key
+
+
+async def _revoke_descendants(session: AsyncSession, key_id: str) -> None:
+    """Revoke the keys that the key made, then the keys that those made, and so on.
+
+    Each generation is read after its parents are locked, so that no key which is being made is missed.
+    """
+    generation = [from_text(key_id)]
+    while generation:
+        children = api_key.c.tenant_id == tenant_of(session), api_key.c.created_by.in_(generation)
+        revoked = func.coalesce(api_key.c.revoked_at, func.now())
+        statement = update(api_key).where(*children).values(revoked_at=revoked).returning(api_key.c.id)
+        generation = list((await session.execute(statement)).scalars())
+
+
+async def _hand_over(session: AsyncSession, old_id: str, new_id: str) -> None:
+    children = api_key.c.tenant_id == tenant_of(session), api_key.c.created_by == from_text(old_id)
+    await session.execute(update(api_key).where(*children).values(created_by=from_text(new_id)))
+
+
+def _earlier(first: datetime | None, second: datetime | None) -> datetime | None:
+    """The earlier of two times of expiry. None: never."""
+    return min((moment for moment in (first, second) if moment is not None), default=None)
+
+
+async def _insert(session: AsyncSession, request: KeyRequest, created_by: int | None = None) -> tuple[KeySummary, str]:
+    await _check_number(session)
     key = new_key(tenant_of(session))
     scopes = check_scopes(request.scopes if request.scopes is not None else list(SCOPES))
     summary = await _tenant_keys(session).insert(
@@ -238,11 +294,20 @@ async def _insert(session: AsyncSession, request: KeyRequest) -> tuple[KeySummar
         key,
         request.expires_at,
         tenant_id=tenant_of(session),
+        created_by=created_by,
         scopes=scopes,
         galleries=_check_galleries(request.galleries),
         **request.rates.as_columns(),
     )
     return summary, key
+
+
+async def _check_number(session: AsyncSession) -> None:
+    """Raises Conflict if the tenant has as many live keys as it may have."""
+    is_live = api_key.c.revoked_at.is_(None), func.coalesce(api_key.c.expires_at > func.now(), true())
+    statement = select(func.count()).where(api_key.c.tenant_id == tenant_of(session), *is_live)
+    if (await session.scalar(statement) or 0) >= MAXIMUM_LIVE_KEYS:
+        raise Conflict(f"a tenant has at most {MAXIMUM_LIVE_KEYS:,} live keys; revoke those that are no longer used")
 
 
 def _check_expiry(expires_at: datetime | None) -> None:

@@ -56,6 +56,7 @@ api_key = Table(
     Column("galleries", ARRAY(Text), comment="Names of the galleries that the key may use. Null: all."),
     *_rates(),
     *_moments(),
+    Column("created_by", BigInteger, comment="The key that made this one. Null: a command made it."),
     UniqueConstraint("tenant_id", "digest"),
     ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], ondelete="CASCADE"),
 )

@@ -45,6 +45,7 @@ _EXAMPLE: dict[str, Any] = {
     "expires_at": None,
     "revoked_at": None,
     "last_used_at": None,
+    "created_by": "0c4qyk3d9m2w1",
 }
 
 
@@ -62,7 +63,9 @@ class NewKey(RequestModel):
     galleries: Annotated[list[GalleryNaming], Field(min_length=1, max_length=1000)] | None = Field(
         default=None, description="Allowed galleries; null: those of the creating key."
     )
-    expires_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = Field(
+        default=None, description="Null, or a later time than that of the creating key: the time of the creating key."
+    )
     requests_per_minute: Rate = Field(
         default=None, description="A rate limit of this key, besides the tenant's; null: none."
     )
@@ -95,6 +98,7 @@ class KeyShape(BaseModel):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    created_by: str | None = Field(description="Id of the key that made this key; null: a command made it.")
 
 
 class MadeKey(KeyShape):
@@ -105,10 +109,13 @@ class MadeKey(KeyShape):
     key: str
 
 
-@router.post("", status_code=201, responses=_LINKS)
+@router.post("", status_code=201, responses=problems(Conflict) | _LINKS)
 @needs("admin")
 async def create(new: NewKey, session: RequestSession, caller: CurrentCaller) -> MadeKey:
-    """Create a key."""
+    """Create a key.
+
+    It expires with the creating key at the latest. Its requests count against the rate limits of both keys.
+    """
     rates = RateLimits(new.requests_per_minute, new.inferences_per_minute)
     return _made(
         *await create_key_as(session, caller, KeyRequest(new.name, new.scopes, new.galleries, new.expires_at, rates))
@@ -135,7 +142,7 @@ async def rotate(key: str, session: RequestSession, caller: CurrentCaller, rotat
 @router.delete("/{key}", status_code=204)
 @needs("admin")
 async def revoke(key: str, session: RequestSession, caller: CurrentCaller) -> Response:
-    """Revoke a key. The next request with it is refused."""
+    """Revoke a key and the keys that it made. The next request with one of them is refused."""
     if not _may_see(caller, await revoke_key(session, key)):
         raise _no_key(key)  # the exception rolls the revocation back
     return Response(status_code=204)

@@ -1,11 +1,13 @@
 """A tenant's keys: what they may do, how they are rotated, and when they end."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.access import keys
 from service.access.authentication import Caller, admit
 from service.access.key_format import new_key
 from service.access.keys import (
@@ -21,7 +23,10 @@ from service.access.names import SCOPES
 from service.access.quotas import RateLimits
 from service.access.tables import api_key
 from service.database.connection import Database
+from service.database.identifiers import from_text, to_text
+from service.database.session import tenant_of, tenant_session
 from service.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
+from tests.gallery.locks import until_blocked
 
 
 async def is_live(database: Database, key: str) -> bool:
@@ -135,17 +140,21 @@ async def test_another_tenant_does_not_find_the_key(session: AsyncSession, other
             await attempt(other_session, summary.id)
 
 
-def creator(**changes: object) -> Caller:
-    values = {"tenant_id": 1, "key_id": 1, "scopes": frozenset({"admin", "read"}), "galleries": frozenset({"staff"})}
-    return Caller(**{**values, **changes})  # type: ignore[arg-type]
+async def creator(session: AsyncSession, rates: RateLimits | None = None) -> Caller:
+    """The caller of a key for the gallery staff."""
+    scopes = ["admin", "read"]
+    summary, _ = await create_key(session, "creator", scopes, ["staff"], rates=rates)
+    number = from_text(summary.id)
+    assert number is not None
+    return Caller(tenant_of(session), number, frozenset(scopes), frozenset({"staff"}), rates or RateLimits())
 
 
 async def test_a_key_made_with_a_key_has_at_most_what_its_creator_has(session: AsyncSession) -> None:
-    summary, _ = await create_key_as(session, creator(rates=RateLimits(60, None)), KeyRequest("child"))
+    summary, _ = await create_key_as(session, await creator(session, RateLimits(60, None)), KeyRequest("child"))
     assert (summary.scopes, summary.galleries) == (["admin", "read"], ["staff"])
     assert (summary.requests_per_minute, summary.inferences_per_minute) == (60, None)
     wide = KeyRequest("child", ["read"], ["staff"], rates=RateLimits(1000, 5))
-    summary, _ = await create_key_as(session, creator(rates=RateLimits(60, None)), wide)
+    summary, _ = await create_key_as(session, await creator(session, RateLimits(60, None)), wide)
     assert (summary.requests_per_minute, summary.inferences_per_minute) == (60, 5)
 
 
@@ -154,13 +163,13 @@ async def test_a_key_made_with_a_key_has_at_most_what_its_creator_has(session: A
 )
 async def test_a_key_gives_no_more_than_its_creator_has(session: AsyncSession, request_: KeyRequest) -> None:
     with pytest.raises(Forbidden):
-        await create_key_as(session, creator(), request_)
+        await create_key_as(session, await creator(session), request_)
 
 
 async def test_a_narrow_key_cannot_be_rotated_into_a_wider_one(session: AsyncSession) -> None:
     powerful, _ = await create_key(session, "everything")
     with pytest.raises(Forbidden):
-        await rotate_key(session, powerful.id, creator=creator())
+        await rotate_key(session, powerful.id, creator=await creator(session))
 
 
 @pytest.mark.parametrize("galleries", [[], [""], ["a\0b"], ["x"] * 1001])
@@ -198,7 +207,7 @@ async def test_a_successor_has_the_whole_lifetime_of_a_key_that_has_lived_a_whil
 async def test_a_key_limited_to_galleries_cannot_rotate_a_key_for_all_galleries(session: AsyncSession) -> None:
     unlimited, _ = await create_key(session, "all galleries", ["admin", "read"])
     with pytest.raises(Forbidden, match="gallery"):
-        await rotate_key(session, unlimited.id, creator=creator())
+        await rotate_key(session, unlimited.id, creator=await creator(session))
 
 
 async def test_a_key_made_with_a_key_inherits_its_rates(database: Database, session: AsyncSession) -> None:
@@ -206,3 +215,80 @@ async def test_a_key_made_with_a_key_inherits_its_rates(database: Database, sess
     await session.commit()
     child, _ = await create_key_as(session, await admit(database.engine, key), KeyRequest("child"))
     assert (child.requests_per_minute, child.inferences_per_minute) == (60, 6)
+
+
+async def caller_with(database: Database, session: AsyncSession, **wanted: object) -> Caller:
+    """A caller with a new key of all scopes that may make keys."""
+    _, key = await create_key(session, "manager", **wanted)  # type: ignore[arg-type]
+    await session.commit()
+    return await admit(database.engine, key)
+
+
+async def test_a_key_ends_with_the_key_that_made_it(database: Database, session: AsyncSession) -> None:
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    manager = await caller_with(database, session, expires_at=ends)
+    for wanted in (None, ends + timedelta(days=1)):
+        made, _ = await create_key_as(session, manager, KeyRequest("door", expires_at=wanted))
+        assert made.expires_at == ends
+    earlier = ends - timedelta(minutes=30)
+    made, _ = await create_key_as(session, manager, KeyRequest("guest", expires_at=earlier))
+    assert made.expires_at == earlier
+    renewed, _ = await rotate_key(session, made.id, creator=manager)
+    assert renewed.expires_at is not None
+    assert renewed.expires_at <= ends
+
+
+async def test_revoking_a_key_revokes_every_key_that_descends_from_it(
+    database: Database, session: AsyncSession
+) -> None:
+    manager = await caller_with(database, session)
+    _, child_key = await create_key_as(session, manager, KeyRequest("child"))
+    await session.commit()
+    child = await admit(database.engine, child_key)
+    _, grandchild_key = await create_key_as(session, child, KeyRequest("grandchild"))
+    _, other_key = await create_key(session, "other")
+    await session.commit()
+    revoked = await revoke_key(session, to_text(manager.key_id))
+    await session.commit()
+    assert revoked.created_by is None
+    lives = [await is_live(database, key) for key in (child_key, grandchild_key, other_key)]
+    assert lives == [False, False, True]
+    with pytest.raises(Forbidden, match="was revoked"):  # a request that began before the revocation
+        await create_key_as(session, child, KeyRequest("late"))
+
+
+async def test_a_rotated_key_hands_its_keys_over_to_its_successor(database: Database, session: AsyncSession) -> None:
+    manager = await caller_with(database, session)
+    made, key = await create_key_as(session, manager, KeyRequest("door"))
+    assert made.created_by == to_text(manager.key_id)
+    successor, _ = await rotate_key(session, to_text(manager.key_id), timedelta(0))
+    await session.commit()
+    assert await is_live(database, key)
+    assert (await find_key(session, made.id)).created_by == successor.id
+    await revoke_key(session, successor.id)
+    await session.commit()
+    assert not await is_live(database, key)
+
+
+async def test_a_revocation_waits_for_a_key_that_is_being_made(database: Database, session: AsyncSession) -> None:
+    manager = await caller_with(database, session)
+    async with tenant_session(database.engine, manager.tenant_id) as other:
+        _, key = await create_key_as(other, manager, KeyRequest("being made"))
+        revoking = asyncio.create_task(revoke_key(session, to_text(manager.key_id)))
+        await until_blocked(other, revoking)
+        await other.commit()
+        await revoking
+        await session.commit()
+    assert not await is_live(database, key)
+
+
+async def test_a_tenant_has_a_bounded_number_of_live_keys(
+    session: AsyncSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "MAXIMUM_LIVE_KEYS", 2)
+    first, _ = await create_key(session, "first")
+    await create_key(session, "second")
+    with pytest.raises(Conflict, match="at most 2 live keys"):
+        await create_key(session, "third")
+    await revoke_key(session, first.id)
+    await create_key(session, "third")

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from service.access.authentication import admit, charge
-from service.access.keys import create_key
+from service.access.keys import KeyRequest, create_key, create_key_as
 from service.access.operator import operator_transaction
 from service.access.quotas import CostClass, Quotas, RateLimits
 from service.access.tenants import change_quotas, create_tenant
@@ -180,3 +180,17 @@ async def test_a_wait_of_less_than_a_second_is_rounded_up(database: Database) ->
     key = await key_of_tenant(database, "one-a-second", Quotas(requests_per_minute=60))
     refusal = await refusal_of(lambda: admit(database.engine, key))
     assert refusal.retry_after_seconds == 1
+
+
+async def test_requests_of_a_key_count_against_the_keys_that_it_descends_from(
+    database: Database, session: AsyncSession
+) -> None:
+    _, key = await create_key(session, "manager", rates=RateLimits(2, None))
+    await session.commit()
+    allowance, manager = Allowance(2), await admit(database.engine, key)  # the first of the two
+    _, child_key = await create_key_as(session, manager, KeyRequest("child"))
+    await session.commit()
+    child = await admit(database.engine, child_key)  # the second
+    _, grandchild_key = await create_key_as(session, child, KeyRequest("grandchild"))
+    await session.commit()
+    assert allowance.is_used_up_by(2 + await granted(database, grandchild_key, 30))
