@@ -19,6 +19,7 @@ from service.gallery.content import check_name
 from service.identity.decision import check_threshold
 from service.identity.enroll import Several, largest_is_meant
 from service.identity.in_memory import References, RejectedPicture, read_references
+from service.identity.review import Review
 from service.identity.verify import similarity_of
 from service.settings import load_module_settings
 
@@ -27,12 +28,14 @@ from service.settings import load_module_settings
 class RecognizedFace:
     """A face and its person. `name` is None if no reference matches.
 
-    `similarity` (0 to 1) is that of the most similar reference.
+    `similarity` (0 to 1) is that of the most similar reference. If the face is useless, `reason` says why, such as
+    `face-badly-lit`: it is compared with nobody, and the similarity is 0.
     """
 
     face: DetectedFace
     name: str | None
     similarity: float
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Recognizer:
         if encoder is None and not settings.encoder:
             raise InvalidSettings("ENCODER names no encoder")
         self._encoder = load_encoder(settings.encoder[0] if encoder is None else encoder, settings)
+        self._review = Review(settings.enrollment_review, settings.recognition_review)
         self._limits = ImageLimits(settings.maximum_image_bytes, settings.maximum_image_pixels)
 
     @property
@@ -133,9 +137,12 @@ class Recognizer:
         least = self._threshold(threshold)
         nearest = references.nearest(probes)
         names = references.vote(probes) if legacy_vote else [name if near >= least else None for name, near in nearest]
+        objections = [self._review.of_probe(face.face, self.space.name) for face in encoded]
         return [
-            RecognizedFace(face.face, name or None, near)
-            for face, name, (_, near) in zip(encoded, names, nearest, strict=True)
+            RecognizedFace(face.face, None, 0.0, refused.reason)
+            if refused
+            else RecognizedFace(face.face, name or None, near)
+            for face, name, (_, near), refused in zip(encoded, names, nearest, objections, strict=True)
         ]
 
     def verify(
@@ -143,7 +150,8 @@ class Recognizer:
     ) -> VerifiedFace:
         """Whether the largest face is that person, by the person's most similar reference (1:1).
 
-        Raises NoFaceFound, or NotFound if no reference has that name.
+        Raises NoFaceFound, NotFound if no reference has that name, or the reason for which the face is useless, such as
+        FaceBadlyLit.
         """
         references.check_space(self.space)
         own = references.of_person(name)
@@ -153,7 +161,9 @@ class Recognizer:
         return VerifiedFace(encoded.face, similarity >= least, similarity, least)
 
     def compare(self, first: ImageInput, second: ImageInput, *, threshold: float | None = None) -> ComparedFaces:
-        """Whether the largest faces of two pictures are one person. Raises NoFaceFound, which names the picture."""
+        """Whether the largest faces of two pictures are one person. Raises NoFaceFound, or the reason for which a face
+        is useless, such as FaceBadlyLit. The error names the picture.
+        """
         one, other = self._largest_face(first, "the first picture"), self._largest_face(second, "the second picture")
         similarity = similarity_of(self.space, one.embedding, other.embedding)
         least = self._threshold(threshold)
@@ -172,18 +182,22 @@ class Recognizer:
         self.close()
 
     def _face_to_enroll(self, picture: ImageInput, several: Several) -> EncodedFace:
-        """The face that a picture adds. Raises NoFaceFound or SeveralFaces."""
+        """The face that a picture adds. Raises NoFaceFound, SeveralFaces, or the reason for which it is useless."""
         faces = self.encode(picture)
         if not faces:
             raise NoFaceFound("the image shows no face")
         if several == "reject" and not largest_is_meant([face.face for face in faces]):
             raise SeveralFaces("the image shows several faces of similar size")
+        if objection := self._review.of_reference(faces[0].face, self.space.name):
+            raise objection.kind(objection.detail)
         return faces[0]
 
     def _largest_face(self, picture: ImageInput, which: str) -> EncodedFace:
         faces = self.encode(picture)
         if not faces:
             raise NoFaceFound(f"no face was found in {which}")
+        if objection := self._review.of_probe(faces[0].face, self.space.name):
+            raise objection.kind(f"{which}: {objection.detail}")
         return faces[0]
 
     def _threshold(self, threshold: float | None) -> float:

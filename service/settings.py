@@ -109,12 +109,14 @@ class Settings(BaseSettings):
         description="Liveness check: off, observe (report only) or enforce; needs InsightFace's liveness addon.",
     )
     liveness_threshold: float = Field(default=0.8, ge=0, le=1, description="Lowest liveness score of a live face.")
-    enrollment_review: Literal["off", "standard", "strict"] = Field(
-        default="off",
-        description="Quality check of new references; strict also refuses a face that is closer to another person.",
+    enrollment_review: Literal["off", "basic", "standard", "strict"] = Field(
+        default="basic",
+        description="Quality check of new references: off | basic (refuses useless faces) | standard | strict (also "
+        "refuses a face that is closer to another person).",
     )
-    recognition_review: Literal["off", "standard", "strict"] = Field(
-        default="off", description="Quality check of faces that are recognized or verified."
+    recognition_review: Literal["off", "basic", "standard", "strict"] = Field(
+        default="basic",
+        description="Quality check of faces that are recognized or verified: off | basic | standard | strict.",
     )
     attributes: Literal["off", "age-gender"] = Field(
         default="off",

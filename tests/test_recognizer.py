@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +21,7 @@ from service.encoder.fake_pictures import draw_nobody, draw_people, people_pixel
 from service.encoder.images.pictures import ImageInput
 from service.errors import (
     EmbeddingSpaceMismatch,
+    FaceBlurred,
     ImageTooLarge,
     InvalidRequest,
     NoFaceFound,
@@ -233,6 +235,20 @@ def test_two_pictures_are_compared(recognizer: Recognizer) -> None:
         recognizer.compare(ada, draw_nobody())
     with pytest.raises(InvalidRequest, match="threshold"):
         recognizer.compare(ada, bob, threshold=2.0)
+
+
+def test_a_useless_face_is_neither_enrolled_nor_compared(recognizer: Recognizer) -> None:
+    blurred = np.asarray(cv2.GaussianBlur(people_pixels(["ada"]), (0, 0), 12))
+    references = recognizer.enroll({"Ada": [draw_people(["ada"]), blurred]})
+    assert [(rejected.index, rejected.reason) for rejected in references.rejected] == [(1, "face-blurred")]
+    (face,) = recognizer.recognize(blurred, references)
+    assert (face.name, face.similarity, face.reason) == (None, 0.0, "face-blurred")
+    with pytest.raises(FaceBlurred, match=r"image 0 .*'Ada': face-blurred"):
+        recognizer.enroll({"Ada": [blurred]})
+    with pytest.raises(FaceBlurred, match="the picture"):
+        recognizer.verify(blurred, "Ada", references)
+    with pytest.raises(FaceBlurred, match="the second picture"):
+        recognizer.compare(people_pixels(["ada"]), blurred)
 
 
 def test_there_are_five_examples() -> None:

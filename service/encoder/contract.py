@@ -47,10 +47,16 @@ class QualityParts:
     brightness: float
     pose: float
     detection: float
+    contrast: float = 1.0
+    """For the gates only: the standard deviation of the pixels. 0 for a face that is black, white or gray all over."""
+    detail: float = 1.0
+    """For the gates only: whether fine structure is left. It tells strong blur from slight blur, where `sharpness` is 0
+    for both.
+    """
 
     @property
     def score(self) -> float:
-        """The geometric mean of the parts."""
+        """The geometric mean of the first five parts."""
         parts = (self.size, self.sharpness, self.brightness, self.pose, self.detection)
         return float(np.prod(parts) ** (1 / len(parts)))
 

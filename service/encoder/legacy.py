@@ -18,6 +18,7 @@ from service.encoder.networks.arcface import ArcfaceRecognizer, batched_model, d
 from service.encoder.networks.detections import faces_of
 from service.encoder.networks.padded_crop import SIDE, croppable, padded_crop
 from service.encoder.networks.retinaface import RetinafaceDetector
+from service.encoder.networks.turning import with_upright_landmarks
 from service.encoder.runtime.sessions import PROCESSOR, Device, open_session
 from service.errors import InvalidModel
 from service.models.legacy_folders import LegacyModels, RecognitionModel
@@ -81,7 +82,9 @@ class LegacyEncoder:
         recognizer.
         """
         found = self._detector.detect(image)
-        return faces_of(image, found if self._preprocessing == "aligned" else croppable(image, found))
+        if self._preprocessing == "padded-crop":
+            return faces_of(image, croppable(image, found))
+        return faces_of(image, with_upright_landmarks(image, found, self._detector.detect))
 
     def inspect(self, image: Image, faces: Sequence[DetectedFace]) -> list[DetectedFace]:  # noqa: ARG002 - of the contract
         return list(faces)

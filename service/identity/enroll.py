@@ -208,7 +208,7 @@ async def _encode(reading: _Reading, picture: EnrollmentImage) -> EncodedFace | 
         return Rejection(picture.name, type(error), error.detail or error.title)
     if reading.several == "reject" and not largest_is_meant([face.face for face in faces]):
         return Rejection(picture.name, SeveralFaces, "the image shows several faces of similar size")
-    if objection := reading.review.of_reference(faces[0].face):
+    if objection := reading.review.of_reference(faces[0].face, reading.space.name):
         return Rejection(picture.name, objection.kind, objection.detail)
     return faces[0]
 

@@ -72,7 +72,7 @@ async def recognize_picture(
     encoded = await encoders.encode(galleries[0].space, data)
     if not encoded:
         return Identification([], query.threshold, galleries)
-    objections = [review.of_probe(face.face) for face in encoded]
+    objections = [review.of_probe(face.face, galleries[0].space.name) for face in encoded]
     probes = [face.embedding for face, objection in zip(encoded, objections, strict=True) if objection is None]
     decided = await query.decide_all(session, probes)
     if not any(decision.candidates for decision in decided):  # a match proves that the gallery still exists

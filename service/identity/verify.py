@@ -56,7 +56,7 @@ async def verify_picture(
     threshold = check_threshold(threshold, gallery.threshold)
     await release_connection(session)  # inference takes longer than any query
     probe = await _largest_face(encoders, gallery.space, data)
-    if objection := review.of_probe(probe.face):
+    if objection := review.of_probe(probe.face, gallery.space.name):
         raise objection.as_error()
     gallery = await find_same_gallery(session, gallery)
     person = await find_person(session, gallery, person_id)
@@ -101,7 +101,7 @@ async def compare_pictures(
     one = await _largest_face(encoders, space, first, "first ")
     other = await _largest_face(encoders, space, second, "second ")
     of_any = replace(review, enforces_liveness=False)
-    if objection := of_any.of_probe(one.face) or review.of_probe(other.face):
+    if objection := of_any.of_probe(one.face, space.name) or review.of_probe(other.face, space.name):
         raise objection.as_error()
     similarity = similarity_of(space, one.embedding, other.embedding)
     compared = (one.face, other.face)

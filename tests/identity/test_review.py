@@ -128,3 +128,31 @@ async def test_a_comparison_requires_good_faces_and_a_living_second_one(watchful
         await compare_pictures(watchful, small, alive, review=gate)
     with pytest.raises(InvalidRequest, match="face-too-small"):
         await compare_pictures(watchful, alive, small, review=gate)
+
+
+def test_a_useless_face_is_neither_enrolled_nor_recognized_by_default() -> None:
+    review = Review.of(Settings.model_construct())
+    assert (review.enrollment, review.recognition) == ("basic", "basic")
+    for parts, reason in (
+        ({"size": 0.02}, "face-too-small"),
+        ({"contrast": 0.2}, "face-badly-lit"),
+        ({"detail": 0.5}, "face-blurred"),
+    ):
+        for objection in (review.of_reference(face_of(**parts)), review.of_probe(face_of(**parts))):
+            assert objection is not None
+            assert objection.reason == reason
+    poor = face_of(size=0.05, sharpness=0.0, brightness=0.0, pose=0.0, detection=0.0)
+    assert review.of_reference(poor) is None
+    assert review.of_probe(poor) is None
+
+
+def test_the_bounds_of_the_basic_review_depend_on_the_encoder() -> None:
+    dark = face_of(contrast=0.1, detail=0.4)
+    assert Review("basic").of_reference(dark, "dlib") is None
+    assert Review("basic").of_reference(dark, "insightface:buffalo_l") is not None
+
+
+def test_a_fault_that_two_measures_show_is_named_once() -> None:
+    objection = Review("standard").of_reference(face_of(brightness=0.1, contrast=0.1))
+    assert objection is not None
+    assert objection.detail.count("face-badly-lit") == 1

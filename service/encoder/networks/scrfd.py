@@ -12,6 +12,7 @@ import numpy as np
 from service.encoder.contract import Image
 from service.encoder.networks.detections import Detections, Floats, merged
 from service.encoder.networks.session import Session
+from service.encoder.networks.turning import turned_faces, with_upright_landmarks
 from service.errors import InvalidModel
 
 INPUT_SIDES = (128, 640)
@@ -54,14 +55,19 @@ class ScrfdDetector:
         return max(self._sides)
 
     def detect(self, image: Image) -> Detections:
-        """Every face with a score of at least 0.5. If there is none, a second search runs at a smaller scale with a
-        border.
+        """Every face with a score of at least 0.5, upright or turned. If there is none, a search at a smaller scale
+        with a border follows, and one for large turned faces.
         """
         found = merged([self._at_side(image, side, 0) for side in self._sides])
-        if len(found.scores):
-            return found
-        side = min(self._sides)
-        return merged([self._at_side(image, side, side // 4)])
+        if not len(found.scores):
+            side = min(self._sides)
+            found = merged([self._at_side(image, side, side // 4)])
+        if not len(found.scores):
+            found = turned_faces(image, self._at_smallest_side)
+        return with_upright_landmarks(image, found, self._at_smallest_side)
+
+    def _at_smallest_side(self, image: Image) -> Detections:
+        return merged([self._at_side(image, min(self._sides), 0)])
 
     def _at_side(self, image: Image, side: int, margin: int) -> Detections:
         """Detections with the longer side of the image scaled to `side` less a `margin` on both ends."""
