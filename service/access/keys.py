@@ -20,6 +20,7 @@ from service.access.operator import act_as_operator
 from service.access.quotas import RateLimits, narrower
 from service.access.tables import api_key, operator_key
 from service.database.identifiers import from_text, new_identifier, to_text
+from service.database.names import canonical_name
 from service.database.session import tenant_of
 from service.errors import Conflict, ExpiresInThePast, Forbidden, InvalidRequest, NotFound
 
@@ -166,7 +167,8 @@ async def create_key(
     rates: RateLimits | None = None,
 ) -> tuple[KeySummary, str]:
     """Make a key for the session's tenant. The second value is the key itself, to be shown once."""
-    return await _insert(session, KeyRequest(name, scopes, galleries, expires_at, rates or RateLimits()))
+    request = KeyRequest(name, scopes, _canonical_names(galleries), expires_at, rates or RateLimits())
+    return await _insert(session, request)
 
 
 async def create_key_as(session: AsyncSession, creator: Caller, request: KeyRequest) -> tuple[KeySummary, str]:
@@ -176,7 +178,7 @@ async def create_key_as(session: AsyncSession, creator: Caller, request: KeyRequ
     """
     parent = await _lock_creator(session, creator)
     scopes = check_scopes(request.scopes) if request.scopes is not None else sorted(creator.scopes)
-    galleries = request.galleries
+    galleries = _canonical_names(request.galleries)
     if galleries is None and creator.galleries is not None:
         galleries = sorted(creator.galleries)
     _check_gives_no_more(creator, scopes, galleries)
@@ -318,6 +320,10 @@ def _check_expiry(expires_at: datetime | None) -> None:
         raise InvalidRequest("expires_at needs a time zone, such as 2030-01-31T00:00:00Z")
     if expires_at <= datetime.now(UTC):
         raise ExpiresInThePast("expires_at is in the past")
+
+
+def _canonical_names(galleries: list[str] | None) -> list[str] | None:
+    return None if galleries is None else [canonical_name(name) for name in galleries]
 
 
 def _check_galleries(galleries: list[str] | None) -> list[str] | None:

@@ -3,6 +3,7 @@
 There is no order among scopes, and a key without a scope cannot do what the scope allows.
 """
 
+from service.database.names import canonical_name
 from service.errors import InvalidRequest
 
 MAXIMUM_NAME_LENGTH = 200
@@ -17,11 +18,13 @@ SCOPES = {
 }
 
 
-def check_tenant_name(name: str) -> None:
-    """Raises InvalidRequest for a tenant name that cannot be part of a URL or is not a valid name."""
+def check_tenant_name(name: str) -> str:
+    """Return the name in its canonical form. Raises InvalidRequest if it cannot be part of a URL or is not valid."""
+    name = canonical_name(name)
     check_name(name)
     if "/" in name or name in {".", ".."}:
         raise InvalidRequest("the name of a tenant is part of URLs, so it must not contain a slash or be . or ..")
+    return name
 
 
 def check_name(name: str) -> None:

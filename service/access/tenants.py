@@ -14,6 +14,7 @@ from service.access.names import check_tenant_name
 from service.access.operator import act_as_operator, operator_transaction
 from service.access.quotas import Quotas
 from service.access.tables import tenant
+from service.database.names import canonical_name
 from service.database.session import tenant_of, tenant_session
 from service.errors import Conflict, NotFound
 
@@ -37,7 +38,7 @@ def new_tenant_id() -> int:
 
 async def create_tenant(connection: AsyncConnection, name: str, quotas: Quotas = UNLIMITED) -> int:
     """Make a tenant, as the operator. Raises Conflict if the name is taken."""
-    check_tenant_name(name)
+    name = check_tenant_name(name)
     tenant_id = new_tenant_id()
     await act_as_operator(connection)
     try:
@@ -77,7 +78,7 @@ async def find_tenant(connection: AsyncConnection, name: str) -> int:
 
 async def read_tenant(connection: AsyncConnection, name: str) -> TenantSummary:
     """The tenant of that name, as the operator."""
-    tenants = await _select(connection, tenant.c.name == name)
+    tenants = await _select(connection, tenant.c.name == canonical_name(name))
     if not tenants:
         raise NotFound(f"there is no tenant named {name!r}")
     return tenants[0]

@@ -1,4 +1,4 @@
-"""Consistency of a gallery: references of one person that are unlike each other, and people who look alike."""
+"""Consistency of a gallery: unlike references of one person, people who look alike, and people of equal names."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from service.http.callers import CurrentCaller, GalleryName, check_scope
 from service.http.openapi import problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
-from service.identity.consistency import Consistency, InconsistentPerson, LookAlikes, check_people
+from service.identity.consistency import Consistency, InconsistentPerson, LookAlikes, SameName, check_people
 
 router = keyed_router("/v1/galleries/{gallery}/check", "checks")
 
@@ -22,6 +22,7 @@ _EXAMPLE: dict[str, Any] = {
     "people": 100,
     "inconsistent": [{"person": _ADA, "unlike": [{"face": "0c4qyk3d9m2wa", "similarity": 0.12}]}],
     "look_alikes": [{"person": _ADA, "other": _EVE, "similarity": 0.58}],
+    "same_names": [],
     "next_cursor": None,
 }
 
@@ -73,6 +74,18 @@ class LookAlike(BaseModel):
         return cls(person=CheckedPerson.of(found.person), other=other, similarity=found.similarity)
 
 
+class SameNameShape(BaseModel):
+    """Two people whose names or external ids differ only in their Unicode spelling or in blanks at their ends."""
+
+    person: CheckedPerson
+    other: CheckedPerson
+
+    @classmethod
+    def of(cls, found: SameName) -> "SameNameShape":
+        """Convert a finding to a response."""
+        return cls(person=CheckedPerson.of(found.person), other=CheckedPerson.of(found.other))
+
+
 class Check(BaseModel):
     """The findings about one page of people. `next_cursor` is null on the last page."""
 
@@ -81,6 +94,9 @@ class Check(BaseModel):
     people: int = Field(description="Number of people checked on this page.")
     inconsistent: list[Inconsistent]
     look_alikes: list[LookAlike] = Field(description="A pair is listed with each of its two people.")
+    same_names: list[SameNameShape] = Field(
+        description="Only people from before names were stored canonically: merge the two, or rename one."
+    )
     next_cursor: str | None
 
     @classmethod
@@ -90,6 +106,7 @@ class Check(BaseModel):
             people=found.people,
             inconsistent=[Inconsistent.of(each) for each in found.inconsistent],
             look_alikes=[LookAlike.of(each) for each in found.look_alikes],
+            same_names=[SameNameShape.of(each) for each in found.same_names],
             next_cursor=found.next_cursor,
         )
 

@@ -19,7 +19,7 @@ from service.cli.options import (
     json_object,
     tell_next_page,
 )
-from service.cli.output import Json, progress, write_json, write_line, write_table
+from service.cli.output import Json, progress, remark, write_json, write_line, write_table
 from service.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from service.gallery.galleries import Gallery
     from service.gallery.people import Person
-    from service.identity.consistency import InconsistentPerson, LookAlikes
+    from service.identity.consistency import Consistency, InconsistentPerson, LookAlikes, SameName
 
 application = typer.Typer(help="Create, list, show, rename, merge and erase people and their faces.")
 
@@ -281,13 +281,15 @@ async def check(
     tenant: TenantName = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """List people whose references are unlike each other, and people of different names who look alike.
+    """List people whose references are unlike each other, people of different names who look alike, and people whose
+    names differ only in their spelling.
 
-    The first have most likely images of somebody else; the second may be one person who was enrolled twice.
+    The first have most likely images of somebody else; the others may be one person who was enrolled twice.
     """
-    from service.identity.consistency import check_people
+    from service.identity.consistency import Consistency, check_people
 
     inconsistent: list[InconsistentPerson] = []
+    same_names: list[SameName] = []
     look_alikes: dict[frozenset[str], LookAlikes] = {}
     async with open_gallery(tenant, gallery) as (session, place):
         with progress() as bar:
@@ -296,34 +298,37 @@ async def check(
             while True:
                 page = await check_people(session, place, _CHECKED_PEOPLE, cursor)
                 inconsistent += page.inconsistent
+                same_names += page.same_names
                 look_alikes |= {frozenset((pair.person.id, pair.other_id)): pair for pair in page.look_alikes}
                 bar.advance(task, page.people)
                 cursor = page.next_cursor
                 if cursor is None:
                     break
-    _print_check(place, inconsistent, list(look_alikes.values()), as_json)
+    found = Consistency(place.people, inconsistent, list(look_alikes.values()), None, same_names)
+    _print_check(place, found, as_json)
 
 
 _CHECKED_PEOPLE = 100
 """People on one page of `check`."""
 
 
-def _print_check(
-    gallery: "Gallery", inconsistent: "list[InconsistentPerson]", look_alikes: "list[LookAlikes]", as_json: bool
-) -> None:
-    from service.identity.consistency import Consistency
-
+def _print_check(gallery: "Gallery", found: "Consistency", as_json: bool) -> None:
     if as_json:
         from service.api.checks import Check
 
-        found = Consistency(gallery.people, inconsistent, look_alikes, None)
         write_json(Check.of(found).model_dump(exclude={"next_cursor"}))
         return
-    unlike = [(each.person.name, face.face_id, face.similarity) for each in inconsistent for face in each.unlike]
+    unlike = [(each.person.name, face.face_id, face.similarity) for each in found.inconsistent for face in each.unlike]
     empty = f"No person of gallery {gallery.name!r} has references that are unlike each other."
     write_table(["person", "face unlike the others", "similarity"], unlike, empty)
-    pairs = [(pair.person.name, pair.other_name, pair.similarity) for pair in look_alikes]
+    pairs = [(pair.person.name, pair.other_name, pair.similarity) for pair in found.look_alikes]
     write_table(["person", "looks like", "similarity"], pairs, "No two people of different names look alike.")
+    equal = [(pair.other.name, pair.other.id, pair.person.id) for pair in found.same_names]
+    write_table(
+        ["one name", "has the person", "and the person"], equal, "No two people have one name in two spellings."
+    )
+    if equal:
+        remark("If both are one person: people merge PERSON --from PERSON, with the ids. Else rename one of them.")
 
 
 _HEADINGS = ["id", "name", "external id", "faces", "created"]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,10 +101,12 @@ async def begin_load(session: AsyncSession, gallery: Gallery) -> None:
 async def add_references(
     session: AsyncSession, gallery: Gallery, rows: Sequence[ReferenceRow], *, skips_duplicates: bool = False
 ) -> BulkResult:
-    """Add one batch. The whole batch is checked before any row is written. Metadata is stored only for people that the
-    batch makes. `skips_duplicates` passes over a row if its person has a reference of exactly the same numbers.
+    """Add one batch. The whole batch is checked before any row is written. Names are compared in their canonical form.
+    Metadata is stored only for people that the batch makes. `skips_duplicates` passes over a row if its person has a
+    reference of exactly the same numbers.
     """
     faces = [prepare_face(row.values, gallery.space, row.source) for row in rows]
+    rows = [_named_canonically(row) for row in rows]
     wanted = _first_rows(rows)
     if not faces:
         return BulkResult(0, 0)
@@ -151,14 +153,20 @@ def _key(row: ReferenceRow | KnownPersonRow) -> PersonKey:
     return (None, row.name) if row.external_id is None else (row.external_id, "")
 
 
+def _named_canonically(row: ReferenceRow) -> ReferenceRow:
+    """The row with the canonical forms of its names. Raises InvalidRequest if a name is not allowed."""
+    name = check_name(row.name)
+    external_id = None if row.external_id is None else check_name(row.external_id, "external_id")
+    if (name, external_id) == (row.name, row.external_id):
+        return row
+    return replace(row, name=name, external_id=external_id)
+
+
 def _first_rows(rows: Sequence[ReferenceRow]) -> dict[PersonKey, ReferenceRow]:
     """The first row of each person, checked."""
     first: dict[PersonKey, ReferenceRow] = {}
     for row in rows:
         if _key(row) not in first:
-            check_name(row.name)
-            if row.external_id is not None:
-                check_name(row.external_id, "external_id")
             check_metadata({} if row.metadata is None else row.metadata)
             first[_key(row)] = row
     return first

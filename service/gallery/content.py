@@ -6,6 +6,7 @@ import unicodedata
 from enum import Enum
 from typing import Any
 
+from service.database.names import canonical_name
 from service.errors import InvalidRequest, UnstorableJson
 
 MAXIMUM_NAME_LENGTH = 500
@@ -27,9 +28,13 @@ UNSET = Unset.UNSET
 
 
 def check_name(name: str, what: str = "name", maximum: int = MAXIMUM_NAME_LENGTH) -> str:
-    """Return the name. Raises InvalidRequest if it is blank, longer than `maximum`, or holds control characters."""
+    """Return the name in its canonical form.
+
+    Raises InvalidRequest if it is blank, longer than `maximum`, or holds control characters.
+    """
     if not isinstance(name, str) or not name.strip():
         raise InvalidRequest(f"{what}: a name has 1 to {maximum} characters and is not blank")
+    name = canonical_name(name)
     if len(name) > maximum:
         raise InvalidRequest(f"{what}: {len(name)} characters, at most {maximum} are allowed")
     if any(unicodedata.category(character) in _REFUSED for character in name):
@@ -38,8 +43,8 @@ def check_name(name: str, what: str = "name", maximum: int = MAXIMUM_NAME_LENGTH
 
 
 def check_gallery_name(name: str) -> str:
-    """Return the name. The name is part of URLs, so it has no slash and is neither `.` nor `..`."""
-    check_name(name, "gallery name", MAXIMUM_GALLERY_NAME_LENGTH)
+    """Return the name in its canonical form. It is part of URLs, so it has no slash and is neither `.` nor `..`."""
+    name = check_name(name, "gallery name", MAXIMUM_GALLERY_NAME_LENGTH)
     if "/" in name or name in {".", ".."}:
         raise InvalidRequest("gallery name: it is part of URLs, so it must not contain a slash or be . or ..")
     return name

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.identifiers import new_identifier
+from service.database.names import canonical_name
 from service.database.pagination import Cursor, Page, check_limit
 from service.database.quotas import check_at_commit
 from service.database.session import tenant_of
@@ -158,7 +159,7 @@ async def create_gallery(
 
 async def find_gallery(session: AsyncSession, name: str) -> Gallery:
     """The gallery of that name. Raises NotFound if the tenant has none."""
-    values = {"tenant": tenant_of(session), "name": name}
+    values = {"tenant": tenant_of(session), "name": canonical_name(name)}
     rows = await fetch_rows(session, _SELECT_GALLERY, values) if _may_exist(name) else []
     if not rows:
         raise NotFound(f"there is no gallery named {name!r}")

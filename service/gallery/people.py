@@ -23,6 +23,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.identifiers import from_text, new_identifier, to_text
+from service.database.names import canonical_name
 from service.database.pagination import Cursor, Page, check_limit
 from service.database.session import tenant_of
 from service.errors import Conflict, NotFound
@@ -86,9 +87,10 @@ async def find_person_named(
 ) -> Person | None:
     """The person with that external id, or without external id and with that name. None if there is none."""
     people = tables.person.c
-    known = people.external_id == external_id
     if external_id is None:
-        known = (people.name == name) & people.external_id.is_(None)
+        known = (people.name == canonical_name(name)) & people.external_id.is_(None)
+    else:
+        known = people.external_id == canonical_name(external_id)
     wanted = people.id == _numbers_of(gallery, known).scalar_subquery()
     row = (await session.execute(_with_faces(session, gallery, wanted))).one_or_none()
     return None if row is None else _person(row, row.faces)
@@ -126,12 +128,14 @@ async def list_people(
     read along the primary key and filtered, so a rare value reads many people.
     """
     filtered = None if metadata is None else json.dumps(check_metadata(metadata), sort_keys=True)
+    name = None if name is None else check_name(name)
+    external_id = None if external_id is None else check_name(external_id, "external_id")
     cursors = Cursor("people", tenant_of(session), gallery.id, name, external_id, filtered)
     wanted = tables.person.c.id > cursors.after(cursor)
     if name is not None:
-        wanted &= tables.person.c.id.in_(_named(gallery, check_name(name)))
+        wanted &= tables.person.c.id.in_(_named(gallery, name))
     if external_id is not None:
-        known = tables.person.c.external_id == check_name(external_id, "external_id")
+        known = tables.person.c.external_id == external_id
         wanted &= tables.person.c.id == _numbers_of(gallery, known).scalar_subquery()
     if metadata is not None:
         wanted &= tables.person.c.metadata.contains(metadata)

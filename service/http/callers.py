@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from service.access.authentication import Caller, Operator, admit, admit_operator
 from service.access.key_format import read_key
 from service.access.quotas import CostClass
+from service.database.names import canonical_name
 from service.errors import Forbidden, NotFound, Unauthenticated
 from service.http.state import ServerState
 from service.identity.spaces import MAXIMUM_GALLERIES
@@ -53,7 +54,7 @@ def check_scope(caller: Caller, scope: str) -> None:
 
 def check_gallery(caller: Caller, name: str) -> None:
     """Raises NotFound if the caller's key is limited to other galleries, so that it learns nothing of them."""
-    if caller.galleries is not None and name not in caller.galleries:
+    if caller.galleries is not None and canonical_name(name) not in caller.galleries:
         raise no_gallery(name)
 
 

@@ -1,18 +1,19 @@
-"""Consistency of a gallery: references of one person that are unlike each other, and people who look alike.
+"""Consistency of a gallery: unlike references of one person, people who look alike, and people of equal names.
 
 References of one person form groups: two references are in one group if their similarity reaches the gallery's
 threshold, directly or through other references. More than one group means that images of somebody else were enrolled
 by mistake, or that a reference is too bad to be recognized.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.names import canonical_name
 from service.gallery.galleries import Gallery
-from service.gallery.people import Person, list_people
+from service.gallery.people import Person, find_person_named, list_people
 from service.gallery.references import PersonVectors, read_vectors, similarities
 from service.gallery.search.search import MAXIMUM_PROBES, search
 
@@ -48,6 +49,14 @@ class LookAlikes:
 
 
 @dataclass(frozen=True)
+class SameName:
+    """Two people whose names, or external ids, differ only in spelling: canonically they are equal."""
+
+    person: Person
+    other: Person
+
+
+@dataclass(frozen=True)
 class Consistency:
     """The findings about one page of people. `next_cursor` is None on the last page."""
 
@@ -55,6 +64,7 @@ class Consistency:
     inconsistent: list[InconsistentPerson]
     look_alikes: list[LookAlikes]
     next_cursor: str | None
+    same_names: list[SameName] = field(default_factory=list)
 
 
 async def unlike_references(session: AsyncSession, gallery: Gallery, person: Person) -> list[UnlikeReference]:
@@ -74,14 +84,28 @@ async def check_people(
     page = await list_people(session, gallery, limit, cursor)
     inconsistent: list[InconsistentPerson] = []
     look_alikes: list[LookAlikes] = []
+    same_names: list[SameName] = []
     for person in page.items:  # one person at a time bounds the memory
+        if other := await _person_of_equal_name(session, gallery, person):
+            same_names.append(SameName(person, other))
         references = (await read_vectors(session, gallery, [person.number], MAXIMUM_COMPARED)).get(person.number)
         if references is None:
             continue
         if unlike := _unlike(gallery, references):
             inconsistent.append(InconsistentPerson(person, unlike))
         look_alikes += await _look_alikes(session, gallery, person, references)
-    return Consistency(len(page.items), inconsistent, look_alikes, page.next_cursor)
+    return Consistency(len(page.items), inconsistent, look_alikes, page.next_cursor, same_names)
+
+
+async def _person_of_equal_name(session: AsyncSession, gallery: Gallery, person: Person) -> Person | None:
+    """The person who has the canonical form of this person's name or external id, if this person has another form.
+
+    Only people who were enrolled before names were stored canonically have another form.
+    """
+    key = person.name if person.external_id is None else person.external_id
+    if key == canonical_name(key):
+        return None
+    return await find_person_named(session, gallery, person.name, person.external_id)
 
 
 async def _look_alikes(
@@ -95,7 +119,7 @@ async def _look_alikes(
             for other in candidates:
                 known = best.get(other.person_id)
                 if (
-                    other.name != person.name
+                    other.name != canonical_name(person.name)
                     and other.similarity >= gallery.threshold
                     and (known is None or known.similarity < other.similarity)
                 ):

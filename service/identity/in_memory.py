@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from service.database.names import canonical_name
 from service.embedding import Embedding, EmbeddingSpace, check_embedding
 from service.errors import EmbeddingSpaceMismatch, InvalidDataset, InvalidRequest, NotFound
 from service.gallery.votes import similarities
@@ -49,7 +50,7 @@ class References:
         """Make it from pairs of name and embedding. Raises InvalidEmbedding if one does not fit the space."""
         rows = [check_embedding(embedding, space) for _, embedding in named]
         matrix = np.array(rows, dtype=np.float64).reshape(len(rows), space.dimension)
-        return cls(space, [name for name, _ in named], matrix)
+        return cls(space, [canonical_name(name) for name, _ in named], matrix)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], space: EmbeddingSpace | None = None) -> "References":

@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.database.names import canonical_name
 from service.errors import InvalidRequest, NoPerson, NotFound, ServiceError, UnreadableImage
+from service.gallery.content import check_name
 
 PICTURE_SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"]
@@ -71,13 +73,14 @@ def find_people(paths: Sequence[str | Path], name: str | None = None) -> PeopleF
     """Group image files by person.
 
     A folder of folders: one person per folder. A folder of images: one person with the folder's name. A file: one
-    person with the file's name, without its suffix. If `name` is given, all images show that person. Files in folders
-    are skipped if their suffix is not that of an image.
+    person with the file's name, without its suffix. Canonically equal names are one person. If `name` is given, all
+    images show that person. Files in folders are skipped if their suffix is not that of an image.
 
     Raises NotFound for a path that does not exist. Raises InvalidRequest if a person's folder holds folders with
     images, or if two files from different folders would name the same person.
     """
     found = PeopleFolders()
+    name = None if name is None else check_name(name)
     if name is None:
         _check_file_names([Path(path) for path in paths if not os.path.isdir(path)])
     for path in map(Path, paths):
@@ -116,7 +119,7 @@ def _check_file_names(files: Sequence[Path]) -> None:
     """Refuse files of the same name from different folders: a/1.jpg and b/1.jpg seldom show the same person."""
     first: dict[str, Path] = {}
     for file in files:
-        other = first.setdefault(file.stem, file)
+        other = first.setdefault(canonical_name(file.stem), file)
         if other.parent.resolve() != file.parent.resolve():
             shown = [printable_path(each) for each in (other, file)]
             raise InvalidRequest(
@@ -158,10 +161,11 @@ def _check_no_folders(person: Path, files: Sequence[Path]) -> None:
 def _add(found: PeopleFolders, person: str, image: ImageFile) -> None:
     try:
         person.encode()
+        found.people.setdefault(check_name(person), []).append(image)
     except UnicodeEncodeError:
         found.rejected.append(RejectedFile(image.shown, NoPerson, "the person's name is not UTF-8"))
-    else:
-        found.people.setdefault(person, []).append(image)
+    except InvalidRequest as error:
+        found.rejected.append(RejectedFile(image.shown, NoPerson, error.detail or error.title))
 
 
 def _files(entry: Path, found: PeopleFolders, root: Path, above: frozenset[Path]) -> Iterator[Path]:

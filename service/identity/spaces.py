@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.names import canonical_name
 from service.embedding import EmbeddingSpace, external_space
 from service.encoder.encoders import Encoders
 from service.errors import EmbeddingSpaceMismatch, EncoderUnavailable, InvalidRequest, NotFound, UnknownEncoder
@@ -44,7 +45,7 @@ async def find_galleries(session: AsyncSession, names: Sequence[str], *, for_pic
     Raises InvalidRequest for none or more than 20, NotFound if one does not exist, EmbeddingSpaceMismatch if they
     belong to several embedding spaces or, `for_pictures`, if their embeddings are made elsewhere.
     """
-    distinct = list(dict.fromkeys(names))
+    distinct = list(dict.fromkeys(map(canonical_name, names)))
     if not 1 <= len(distinct) <= MAXIMUM_GALLERIES:
         raise InvalidRequest(f"gallery: {len(distinct)} galleries given, 1 to {MAXIMUM_GALLERIES} are allowed")
     find = find_gallery_for_pictures if for_pictures else find_gallery

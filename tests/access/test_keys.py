@@ -27,6 +27,7 @@ from service.database.identifiers import from_text, to_text
 from service.database.session import tenant_of, tenant_session
 from service.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
 from tests.gallery.locks import until_blocked
+from service.http.callers import check_gallery
 
 
 async def is_live(database: Database, key: str) -> bool:
@@ -292,3 +293,12 @@ async def test_a_tenant_has_a_bounded_number_of_live_keys(
         await create_key(session, "third")
     await revoke_key(session, first.id)
     await create_key(session, "third")
+async def test_a_key_for_a_gallery_opens_it_in_every_spelling(session: AsyncSession) -> None:
+    made, _ = await create_key(session, "door", galleries=["Cafe\u0301 "])
+    assert made.galleries == ["Caf\u00e9"]
+    limited = creator(galleries=frozenset({"Caf\u00e9"}))
+    check_gallery(limited, " Cafe\u0301")
+    again, _ = await create_key_as(session, limited, KeyRequest("door", ["read"], [" Cafe\u0301"]))
+    assert again.galleries == ["Caf\u00e9"]
+    with pytest.raises(NotFound):
+        check_gallery(limited, "Cafe")

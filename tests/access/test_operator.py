@@ -155,3 +155,12 @@ async def test_a_grace_period_never_prolongs_an_operator_key(database: Database)
         await rotate_operator_key(connection, old.id, timedelta(days=1))
         expires_at = {key.id: key.expires_at for key in await list_operator_keys(connection)}
     assert expires_at[old.id] == old.expires_at
+
+
+async def test_canonically_equal_names_are_one_tenant(database: Database) -> None:
+    async with operator_transaction(database.engine) as connection:
+        number = await create_tenant(connection, "Caf\u00e9-of-operator")
+        assert await find_tenant(connection, " Cafe\u0301-of-operator") == number
+    with pytest.raises(Conflict):
+        async with operator_transaction(database.engine) as connection:
+            await create_tenant(connection, "Cafe\u0301-of-operator ")

@@ -85,3 +85,13 @@ async def test_an_odd_id_is_not_found(odd: str, staff: httpx.AsyncClient) -> Non
 @pytest.mark.parametrize("query", [{"name": "a\0b"}, {"cursor": "nonsense"}, {"limit": "0"}, {"limit": "many"}])
 async def test_an_odd_query_is_refused(query: dict[str, str], staff: httpx.AsyncClient) -> None:
     assert (await staff.get(STAFF, params=query)).status_code == 422
+
+
+async def test_every_spelling_of_a_name_finds_the_gallery_and_the_person(staff: httpx.AsyncClient) -> None:
+    await staff.post("/v1/galleries", json={"name": "Caf\u00e9"})
+    there = f"/v1/galleries/{quoted('Cafe' + chr(0x301)).decode()}%20"
+    made = await staff.post(f"{there}/people", json={"name": "Jose\u0301 "})
+    assert (made.status_code, made.json()["name"]) == (201, "Jos\u00e9")
+    found = await staff.get(f"{there}/people", params={"name": " Jose\u0301"})
+    assert [person["id"] for person in found.json()["items"]] == [made.json()["id"]]
+    assert (await staff.get(f"{there}/check")).json()["same_names"] == []

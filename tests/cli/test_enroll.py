@@ -147,3 +147,27 @@ def test_the_text_and_the_json_agree_on_known_images(command: Command) -> None:
     assert (person["faces"], person["known"]) == (0, 1)
     table = command("enroll", "ada.jpg").out.splitlines()
     assert table[-1].split() == ["ada", "0", "1", "0"]
+
+
+def test_folders_whose_names_look_equal_are_one_person(command: Command) -> None:
+    write("mac/Jose\u0301/1.jpg", "jose")
+    write("linux/Jos\u00e9/2.jpg", "jose", variation=1)
+    write("linux/Jos\u00e9 /3.jpg", "jose", variation=2)
+    assert [command("enroll", folder).code for folder in ("mac", "linux")] == [0, 0]
+    (person,) = command("people", "list", "--json").json["items"]
+    assert (person["name"], person["faces"]) == ("Jos\u00e9", 3)
+    for name in ("Jose\u0301", "Jos\u00e9 "):
+        assert command("verify", name, "mac/Jose\u0301/1.jpg").code == 0
+        assert len(command("people", "list", "--name", name, "--json").json["items"]) == 1
+    Path("same").mkdir()
+    write("same/Jos\u00e9.jpg", "jose")
+    refused = command("enroll", "same/Jos\u00e9.jpg", "mac/Jose\u0301.jpg")
+    assert refused.code != 0
+
+
+def test_a_folder_whose_name_cannot_be_stored_is_named_and_the_others_are_enrolled(command: Command) -> None:
+    write("s/a\tb/1.jpg", "ada")
+    write("s/Eve/1.jpg", "eve")
+    done = command("enroll", "s", "--json")
+    assert (done.code, done.json["faces"], done.json["rejected"][0]["reason"]) == (3, 1, "no-person")
+    assert "control characters" in done.json["rejected"][0]["detail"]

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import delete, func, select, update
 
 from service.database.connection import Database
+from service.database.names import canonical_name
 from service.database.session import tenant_session
 from service.encoder.fake_pictures import draw_people
 from service.encoder.opening import open_encoders
@@ -216,3 +217,27 @@ async def test_a_dataset_of_another_encoder_is_refused_with_both_dimensions(clie
     answer = await post(client, "/recognizer/image", *fields)
     assert answer.status_code == 400
     assert "3 numbers, but fake has 512" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("key", ["", " ", "\u3000", "a\tb", "a\0b", "x" * 501])
+async def test_a_label_that_no_dataset_may_hold_is_refused_when_images_are_encoded(
+    client: httpx.AsyncClient, key: str
+) -> None:
+    answer = await post(client, "/encoder/images", ("files", IMAGE, "a.jpg"), ("key", key, None))
+    assert (answer.status_code, "key: " in answer.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize("key", ["Ada", "Jose\u0301 ", "a" * 500])
+async def test_what_the_encoder_answers_is_a_dataset_that_the_recognizer_takes(
+    client: httpx.AsyncClient, key: str
+) -> None:
+    """The answer has the key as it was sent, because callers look it up; the recognizer answers the canonical form."""
+    coded = await post(client, "/encoder/images", ("files", IMAGE, "a.jpg"), ("key", key, None))
+    assert list(coded.json()) == [key]
+    assert await labels(client, coded.content) == [canonical_name(key)]
+
+
+async def test_labels_that_look_equal_vote_together(client: httpx.AsyncClient) -> None:
+    numbers = ",".join(map(str, (await post(client, "/encoder/image", ("file", IMAGE, "a.jpg"))).json()))
+    rows = [["Zoe", numbers], ["Jose\u0301", numbers], ["Jos\u00e9 ", numbers]]
+    assert await labels(client, json.dumps(rows).encode()) == ["Jos\u00e9"]

@@ -14,7 +14,7 @@ from service.database.connection import Database
 from service.database.session import tenant_session
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.gallery.faces import NewFace, add_faces
-from service.gallery.galleries import Gallery, create_gallery, delete_gallery
+from service.gallery.galleries import Gallery, create_gallery, delete_gallery, find_gallery
 from service.gallery.people import (
     create_person,
     delete_person,
@@ -272,3 +272,29 @@ async def test_faces_of_a_person_of_another_gallery_with_the_same_number_are_not
     await add_faces(session, gallery, ada, [NewFace(np.ones(512))])
     await add_faces(session, other, replace(grace, id=ada.id, number=ada.number), [NewFace(np.ones(512))] * 2)
     assert [(await find_person(session, each, ada.id)).faces for each in (gallery, other)] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["Jose\u0301", "Jos\u00e9 ", "\u3000Jos\u00e9\n"])
+async def test_canonically_equal_names_are_one_person(session: AsyncSession, gallery: Gallery, name: str) -> None:
+    made = await create_person(session, gallery, "Jos\u00e9")
+    for other in (None, "1"):
+        assert await find_person_named(session, gallery, name, other) == (made if other is None else None)
+    with pytest.raises(Conflict):
+        await create_person(session, gallery, name)
+    eve = await create_person(session, gallery, "Eve", name)
+    assert (await find_person_named(session, gallery, "?", "Jos\u00e9"), eve.external_id) == (eve, "Jos\u00e9")
+    with pytest.raises(Conflict):
+        await update_person(session, gallery, eve, name=name, external_id=None)
+    assert (await list_people(session, gallery, name=name)).items == [made]
+    assert (await list_people(session, gallery, external_id=name)).items == [eve]
+    assert await find_gallery(session, " staff ") == replace(gallery, people=2)
+    with pytest.raises(Conflict):
+        await create_gallery(session, " staff", space_of())
+
+
+async def test_a_cursor_of_one_spelling_continues_the_list_of_another(session: AsyncSession, gallery: Gallery) -> None:
+    for number in range(2):
+        await create_person(session, gallery, "Jos\u00e9", str(number))
+    first = await list_people(session, gallery, 1, name="Jose\u0301")
+    second = await list_people(session, gallery, 1, first.next_cursor, name="Jos\u00e9")
+    assert [person.external_id for person in first.items + second.items] == ["0", "1"]

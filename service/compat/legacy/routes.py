@@ -15,6 +15,7 @@ from service.database.session import release_connection
 from service.embedding import EmbeddingSpace
 from service.encoder.contract import DetectedFace
 from service.errors import InvalidRequest, NotOffered, UnreadableImage, UnsupportedImageFormat
+from service.gallery.content import check_name
 from service.gallery.galleries import Gallery
 from service.http.callers import check_gallery, current_caller
 from service.http.sessions import RequestSession
@@ -60,6 +61,7 @@ async def encode_images(request: Request, state: CurrentServerState) -> dict[str
     """The embeddings of the images in `files` under `key`. Images without a face are left out."""
     form = await _form(request, state, "files", "file", "key")
     key, pictures = form.text("key"), form.files("files", "file")
+    check_name(key, "key")  # the answer is a dataset; its reader refuses the same labels
     await charge(state.database.engine, current_caller(request), "inference", len(pictures) - 1)
     space = _space(state)
     entries = []

@@ -46,8 +46,10 @@ def _read_dataset(file: BinaryIO, space: EmbeddingSpace) -> Iterator[ReferenceRo
 
 def _dataset_row(piece: bytes, space: EmbeddingSpace) -> ReferenceRow:
     row = _decode(_anything, piece)
-    if not isinstance(row, list) or len(row) != 2:
-        raise InvalidDataset("a row must be a list of two, label and numbers; one of them is missing")
+    if not isinstance(row, list):
+        raise InvalidDataset("a row must be a list of two, label and numbers; this one is not a list")
+    if len(row) != 2:
+        raise InvalidDataset(f"a row must be a list of two, label and numbers; this one has length {len(row)}")
     label, numbers = row
     if label is None or label == "":
         raise InvalidDataset("the label is missing")

@@ -98,7 +98,12 @@ WRONG = [
     ('[["Ada","1,2"]]'.encode("utf-16"), "the file is UTF-16"),
     (b'[{"person":"Ada","embedding":[1,2]}]', "the file is a list of objects"),
     # the first shape
-    (b'[["Ada","1,2"],["1,2"]]', "row 2: a row must be a list of two, label and numbers"),
+    (b'[["Ada","1,2"],["1,2"]]', "row 2: a row must be a list of two, label and numbers; this one has length 1"),
+    (
+        b'[["Ada","1,2"],["Ada","1,2","3"]]',
+        "row 2: a row must be a list of two, label and numbers; this one has length 3",
+    ),
+    (b'[["Ada","1,2"],{"Ada":"1,2"}]', "row 2: a row must be a list of two, label and numbers; this one is not a list"),
     (b'[["Ada","1,2"],[null,"1,2"]]', "row 2: the label is missing"),
     (b'[["","1,2"]]', "row 1: the label is missing"),
     (b'[[7,"1,2"]]', "row 1: the label is not a string"),
