@@ -1,14 +1,16 @@
 """Deadlines for slow clients: reading a request head, reading the rest of a body, and waiting for the client to read
-the answer.
+the answer. A refusal reaches its client also if the connection ends with it.
 
 uvicorn limits only how long a connection is idle between requests. A client could hold a connection with a slow head,
-an endless rest of a refused body, or an answer that it does not read. Neither uvicorn nor FastAPI has a setting for
-these three, so this file overrides uvicorn's private HTTP/1.1 protocol class. That costs us httptools, uvicorn's faster
-parser: h11 parses a request in Python.
+an endless rest of a refused body, or an answer that it does not read. And uvicorn closes a connection without
+keep-alive (HTTP/1.0, `Connection: close`) right after the answer. If the client is still sending then, the kernel
+resets the connection, and the reset overtakes the answer: behind a proxy that speaks HTTP/1.0, a 401 became a 502.
+Neither uvicorn nor FastAPI has a setting for these four, so this file overrides uvicorn's private HTTP/1.1 protocol
+class. That costs us httptools, uvicorn's faster parser: h11 parses a request in Python.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -17,6 +19,25 @@ HEAD_SECONDS = 10.0
 """Deadline from the first byte of a request (or the start of the connection) to the end of its head."""
 LINGER_SECONDS = 5.0
 """Deadline for the rest of a body that arrives after the answer. It is read and thrown away."""
+LINGER_BYTES = 128 * 1024 * 1024
+"""Most bytes that are thrown away before a connection is closed: reading them costs processor time."""
+
+
+class _Transport:
+    """A transport that leaves the closing to its connection. uvicorn calls `close` directly after the answer."""
+
+    def __init__(self, transport: asyncio.Transport, connection: "BoundedConnection") -> None:
+        self._transport = transport
+        self._connection = connection
+
+    def close(self) -> None:
+        self._connection.close_after_request()
+
+    def is_closing(self) -> bool:
+        return self._connection.lingers or self._transport.is_closing()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class BoundedConnection(H11Protocol):
@@ -30,15 +51,41 @@ class BoundedConnection(H11Protocol):
         self._patience_seconds = patience_seconds
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
+        self._socket: asyncio.Transport
+        self._thrown_away = 0
+        self.lingers = False
+        """Whether the answer is complete and the rest of the request is thrown away before the connection is closed."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the deadline for the first request."""
-        super().connection_made(transport)
+        self._socket = transport
+        super().connection_made(cast(asyncio.Transport, _Transport(transport, self)))
         self._set_deadline()
 
     def data_received(self, data: bytes) -> None:
         """Handle data. Only the end of a head, or of a refused body, ends its deadline."""
+        if self.lingers:
+            self._throw_away(data)
+            return
         super().data_received(data)
+        self._set_deadline()
+
+    def close_after_request(self) -> None:
+        """Close the connection; if the client is still sending its request, after the rest of it or the deadline.
+
+        The end of the answer is sent at once, so that a client that reads until the end does not wait. TLS has no such
+        half-open state; there a request that is no HTTP, whose end cannot be known, is closed at once.
+        """
+        is_sending = self.conn.their_state is h11.SEND_BODY
+        is_unreadable = self.conn.their_state is h11.ERROR and self._socket.can_write_eof()
+        if self.lingers or self._socket.is_closing() or not (is_sending or is_unreadable):
+            self._socket.close()
+            return
+        self.lingers = True
+        if self._socket.can_write_eof():
+            self._socket.write_eof()
+        self.flow.resume_reading()
+        self._stop_deadline()
         self._set_deadline()
 
     def on_response_complete(self) -> None:
@@ -71,13 +118,36 @@ class BoundedConnection(H11Protocol):
         """Start the timer for the state of the connection. A timer that runs already goes on."""
         seconds = self._seconds_allowed()
         if seconds is None:
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
+            self._stop_deadline()
         elif self._deadline is None:
-            self._deadline = self.loop.call_later(seconds, self.transport.close)
+            self._deadline = self.loop.call_later(seconds, self._socket.close)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _throw_away(self, data: bytes) -> None:
+        """Drop data of a request that is answered already, and close the connection at its end."""
+        self._thrown_away += len(data)
+        if self._thrown_away > LINGER_BYTES or self._ends_with(data):
+            self._socket.close()
+
+    def _ends_with(self, data: bytes) -> bool:
+        """Whether the body of the request ends in `data`. Only h11 knows, because a body may be chunked."""
+        if self.conn.their_state is h11.ERROR:
+            return False
+        self.conn.receive_data(data)
+        try:
+            while isinstance(event := self.conn.next_event(), h11.Data):
+                pass
+        except h11.RemoteProtocolError:
+            return True
+        return event is not h11.NEED_DATA
 
     def _seconds_allowed(self) -> float | None:
+        if self.lingers:
+            return min(LINGER_SECONDS, self._patience_seconds)
         if self.conn.their_state is h11.IDLE:
             return min(HEAD_SECONDS, self._patience_seconds)
         if self.conn.their_state is h11.SEND_BODY and self.cycle is not None and self.cycle.response_complete:

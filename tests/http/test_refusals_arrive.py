@@ -1,0 +1,101 @@
+"""An answer that is sent before the request has arrived reaches its client, with and without keep-alive."""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from service.http import connections
+from service.http.connections import BoundedConnection
+from tests.support.waiting import GUARD_SECONDS, until
+
+BODY_BYTES = 8_000_000
+HEADS = {
+    "HTTP/1.0": b"POST / HTTP/1.0\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES,
+    "close": b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES,
+    "keep-alive": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES,
+    "chunked": b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n7a1200\r\n",
+    "no HTTP": b"POST / HTTP/1.1\r\nHost: a\r\nHeader without a colon\r\n\r\n",
+}
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"no"})
+
+
+@contextlib.asynccontextmanager
+async def running(**options: Any) -> AsyncIterator[tuple[uvicorn.Server, int]]:
+    """A server that refuses every request before it reads the body, and its port."""
+    protocol = functools.partial(BoundedConnection, patience_seconds=GUARD_SECONDS)
+    config = uvicorn.Config(_refuse, port=0, lifespan="off", log_config=None, http=protocol, **options)  # type: ignore[arg-type]
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server._serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    try:
+        yield server, server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def answer_to(port: int, head: bytes) -> bytes:
+    """Send the head and the whole body, and only then read the answer until its end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.closing(writer):
+        writer.write(head)
+        for _ in range(BODY_BYTES // 16_000):
+            writer.write(b"x" * 16_000)
+            await writer.drain()
+        return await reader.read() if b"HTTP/1.0" in head or b"close" in head else await reader.read(200)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+async def test_a_client_that_sends_first_and_reads_later_gets_the_answer(kind: str) -> None:
+    async with running() as (_, port):
+        for _ in range(5):
+            status = b"HTTP/1.1 400" if kind == "no HTTP" else b"HTTP/1.1 401"
+            assert (await answer_to(port, HEADS[kind])).startswith(status)
+
+
+async def test_a_refusal_of_too_many_connections_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(limit_concurrency=1) as (_, port):
+        assert (await answer_to(port, HEADS["HTTP/1.0"])).startswith(b"HTTP/1.1 503")
+
+
+async def test_a_client_that_stops_sending_does_not_hold_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 0.05)
+    async with running() as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEADS["close"] + b"x")
+        assert (await reader.read()).endswith(b"no")  # the end of the answer comes before the end of the connection
+        await until(lambda: _has_no_connection(server))
+        writer.close()
+
+
+async def test_a_client_that_never_stops_sending_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LINGER_SECONDS", GUARD_SECONDS)
+    monkeypatch.setattr(connections, "LINGER_BYTES", 1_000_000)
+    async with running() as (server, port):
+        with pytest.raises(ConnectionError):
+            await answer_to(port, HEADS["close"])
+        assert await _has_no_connection(server)
+
+
+async def test_a_stopping_server_does_not_wait_for_the_rest_of_a_refused_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LINGER_SECONDS", GUARD_SECONDS)
+    async with running() as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEADS["close"] + b"x")
+        await reader.read()
+    writer.close()
+
+
+async def _has_no_connection(server: uvicorn.Server) -> bool:
+    return not server.server_state.connections
