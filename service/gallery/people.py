@@ -87,6 +87,7 @@ async def find_person_named(
 ) -> Person | None:
     """The person with that external id, or without external id and with that name. None if there is none."""
     people = tables.person.c
+    known: ColumnElement[bool]
     if external_id is None:
         known = (people.name == canonical_name(name)) & people.external_id.is_(None)
     else:

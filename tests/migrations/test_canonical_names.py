@@ -77,7 +77,7 @@ def test_names_become_canonical_unless_another_person_has_the_name(first_release
             "SELECT id, name, external_id FROM person WHERE gallery_id = 1 AND id < 100 ORDER BY id"
         ).fetchall()
         (counted,) = connection.execute(
-            f"SELECT sum(bytes) = {_BYTES} FROM gallery_size WHERE gallery_id = 1"  # type: ignore[arg-type]
+            f"SELECT sum(bytes) = {_BYTES} FROM gallery_size WHERE gallery_id = 1"
         ).fetchone() or (False,)
     assert people == [(number, name, external_id) for number, _, _, name, external_id in PEOPLE]
     assert counted, "the counter of bytes is not that of the renamed people"
