@@ -141,7 +141,7 @@ class UnreadableImage(InvalidRequest):
 
 
 class UnsupportedImageFormat(ServiceError):
-    """The image format is not supported: use JPEG, PNG, WebP or BMP."""
+    """The image format is not supported: use JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC."""
 
     slug = "unsupported-image-format"
     status = 415

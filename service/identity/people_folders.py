@@ -19,7 +19,7 @@ from service.gallery.content import check_name
 PICTURE_SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"]
 )
-"""Includes suffixes of formats that are not supported, so that such an image is reported and not skipped in silence."""
+"""Files in folders with another suffix are skipped. The content of a file decides how it is read, not its suffix."""
 
 HELPER_FOLDERS = frozenset(
     [

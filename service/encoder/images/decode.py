@@ -3,6 +3,7 @@
 The size is read from the header, so a large image is refused before it is decoded. The EXIF orientation is applied.
 """
 
+import importlib.util
 import io
 import struct
 from dataclasses import dataclass
@@ -10,14 +11,26 @@ from typing import Final
 
 import cv2
 import numpy as np
-from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+    features,
+)
 from PIL import Image as Pillow
 from PIL.ImageFile import ImageFile
 
 from service.encoder.contract import Image
+from service.encoder.images.decoder_process import decode_apart
+from service.encoder.images.formats import FORMATS, Format, describe, format_of
 from service.errors import ImageTooLarge, UnreadableImage, UnsupportedImageFormat
 
 _ORIENTATION_TAG: Final = 0x0112
+_TILE_WIDTH_TAG: Final = 322
+_TILE_LENGTH_TAG: Final = 323
 _TURNS: Final = {
     2: Pillow.Transpose.FLIP_LEFT_RIGHT,
     3: Pillow.Transpose.ROTATE_180,
@@ -52,12 +65,14 @@ class ImageLimits:
 def decode_image(data: bytes, limits: ImageLimits, reduction: int = 1) -> Image:
     """Decode to the upright image, RGB, shape (height, width, 3).
 
-    The first bytes tell JPEG, PNG, WebP and BMP apart, never the file name. An animation gives its first frame. A JPEG
-    may be decoded at 1/2, 1/4 or 1/8 of its size, rounded up; other formats ignore `reduction`. Raises ImageTooLarge
-    (before decoding), UnsupportedImageFormat or UnreadableImage.
+    The first bytes tell the format, never the file name: see `formats.FORMATS`. An animation gives its first frame. A
+    JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, rounded up; other formats ignore `reduction`. Raises
+    ImageTooLarge (before decoding), UnsupportedImageFormat or UnreadableImage.
     """
     if len(data) > limits.bytes:
         raise ImageTooLarge(f"{len(data)} bytes, at most {limits.bytes} are allowed")
+    if (kind := format_of(data)) in {"AVIF", "HEIC"}:
+        return _decode_apart(data, kind, limits)
     opened = _open_header(data, limits)
     pixels = _usual_jpeg(data, opened, reduction)
     if pixels is not None:
@@ -71,6 +86,28 @@ def decode_image(data: bytes, limits: ImageLimits, reduction: int = 1) -> Image:
         if _lacks_only_end_mark(data):
             return decode_image(mended, ImageLimits(len(mended), limits.pixels), reduction)
         raise UnreadableImage(_reason(error)) from None
+
+
+def _decode_apart(data: bytes, kind: Format | None, limits: ImageLimits) -> Image:
+    """Decode an AVIF or HEIC file in another process."""
+    if kind == "AVIF" and not features.check("avif"):
+        raise UnsupportedImageFormat("the file is an AVIF image, and this build of Pillow reads none")
+    if kind == "HEIC" and importlib.util.find_spec("pi_heif") is None:
+        raise UnsupportedImageFormat(
+            "the file is a HEIC image; to read it, install the extra: pip install 'face-identity-service[heic]'"
+        )
+    answer = decode_apart(data, "AVIF" if kind == "AVIF" else "HEIF", limits.pixels)
+    error = answer.get("error")
+    if error == "large":
+        width, height = answer["size"]
+        check_pixels(width, height, limits)
+    if error == "memory":
+        raise ImageTooLarge(f"it takes more memory than an image of {limits.pixels} pixels")
+    if error is not None:
+        raise UnreadableImage("it takes too long to decode" if error == "time" else "its content is damaged")
+    image = Pillow.frombytes(answer["mode"], tuple(answer["size"]), answer["data"])
+    turn = _TURNS.get(answer["orientation"])
+    return np.asarray(as_rgb(image if turn is None else image.transpose(turn)))
 
 
 def _decode(opened: ImageFile, reduction: int = 1) -> Image:
@@ -121,7 +158,7 @@ def jpeg_size(data: bytes, limits: ImageLimits) -> tuple[int, int] | None:
     """Width and height of a JPEG as stored, from its header, or None for another format. Raises the errors of
     decode_image.
     """
-    if _plugin(data) is not JpegImagePlugin.JpegImageFile:
+    if format_of(data) not in {"JPEG", None}:
         return None
     return _open_header(data, limits).size
 
@@ -136,20 +173,35 @@ def _open_header(data: bytes, limits: ImageLimits) -> ImageFile:
     except Exception as error:
         raise UnreadableImage(_reason(error)) from None
     check_pixels(*opened.size, limits)
+    if isinstance(opened, TiffImagePlugin.TiffImageFile):
+        _check_tiles(opened, limits)
     return opened
+
+
+def _check_tiles(opened: TiffImagePlugin.TiffImageFile, limits: ImageLimits) -> None:
+    """A TIFF may store its pixels in tiles, and the decoder allocates a whole tile even for a small image."""
+    width, height = (opened.tag_v2.get(tag, 1) for tag in (_TILE_WIDTH_TAG, _TILE_LENGTH_TAG))
+    if not isinstance(width, int) or not isinstance(height, int):
+        raise UnreadableImage("its content is damaged")
+    check_pixels(width, height, limits)
 
 
 def _plugin(data: bytes) -> type[ImageFile]:
     """The decoder for the first bytes. It is called directly, because the limit of Image.open only warns."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return JpegImagePlugin.JpegImageFile
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImagePlugin.PngImageFile
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile
-    if data.startswith(b"BM"):
-        return BmpImagePlugin.BmpImageFile
-    raise UnsupportedImageFormat("empty file" if not data else "the file is not one of these formats")
+    plugin = _PLUGINS.get(format_of(data))
+    if plugin is None:
+        raise UnsupportedImageFormat(f"the file is {describe(data)}; taken are {FORMATS}")
+    return plugin
+
+
+_PLUGINS: Final[dict[Format | None, type[ImageFile]]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+}
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -188,7 +240,7 @@ def _turn(opened: ImageFile) -> Pillow.Transpose | None:
 
 
 def as_rgb(image: Pillow.Image) -> Pillow.Image:
-    """Every mode of the four formats as RGB. Transparent pixels become white."""
+    """Every mode of the formats as RGB. Transparent pixels become white."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):  # 16 bits of gray, which convert() would clip instead of scaling
