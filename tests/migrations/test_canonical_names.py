@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from alembic.script import ScriptDirectory
 
-from service.database.connection import Logins, connect, open_pool
+from service.database.connection import open_pool
 from service.database.identifiers import to_text
+from service.database.logins import Logins, connect
 from service.database.names import canonical_name
 from service.database.schema.migrate import configuration, migrate
 from service.database.session import tenant_session
