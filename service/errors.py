@@ -270,6 +270,13 @@ class Overloaded(RetryLater):
     status = 503
 
 
+class OutOfMemory(ServiceError):
+    """The server has not enough memory for this at the moment."""
+
+    slug = "out-of-memory"
+    status = 503
+
+
 class UnknownEncoder(EncoderUnavailable):
     """This server has no encoder of that name."""
 

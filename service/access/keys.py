@@ -28,6 +28,8 @@ GRACE = timedelta(days=1)
 MAXIMUM_GALLERIES = 1000
 MAXIMUM_LIVE_KEYS = 1000
 """Live keys of a tenant. A program that makes keys without end must not fill the table and the lists."""
+LATEST_EXPIRY = datetime(9999, 1, 1, tzinfo=UTC)
+"""The end of the times that Python can show is less than a year later, and time zones and lifetimes are added."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class _KeyRows(Generic[Summary]):
         key, now = await self.find(key_id), datetime.now(UTC)
         if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
             raise Conflict(f"the {self.noun} {key_id!r} has expired or was revoked; make a new one")
-        return key, None if key.expires_at is None else now + (key.expires_at - key.created_at)
+        return key, None if key.expires_at is None else _later(now, key.expires_at - key.created_at)
 
     async def _change(self, key_id: str, **values: object) -> Summary:
         statement = update(self.table).where(self.is_visible, self.table.c.id == from_text(key_id)).values(values)
@@ -312,14 +314,20 @@ async def _check_number(session: AsyncSession) -> None:
         raise Conflict(f"a tenant has at most {MAXIMUM_LIVE_KEYS:,} live keys; revoke those that are no longer used")
 
 
+def _later(moment: datetime, lifetime: timedelta) -> datetime:
+    return moment + lifetime if lifetime < LATEST_EXPIRY - moment else LATEST_EXPIRY
+
+
 def _check_expiry(expires_at: datetime | None) -> None:
-    """Raises InvalidRequest for a time that has passed or has no time zone."""
+    """Raises InvalidRequest for a time that has passed, is too far away or has no time zone."""
     if expires_at is None:
         return
     if expires_at.tzinfo is None:
         raise InvalidRequest("expires_at needs a time zone, such as 2030-01-31T00:00:00Z")
     if expires_at <= datetime.now(UTC):
         raise ExpiresInThePast("expires_at is in the past")
+    if expires_at > LATEST_EXPIRY:
+        raise InvalidRequest("expires_at is too late: the latest is 9999-01-01T00:00:00Z; null is never")
 
 
 def _canonical_names(galleries: list[str] | None) -> list[str] | None:

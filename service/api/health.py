@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from service.database.schema.migrate import SchemaState
 from service.embedding import EmbeddingSpace
 from service.encoder.devices import network_devices
-from service.errors import DatabaseUnavailable
+from service.errors import DatabaseUnavailable, OutOfMemory
 from service.http.openapi import problems
 from service.http.state import CurrentServerState
 from service.settings import Settings
@@ -86,9 +86,12 @@ async def alive() -> Alive:
     return Alive()
 
 
-@router.get("/readyz", responses=problems(DatabaseUnavailable))
+@router.get("/readyz", responses=problems(DatabaseUnavailable, OutOfMemory))
 async def ready(state: CurrentServerState) -> Ready:
-    """Readiness: the database answers and has the newest schema. Returns the encoders of this server."""
+    """Readiness: the database answers and has the newest schema, and images do not lack memory. Returns the encoders of
+    this server.
+    """
+    state.encoders.check_memory()
     schema = await state.readiness.state()
     if not schema.is_current:
         raise DatabaseUnavailable(

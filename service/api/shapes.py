@@ -16,6 +16,7 @@ from service.errors import (
     DatabaseUnavailable,
     EncoderUnavailable,
     InvalidRequest,
+    OutOfMemory,
     Overloaded,
     PayloadTooLarge,
     ServiceError,
@@ -43,6 +44,7 @@ IMAGE_PROBLEMS: tuple[type[ServiceError], ...] = (
     UnreadableImage,
     EncoderUnavailable,
     Overloaded,
+    OutOfMemory,
     DatabaseUnavailable,
 )
 """Problems of every route that takes images."""

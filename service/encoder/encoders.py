@@ -103,6 +103,10 @@ class Encoders:
         """Images and faces since the start, and the thread seconds of each stage."""
         return self._pipeline.stages()
 
+    def check_memory(self) -> None:
+        """Raises OutOfMemory if the last image failed for lack of memory and the memory is still missing."""
+        self._pipeline.check_memory()
+
     def load(self) -> None:
         """Load every model now, so that the first request is not slow. Blocks."""
         for encoder in self._encoders:

@@ -14,7 +14,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import telemetry
-from service.errors import HeadTooLarge, ServiceError
+from service.encoder.runtime.memory import is_lack_of_memory, release_memory
+from service.errors import HeadTooLarge, OutOfMemory, ServiceError
 from service.http.problems import METHODS, problem
 from service.http.protection import protected
 
@@ -47,6 +48,7 @@ class RequestMiddleware:
 
     async def _answer(self, scope: Scope, receive: Receive, send: "_Sender") -> None:
         start = time.perf_counter()
+        lacks_memory = False
         try:
             if sum(len(name) + len(value) for name, value in scope["headers"]) > MAXIMUM_HEAD_BYTES:
                 error = HeadTooLarge(f"headers are limited to {MAXIMUM_HEAD_BYTES} bytes")
@@ -59,8 +61,14 @@ class RequestMiddleware:
             log_failure(error)
             if send.status:
                 raise AnswerCutShort from None
-            await problem(ServiceError("the log has details under request_id"), send.request_id)(scope, receive, send)
+            lacks_memory = is_lack_of_memory(error)
+            if not lacks_memory:
+                answer = problem(ServiceError("the log has details under request_id"), send.request_id)
+                await answer(scope, receive, send)
         finally:
+            if lacks_memory:  # here the error no longer holds what the request has allocated
+                release_memory()
+                await problem(OutOfMemory("try again in a moment"), send.request_id)(scope, receive, send)
             _record(scope, send.status or CLIENT_LEFT, time.perf_counter() - start)
 
 

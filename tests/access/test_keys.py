@@ -11,6 +11,7 @@ from service.access import keys
 from service.access.authentication import Caller, admit
 from service.access.key_format import new_key
 from service.access.keys import (
+    LATEST_EXPIRY,
     KeyRequest,
     create_key,
     create_key_as,
@@ -302,3 +303,15 @@ async def test_a_key_for_a_gallery_opens_it_in_every_spelling(session: AsyncSess
     assert again.galleries == ["Caf\u00e9"]
     with pytest.raises(NotFound):
         check_gallery(limited, "Cafe")
+
+
+async def test_the_successor_of_a_key_for_ages_is_a_key_for_ages(session: AsyncSession) -> None:
+    made, _ = await create_key(session, "door", expires_at=LATEST_EXPIRY)
+    await session.execute(update(api_key).values(created_at=datetime(2020, 1, 1, tzinfo=UTC)))
+    successor, _ = await rotate_key(session, made.id)
+    assert successor.expires_at == LATEST_EXPIRY
+
+
+async def test_a_key_cannot_expire_after_the_latest_time(session: AsyncSession) -> None:
+    with pytest.raises(InvalidRequest, match="too late"):
+        await create_key(session, "door", expires_at=LATEST_EXPIRY + timedelta(seconds=1))

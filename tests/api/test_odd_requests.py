@@ -42,6 +42,27 @@ ODD_BODIES = [
     b'{"from": "\\u202e"}',
     b'{"name": "x", "scopes": null, "galleries": ["\\u0000"], "expires_at": "9999-12-31T23:59:59Z"}',
 ]
+ODD_TIMES = [
+    "9999-12-31T23:59:59-00:01",
+    "9999-12-31T23:59:59-23:59",
+    "9999-12-31T23:59:59.999999Z",
+    "9999-12-31T00:00:00+23:59",
+    "0001-01-01T00:00:00+00:01",
+    "0001-01-01T00:00:00Z",
+    "10000-01-01T00:00:00Z",
+    "2030-02-30T00:00:00Z",
+    "2030-01-01T00:00:00",
+    "2030-01-01T00:00:00+99:99",
+    "2030-01-01T00:00:00.1234567890123456789Z",
+    10**30,
+    -(10**30),
+    1e300,
+    253402300799,
+    253402300800,
+    True,
+    "\0",
+    "",
+]
 TENANT_OPERATIONS = [operation for operation in keyed() if not operation.path.startswith("/v1/operator")]
 
 
@@ -74,3 +95,22 @@ async def test_an_odd_request_is_answered_with_a_documented_problem(
     assert [(answer.request.url, answer.text) for answer in failed] == []
     unclear = [answer for answer in answers if answer.status_code >= 400 and not answer.json()["detail"]]
     assert [(answer.request.url, answer.text) for answer in unclear] == []
+
+
+@pytest.mark.parametrize("time", ODD_TIMES, ids=repr)
+async def test_an_odd_time_of_expiry_is_taken_or_refused_with_its_field(
+    client: httpx.AsyncClient, operator_client: httpx.AsyncClient, time: object
+) -> None:
+    for caller, path, extra in ((client, "/v1/keys", {"scopes": ["read"]}), (operator_client, "/v1/operator/keys", {})):
+        answer = await caller.post(path, json={"name": "k", "expires_at": time} | extra)
+        assert answer.status_code in {201, 422}, answer.text
+        if answer.status_code == 422:
+            assert "expires_at" in answer.json()["detail"]
+        assert (await caller.get(path)).status_code == 200
+
+
+async def test_a_number_that_is_too_large_for_a_float_is_a_fault_of_the_metadata(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/galleries", json={"name": "staff"})
+    body = b'{"name": "Ada", "metadata": {"f": 1e400}}'
+    answer = await client.post("/v1/galleries/staff/people", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:face-identity:invalid-request")

@@ -36,6 +36,19 @@ async def test_an_error_before_the_first_byte_is_answered_as_a_problem(
     assert "inside" not in answer.text
 
 
+async def test_a_lack_of_memory_in_a_request_is_answered_as_retry_later(
+    staff: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def greedy(*_: object) -> AsyncIterator[bytes]:
+        raise MemoryError
+        yield b""
+
+    monkeypatch.setattr(datasets, "export_dataset", greedy)
+    answer = await staff.get(EXPORT)
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:face-identity:out-of-memory")
+    assert answer.headers["retry-after"]
+
+
 async def test_an_error_after_the_first_byte_aborts_the_answer(
     application: FastAPI, staff: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

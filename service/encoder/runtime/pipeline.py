@@ -20,8 +20,10 @@ from service.encoder.contract import DetectedFace, EncodedFace, Encoder, Image
 from service.encoder.images.decode import ImageLimits
 from service.encoder.images.downscale import ReducedImage, SourceImage, enlarged
 from service.encoder.runtime.backpressure import BackPressure, QueueEntry, QueueState, Reservation
+from service.encoder.runtime.memory import has_memory_for, is_lack_of_memory, release_memory
 from service.encoder.runtime.processors import RunCounter
 from service.encoder.runtime.scheduling import Batching, ImageEmbeddings, Priority, PriorityThreads
+from service.errors import OutOfMemory
 from service.telemetry import FACES_ENCODED, IMAGES_ENCODED, STAGE_SECONDS
 
 S = TypeVar("S")
@@ -68,6 +70,8 @@ class Pipeline:
         self._back_pressure = BackPressure(threads)
         self._batching = {id(encoder): Batching(encoder, self._threads) for encoder in encoders}
         self._clock = _StageClock()
+        self._has_lacked_memory = False
+        """Whether the last image failed for lack of memory."""
 
     async def decode(self, data: bytes, *, bulk: bool, slot: Reservation | None = None) -> Image:
         """Decode a file to the upright image."""
@@ -123,6 +127,11 @@ class Pipeline:
         """Return the work since the start."""
         return self._clock.total()
 
+    def check_memory(self) -> None:
+        """Raises OutOfMemory if the last image failed for lack of memory and the memory is still missing."""
+        if self._has_lacked_memory and not has_memory_for(self._limits.pixels):
+            raise OutOfMemory("the last image failed for lack of memory, and it is still missing")
+
     def close(self) -> None:
         """Finish the submitted work, then end the threads."""
         self._threads.close()
@@ -149,14 +158,22 @@ class Pipeline:
             if not done.set_running_or_notify_cancel():
                 return
             began = time.perf_counter()
+            lacks_memory = False
             try:
                 self._back_pressure.start(entry)
                 result = step(entry)
             except BaseException as error:  # raised where the result is awaited
-                done.set_exception(error)
+                lacks_memory = is_lack_of_memory(error)
+                if not lacks_memory:
+                    done.set_exception(error)
             else:
                 entry.busy_seconds += time.perf_counter() - began
+                self._has_lacked_memory = False
                 result.add_done_callback(lambda result: _settle(done, result.result))
+            if lacks_memory:  # here the error, and with it the pixels, is no longer referred to
+                self._has_lacked_memory = True
+                release_memory()
+                done.set_exception(OutOfMemory("the image needs more memory than there is now; try again in a moment"))
 
         self._threads.submit(work, Priority.BULK if entry.bulk else Priority.INTERACTIVE)
         return done
@@ -242,7 +259,8 @@ def _settle(done: Future[T], result: Callable[[], T]) -> None:
     try:
         done.set_result(result())
     except BaseException as error:  # raised where the result is awaited
-        done.set_exception(error)
+        lack = OutOfMemory("the faces need more memory than there is now; try again in a moment")
+        done.set_exception(lack if is_lack_of_memory(error) else error)
 
 
 def _completed(value: T) -> Future[T]:

@@ -1,9 +1,11 @@
 """The pipeline of an image: cancellation, overload, downscaled images and measurements."""
 
 import asyncio
+import gc
 import math
 import re
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -15,8 +17,9 @@ from service.encoder.contract import Box, DetectedFace, Image
 from service.encoder.encoders import Encoders
 from service.encoder.fake import FakeEncoder
 from service.encoder.fake_pictures import draw_people, people_pixels
+from service.encoder.runtime import pipeline
 from service.encoder.runtime.backpressure import IMAGES_PER_THREAD
-from service.errors import Overloaded, UnsupportedImageFormat
+from service.errors import OutOfMemory, Overloaded, UnsupportedImageFormat
 from service.telemetry import metrics_text
 from tests.encoder.runtime.gated_encoder import GatedEncoder, begun, image_of, until
 from tests.support.encoders import LIMITS, cosine
@@ -293,3 +296,69 @@ async def test_an_overload_is_over_after_two_seconds_without_a_refusal(
     refused = encoders.current_load().refused
     await asyncio.gather(*(encoders.detect(encoders.default, image) for _ in range(16)))
     assert encoders.current_load().refused == refused
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc"),
+        RuntimeError("can't start new thread"),
+    ],
+    ids=repr,
+)
+async def test_a_lack_of_memory_is_a_503_and_the_next_image_succeeds(
+    encoder: GatedEncoder, encoders: Encoders, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    encoder.detection_gate.set()
+
+    def fail(_: Image) -> list[DetectedFace]:
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(encoder, "detect", fail)
+        with pytest.raises(OutOfMemory):
+            await encoders.detect(encoder.space, image_of())
+    encoders.check_memory()  # there is memory again
+    assert await encoders.detect(encoder.space, image_of())
+
+
+async def test_the_pixels_of_an_image_that_failed_for_lack_of_memory_are_freed(
+    encoder: GatedEncoder, encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error, its frames and the future refer to each other, and the collector of a server runs seldom."""
+    pixels: list[weakref.ref[Image]] = []
+
+    def fail(image: Image) -> list[DetectedFace]:
+        pixels.append(weakref.ref(image))
+        raise MemoryError
+
+    monkeypatch.setattr(encoder, "detect", fail)
+    gc.disable()
+    try:
+        with pytest.raises(OutOfMemory):
+            await encoders.detect(encoder.space, draw_people(["ada"]))
+        assert pixels[0]() is None
+    finally:
+        gc.enable()
+
+
+async def test_readiness_tells_that_memory_is_still_missing(
+    encoder: GatedEncoder, encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder.detection_gate.set()
+    encoders.check_memory()
+    monkeypatch.setattr(pipeline, "has_memory_for", lambda _: False)
+    encoders.check_memory()  # nothing has failed, so nobody asks for the memory
+
+    def fail(_: Image) -> list[DetectedFace]:
+        raise MemoryError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(encoder, "detect", fail)
+        with pytest.raises(OutOfMemory):
+            await encoders.detect(encoder.space, image_of())
+        with pytest.raises(OutOfMemory, match="still missing"):
+            encoders.check_memory()
+    await encoders.detect(encoder.space, image_of())
+    encoders.check_memory()
