@@ -4,6 +4,8 @@ import logging
 import os
 import re
 import sys
+import time
+import traceback
 from pathlib import Path
 
 import structlog
@@ -14,6 +16,10 @@ METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: `serve` sets it before it starts several processes; prometheus-client reads it."""
 
+NO_DESCRIPTORS = "no file descriptor is free, so new connections wait; raise the limit (ulimit -n)"
+SECONDS_BETWEEN = 10.0
+"""The pause between two lines about missing file descriptors."""
+_PLACES = 12
 _GAUGE_FILE = re.compile(r"gauge_live\w*_(\d+)\.db")  # as prometheus-client names them; the number is a process id
 _registry = CollectorRegistry()
 REQUESTS = Counter("face_identity_requests", "Answered requests.", ["method", "route", "status"], registry=_registry)
@@ -53,8 +59,51 @@ STAGE_SECONDS = Counter(
 )
 
 
+class LibraryLogs(logging.Handler):
+    """Writes warnings of libraries (asyncio, uvicorn, psycopg, procrastinate) as structured lines.
+
+    They log with Python's `logging`, which prints plain text and whole tracebacks. A line has the message of the
+    library, and for an error its class and its places, never its text, which may hold input of a client.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._told_at = float("-inf")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line. asyncio tries to accept thousands of connections at once, so its complaint is told once."""
+        message = record.getMessage()
+        if record.name == "asyncio" and "socket.accept() out of system resource" in message:
+            if time.monotonic() - self._told_at < SECONDS_BETWEEN:
+                return
+            self._told_at = time.monotonic()
+            message = NO_DESCRIPTORS
+        if record.name == "asyncio":
+            message = message.partition("\n")[0]  # the lines below show tasks with the text of their errors
+        log = structlog.get_logger(room="library", library=record.name)
+        log.log(record.levelno, message.strip(), **_error_of(record))
+
+
+def _error_of(record: logging.LogRecord) -> dict[str, object]:
+    error = record.exc_info[1] if record.exc_info else None
+    if error is None:
+        return {}
+    frames = traceback.extract_tb(error.__traceback__)[-_PLACES:]
+    return {
+        "kind": type(error).__qualname__,
+        "places": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    }
+
+
+def _structure_library_logs() -> None:
+    root = logging.getLogger()
+    if not any(isinstance(handler, LibraryLogs) for handler in root.handlers):
+        root.addHandler(LibraryLogs())
+
+
 def configure_logging(level: str) -> None:
-    """Write structured log lines of `level` and above to standard error."""
+    """Write structured log lines of `level` and above to standard error, also for the warnings of libraries."""
+    _structure_library_logs()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

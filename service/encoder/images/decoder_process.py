@@ -27,13 +27,16 @@ SECONDS = 60
 def decode_apart(data: bytes, kind: str, pixels: int) -> dict[str, Any]:
     """Decode a file of kind `AVIF` or `HEIF`. The answer has `error`, or else `size`, `mode`, `orientation`, `data`.
 
-    `error` is "large" (more than `pixels`; the answer has `size`), "memory", "time" or "damaged".
+    `error` is "large" (more than `pixels`; the answer has `size`), "memory", "time" or "damaged". Raises MemoryError if
+    no process can be started.
     """
     command = [sys.executable, "-P", __file__, kind, str(pixels)]
     try:
         done = subprocess.run(command, input=data, capture_output=True, timeout=10 * SECONDS, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
         return {"error": "time"}
+    except OSError as error:  # no process, no memory or no file descriptor is free
+        raise MemoryError from error
     head, _, content = done.stdout.partition(b"\n")
     if not head.startswith(b"{"):  # it was killed
         return {"error": "time" if done.returncode == -24 else "damaged"}  # 24: SIGXCPU

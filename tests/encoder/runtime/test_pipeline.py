@@ -318,9 +318,9 @@ async def test_a_lack_of_memory_is_a_503_and_the_next_image_succeeds(
     with monkeypatch.context() as broken:
         broken.setattr(encoder, "detect", fail)
         with pytest.raises(OutOfMemory):
-            await encoders.detect(encoder.space, image_of())
+            await encoders.detect(encoder.space, image_of(300))
     encoders.check_memory()  # there is memory again
-    assert await encoders.detect(encoder.space, image_of())
+    assert await encoders.detect(encoder.space, image_of(300))
 
 
 async def test_the_pixels_of_an_image_that_failed_for_lack_of_memory_are_freed(
@@ -357,8 +357,8 @@ async def test_readiness_tells_that_memory_is_still_missing(
     with monkeypatch.context() as broken:
         broken.setattr(encoder, "detect", fail)
         with pytest.raises(OutOfMemory):
-            await encoders.detect(encoder.space, image_of())
+            await encoders.detect(encoder.space, image_of(300))
         with pytest.raises(OutOfMemory, match="still missing"):
             encoders.check_memory()
-    await encoders.detect(encoder.space, image_of())
+    await encoders.detect(encoder.space, image_of(300))
     encoders.check_memory()
