@@ -1,4 +1,4 @@
-"""Revision 0003 gives the stored names their canonical form, and loses nothing."""
+"""Revision 0004 gives the stored names their canonical form, and loses nothing."""
 
 import json
 import sys
@@ -119,7 +119,7 @@ def test_the_upgrade_leaves_row_level_security_forced(first_release: Logins) -> 
 
 
 def test_the_database_strips_the_blanks_that_python_strips() -> None:
-    module = ScriptDirectory.from_config(configuration()).get_revision("0003").module
+    module = ScriptDirectory.from_config(configuration()).get_revision("0004").module
     blanks = {chr(code) for code in range(sys.maxunicode + 1) if not canonical_name(chr(code))}
     controls = {"\t", "\n", "\v", "\f", "\r", "\x1c", "\x1d", "\x1e", "\x1f", "\x85"}
     assert set(module.BLANKS) == blanks - controls

@@ -14,8 +14,8 @@ from alembic import op
 from service.database.names import canonical_name
 from service.database.types import OWNER_ROLE
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
