@@ -29,7 +29,7 @@ TURNED = base64.b64decode(
     "INT16uCr9Mb71lEaa9zufevN26uz4z6gZvX+VvL5MdfzRSzUidmK9t9swV2EPKUP/9EJ1QTRRImrR7yRCehAozSQiITnVrZTh5m5KOke"
     "RVS7YzsU/IJwmmCsxi16LGxWM5ETvXZc+ZD6LuNRwgglUVuAAAAABkV4aWYAAE1NACoAAAAIAAEBEgADAAAAAQAGAAAAAAAA"
 )
-"""The same, stored turned to the left; the container says that it is to be turned to the right."""
+"""The same, stored turned to the left; the container holds the turn to the right."""
 CLEAR = base64.b64decode(
     "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAmttZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAADRp"
     "bG9jAAAAAERAAAIAAQAAAAACjwABAAAAAAAAAC4AAgAAAAACvQABAAAAAAAAACQAAAA4aWluZgAAAAAAAgAAABVpbmZlAgAAAAABAABo"
