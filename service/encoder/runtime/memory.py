@@ -40,7 +40,7 @@ def release_memory() -> None:
 
 
 def has_memory_for(pixels: int) -> bool:
-    """Whether an image of this number of pixels can be decoded now. Only asks for the addresses, and touches no memory."""
+    """Whether an image of this number of pixels can be decoded now. Asks for addresses only."""
     try:
         np.empty(pixels * _BYTES_PER_PIXEL, np.uint8)
     except MemoryError:
