@@ -88,6 +88,13 @@ class Settings(BaseSettings):
         default_factory=lambda: user_data_path("face-identity"),
         description="Folder of the embedded database, installed models and secrets.",
     )
+    embedded_database_linger_seconds: int = Field(
+        default=180,
+        ge=0,
+        le=86_400,
+        description="Seconds that the embedded database stays up after the last command, so that the next one is "
+        "quick; 0: stop at once.",
+    )
     # The names are those of ENCODER_KINDS in service/encoder/kinds.py, which this room must not import. A test
     # compares them.
     encoder: CommaSeparated = Field(

@@ -35,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     By default all runs of a user share one parent folder. Each run closes it to other users when it begins, so the
     embedded databases of a run that is still going on fail: PostgreSQL runs as another user and cannot reach its files.
     """
+    # Commands of tests stop their database at once: their folders are deleted when the tests end.
+    os.environ["FACE_IDENTITY_EMBEDDED_DATABASE_LINGER_SECONDS"] = "0"
     if config.option.basetemp is None:  # a worker of pytest-xdist gets the folder of its run
         folder = tempfile.TemporaryDirectory(prefix="face-identity-tests-", ignore_cleanup_errors=True)
         config.option.basetemp = str(Path(folder.name) / "run")

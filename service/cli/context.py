@@ -77,15 +77,19 @@ def read_settings(**changes: object) -> "Settings":
 
 
 @contextlib.asynccontextmanager
-async def open_migrated(settings: "Settings") -> "AsyncIterator[Database]":
-    """Open the database, created if it is missing and migrated to the newest schema."""
+async def open_migrated(settings: "Settings", *, lingers: bool = True) -> "AsyncIterator[Database]":
+    """Open the database, created if it is missing and migrated to the newest schema.
+
+    `lingers`: an embedded server stays up for a while, so that the next command is quick.
+    """
     import asyncio
 
     from service.database.connection import open_database
     from service.database.schema.migrate import migrate
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    async with await asyncio.to_thread(open_database, settings) as database:
+    linger_seconds = settings.embedded_database_linger_seconds if lingers else 0
+    async with await asyncio.to_thread(open_database, settings, linger_seconds) as database:
         await asyncio.to_thread(migrate, database.logins)
         yield database
 

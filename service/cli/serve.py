@@ -51,7 +51,7 @@ async def work() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with encoders_named(settings, None) as encoders:
         log_devices((space.name for space in encoders.spaces), settings)
-        async with open_migrated(settings) as database:
+        async with open_migrated(settings, lingers=False) as database:
             remark("Waiting for jobs; Ctrl-C stops.")
             await worker.run_worker(database, encoders, stop)
 
@@ -76,7 +76,8 @@ def migrate(
     from service.database.connection import open_database
     from service.database.schema.migrate import migrate as bring_up_to_date
 
-    database = open_database(read_settings())
+    settings = read_settings()
+    database = open_database(settings, settings.embedded_database_linger_seconds)
     try:
         state = bring_up_to_date(database.logins, into_shared_database=into_shared_database)
     finally:

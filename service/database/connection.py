@@ -88,16 +88,17 @@ def _trouble(detail: str) -> str:
     return "the embedded database does not start; the server's log gives the reason"
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(settings: Settings, linger_seconds: float = 0.0) -> Database:
     """Find the server that `settings` names, or start the embedded one. Does not migrate; see `schema/migrate.py`.
 
-    Raises InvalidSettings for an unreadable URL and DatabaseUnavailable if the server cannot be reached or started.
+    The embedded server runs for `linger_seconds` after its last user. Raises InvalidSettings for an unreadable URL, and
+    DatabaseUnavailable if the server cannot be reached or started.
     """
     server: EmbeddedServer | None = None
     if settings.database_url:
         administrator = parse_address(settings.database_url)
     else:
-        server = start_embedded_server(settings.data_dir / "postgres")
+        server = start_embedded_server(settings.data_dir / "postgres", linger_seconds=linger_seconds)
         administrator = _embedded_database(parse_address(server.url))
     if settings.database_service_url:
         service = parse_address(settings.database_service_url)

@@ -127,7 +127,8 @@ def environment(newcomer: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if name.upper().removeprefix(PREFIX) not in settings and name not in ("PYTHONPATH", "VIRTUAL_ENV")
     }
-    return kept | {"HOME": str(newcomer), "DATA_DIR": str(newcomer / "data")}
+    own = {"HOME": str(newcomer), "DATA_DIR": str(newcomer / "data"), "EMBEDDED_DATABASE_LINGER_SECONDS": "0"}
+    return kept | own
 
 
 def run(newcomer: Path, program: str, *arguments: str) -> str:

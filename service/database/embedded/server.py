@@ -1,21 +1,21 @@
 """The embedded PostgreSQL server with pgvector: one server for each folder, shared by all processes that need it.
 
-The first process starts the server, the last one to leave stops it. Each process holds a shared lock on a file while it
-uses the server: the kernel releases the lock even if the process is killed. A list of process numbers would be wrong
-after that.
+The first process starts the server. The last one to leave stops it, or leaves that to a caretaker (`caretaker.py`).
+Each process holds a shared lock on a file while it uses the server: the kernel releases the lock even if the process is
+killed. A list of process numbers would be wrong after that.
 """
 
 import atexit
-import contextlib
 import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from service.database.embedded import cluster
+from service.database.embedded.caretaker import leave_running
 from service.database.embedded.cluster import Account
+from service.database.embedded.locks import START_TIMEOUT_SECONDS, exclusive, open_lock, try_lock
 from service.database.embedded.postmaster import (
     POLL_SECONDS,
     PORT,
@@ -29,7 +29,6 @@ from service.database.embedded.postmaster import (
 )
 from service.errors import DatabaseUnavailable
 
-START_TIMEOUT_SECONDS = 600.0  # recovery after a crash replays up to max_wal_size (1 GB) of log
 LOG_BYTES = 10 * 1024 * 1024
 # Words in the log while processes of a killed server still run. They end by themselves, usually at once.
 STILL_ENDING = ("still in use", "lock file")
@@ -43,12 +42,15 @@ logger = logging.getLogger(__name__)
 class EmbeddedServer:
     """A handle on the running server. `stop`, the end of `with` and the end of the process leave the server."""
 
-    def __init__(self, folder: Path, account: Account, in_use: int, running: Postmaster) -> None:
+    def __init__(
+        self, folder: Path, account: Account, in_use: int, running: Postmaster, linger_seconds: float = 0.0
+    ) -> None:
         self.folder = folder
         self.url = running.url
         self._socket_folder = Path(running.socket_folder)
         self._account = account
         self._in_use: int | None = in_use
+        self._linger_seconds = linger_seconds
         self._process = os.getpid()
         atexit.register(self.stop)
 
@@ -71,22 +73,26 @@ class EmbeddedServer:
         """
         deadline = time.monotonic() + timeout_seconds
         try:
-            with _exclusive(self.folder / "start.lock", self._account, timeout_seconds):
+            with exclusive(self.folder / "start.lock", self._account, timeout_seconds):
                 if _join(self.folder / "data", deadline) is None:
                     _start(self.folder, self._account, deadline, self._socket_folder)
         except OSError as problem:
             raise DatabaseUnavailable(f"the database in {self.folder} does not start: {problem}") from problem
 
     def stop(self) -> None:
-        """Leave the server, and stop it if no other process uses it. A second call does nothing."""
+        """Leave the server. If no other process uses it, stop it, now or after `linger_seconds` without a user.
+
+        A second call does nothing.
+        """
         if self._in_use is None or os.getpid() != self._process:  # a forked child must not release its parent's lock
             return
         atexit.unregister(self.stop)
         in_use, self._in_use = self._in_use, None
         try:
-            with _exclusive(self.folder / "start.lock", self._account):
+            with exclusive(self.folder / "start.lock", self._account):
                 fcntl.flock(in_use, fcntl.LOCK_UN)  # closing is not enough: a forked child has the file open too
-                if _try_lock(in_use, fcntl.LOCK_EX):
+                is_unused = try_lock(in_use, fcntl.LOCK_EX)
+                if is_unused and not leave_running(self.folder, self._account, self._linger_seconds):
                     stop_server(self.folder / "data")
         except FileNotFoundError:
             logger.warning("the database folder %s was removed", self.folder)
@@ -94,35 +100,38 @@ class EmbeddedServer:
             os.close(in_use)
 
 
-def start_embedded_server(folder: Path, timeout_seconds: float = START_TIMEOUT_SECONDS) -> EmbeddedServer:
+def start_embedded_server(
+    folder: Path, timeout_seconds: float = START_TIMEOUT_SECONDS, linger_seconds: float = 0.0
+) -> EmbeddedServer:
     """Start the server of the cluster in `folder`, or join it if it runs, and wait until it accepts queries.
 
     `folder` belongs to the server alone. It is created if missing (mode 0700) and keeps its data between runs. `url` of
     the handle is a libpq URL of the superuser `postgres`. Blocks: seconds for a new cluster, longer for recovery.
-    Raises DatabaseUnavailable, with the end of the server's log, if the server is not ready in time.
+    If nobody uses the server after this handle, it runs for `linger_seconds` more. Raises DatabaseUnavailable, with the
+    end of the server's log, if the server is not ready in time.
     """
     folder = folder.expanduser().resolve()
     try:
         account = cluster.account_of(folder)
         cluster.prepare_folder(folder, account)
-        return _start_or_join(folder, account, timeout_seconds)
+        return _start_or_join(folder, account, timeout_seconds, linger_seconds)
     except OSError as problem:
         raise DatabaseUnavailable(f"the database in {folder} does not start: {problem}") from problem
 
 
-def _start_or_join(folder: Path, account: Account, timeout_seconds: float) -> EmbeddedServer:
+def _start_or_join(folder: Path, account: Account, timeout_seconds: float, linger_seconds: float) -> EmbeddedServer:
     deadline = time.monotonic() + timeout_seconds
-    with _exclusive(folder / "start.lock", account, timeout_seconds):
-        in_use = _open_lock(folder / "in-use.lock", account)
+    with exclusive(folder / "start.lock", account, timeout_seconds):
+        in_use = open_lock(folder / "in-use.lock", account)
         try:
             running = _join(folder / "data", deadline) or _start(folder, account, deadline)
             fcntl.flock(in_use, fcntl.LOCK_SH)
         except BaseException as problem:
-            if not isinstance(problem, Exception) and _try_lock(in_use, fcntl.LOCK_EX):
+            if not isinstance(problem, Exception) and try_lock(in_use, fcntl.LOCK_EX):
                 stop_server(folder / "data")  # Ctrl-C while waiting: no other process would stop the server
             os.close(in_use)
             raise
-    return EmbeddedServer(folder, account, in_use, running)
+    return EmbeddedServer(folder, account, in_use, running, linger_seconds)
 
 
 def _join(data: Path, deadline: float) -> Postmaster | None:
@@ -210,38 +219,6 @@ def _wait_until_ready(data: Path, process: int, deadline: float) -> Postmaster |
             raise DatabaseUnavailable(f"the database in {data.parent} is still recovering{_log_end(data.parent)}")
         time.sleep(POLL_SECONDS)
     return None
-
-
-def _open_lock(path: Path, account: Account) -> int:
-    """Open a lock file for reading, which is enough to lock it, and make the server's user its owner."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    account.take_over(path)
-    return descriptor
-
-
-def _try_lock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _exclusive(path: Path, account: Account, timeout_seconds: float = START_TIMEOUT_SECONDS) -> Iterator[None]:
-    """Hold the lock that every process takes to start, join or leave the server."""
-    descriptor = _open_lock(path, account)
-    try:
-        give_up = time.monotonic() + timeout_seconds
-        while not _try_lock(descriptor, fcntl.LOCK_EX):
-            if time.monotonic() > give_up:
-                raise DatabaseUnavailable(
-                    f"another process is still starting or stopping the database in {path.parent}"
-                )
-            time.sleep(POLL_SECONDS)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _rotate_log(path: Path) -> None:
