@@ -9,6 +9,7 @@ blanks and for a half-written postmaster.pid, and as root makes every parent fol
 import logging
 import os
 import pwd
+import shlex
 import shutil
 import stat
 import subprocess
@@ -22,6 +23,8 @@ from service.errors import DatabaseUnavailable
 
 SYSTEM_USER = "face-identity"
 SETTINGS_FILE = "face-identity.conf"
+UNDO_SCRIPT = "undo-permissions.sh"
+"""In DATA_DIR: commands that take back the permissions that root's server needed on folders above it."""
 MEBIBYTE = 1024 * 1024
 
 logger = logging.getLogger(__name__)
@@ -106,16 +109,24 @@ def prepare_folder(folder: Path, account: Account) -> None:
             "may write to"
         ) from problem
     if os.geteuid() == 0:
-        allow_entering_parents(folder)
+        allow_entering_parents(folder, folder)
 
 
-def allow_entering_parents(path: Path) -> None:
-    """Add the permission to enter (not to list) to each parent of a path, so that the system user can reach it."""
+def allow_entering_parents(path: Path, folder: Path) -> None:
+    """Add the permission to enter (not to list) to each parent of a path, so that the system user can reach it.
+
+    These folders are not the service's. So a script beside `folder`, the folder of the server, undoes each change. It
+    is not inside: the system user owns that folder and could replace the script, which root runs.
+    """
+    undo = folder.parent / UNDO_SCRIPT
     for parent in path.parents:
         mode = stat.S_IMODE(parent.stat().st_mode)
         if not mode & stat.S_IXOTH:
-            logger.warning("added the permission to enter %s, for the embedded database", parent)
+            with undo.open("a") as script:
+                script.write(f"chmod o-x {shlex.quote(str(parent))}\n")
+            undo.chmod(stat.S_IRUSR | stat.S_IWUSR)
             parent.chmod(mode | stat.S_IXOTH)
+            logger.warning("added the permission to enter %s for the embedded database; %s undoes it", parent, undo)
 
 
 def programs(data: Path, account: Account) -> Path:
@@ -134,7 +145,7 @@ def programs(data: Path, account: Account) -> Path:
         )
     folder = POSTGRES_VERSIONS[version].resolve()
     if os.geteuid() == 0:
-        allow_entering_parents(folder)
+        allow_entering_parents(folder, data.parent)
         _make_readable(folder.parent, account)
     return folder
 

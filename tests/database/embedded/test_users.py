@@ -105,3 +105,18 @@ def test_root_adds_only_the_permission_to_enter_to_closed_parents(tmp_path: Path
     with start_embedded_server(closed / "postgres") as server:
         assert ask(server.url, "SELECT 1") == 1
     assert stat.S_IMODE(closed.stat().st_mode) == 0o701
+
+
+def test_permissions_that_root_added_above_the_data_folder_are_undone_by_a_script(tmp_path: Path) -> None:
+    outer, inner = tmp_path / "it's", tmp_path / "it's" / "my data"
+    inner.mkdir(parents=True)
+    for folder in (outer, inner):
+        folder.chmod(0o700)
+    for _ in range(2):  # the second start finds the folders open and notes nothing again
+        with start_embedded_server(inner / "data" / "postgres"):
+            assert [stat.S_IMODE(folder.stat().st_mode) for folder in (outer, inner)] == [0o701, 0o701]
+    script = inner / "data" / "undo-permissions.sh"
+    assert stat.S_IMODE(script.stat().st_mode) == 0o600
+    assert script.read_text().count("my data") == 1
+    subprocess.run(["/bin/sh", str(script)], check=True)
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (outer, inner)] == [0o700, 0o700]
