@@ -43,6 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=functools.partial(_lifespan, settings),
         redirect_slashes=False,
         generate_unique_id_function=operation_id,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )

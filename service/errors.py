@@ -35,6 +35,13 @@ class InvalidRequest(ServiceError):
     status = 422
 
 
+class AmbiguousLength(ServiceError):
+    """The request states the length of its body in two ways."""
+
+    slug = "ambiguous-length"
+    status = 400
+
+
 class Unauthenticated(ServiceError):
     """This request needs a valid API key."""
 

@@ -137,7 +137,24 @@ def _listen(config: uvicorn.Config) -> socket.socket:
 
 def _log_address(listening: socket.socket, settings: Settings) -> None:
     address, port = listening.getsockname()[:2]
+    if sys.stderr.isatty():
+        _greet(address, port, settings)
+        return
     logger("server").info("serving", address=address, port=port, processes=settings.server_workers)
+
+
+def _greet(address: str, port: int, settings: Settings) -> None:
+    """Tell a person at a terminal where to look first. Elsewhere the log has the address."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - an address that a browser can open
+    host = f"[{host}]" if ":" in host else host
+    url = f"{'http' if settings.server_ssl_context is None else 'https'}://{host}:{port}"
+    lines = [
+        f"Serving at   {url}",
+        f"The API page {url}/docs",
+        "A first key: face-identity keys create (in another terminal, with the same settings)",
+        "Ctrl-C stops the server.",
+    ]
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _app_of_process(settings: Settings) -> FastAPI:

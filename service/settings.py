@@ -155,6 +155,10 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds that a client may pause in a request or while reading an answer before disconnection.",
     )
+    root_path: str = Field(
+        default="",
+        description="Prefix of the paths at a proxy that removes it, such as /faces; empty: none.",
+    )
     worker_in_server: bool = Field(default=True, description="Whether serve also runs background jobs.")
     maximum_image_bytes: int = Field(default=20 * MEBIBYTE, gt=0, description="Largest image upload, in bytes.")
     maximum_request_bytes: int = Field(

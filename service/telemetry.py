@@ -102,15 +102,21 @@ def _structure_library_logs() -> None:
 
 
 def configure_logging(level: str) -> None:
-    """Write structured log lines of `level` and above to standard error, also for the warnings of libraries."""
+    """Write log lines of `level` and above to standard error, also for the warnings of libraries.
+
+    The lines are JSON, or text if standard error is a terminal.
+    """
     _structure_library_logs()
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # looked up at each call: tests replace it

@@ -82,7 +82,7 @@ async def import_dataset(
     await release_connection(session)
     pieces = file_chunks(request, limit_bytes) if is_multipart(request) else chunks(request, limit_bytes)
     job = await start_import(session, gallery, pieces, limit_bytes)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/jobs/{job.id}"
     return StartedJob(job=job.id)
 
 

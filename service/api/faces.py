@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.api.people import PersonShape, find_other_person
-from service.api.shapes import IMAGE_PROBLEMS, Cursor, FoundFace, Limit, List, Name, RequestModel, page_of
+from service.api.shapes import IMAGE_PROBLEMS, Cursor, FoundFace, Limit, List, Name, PersonId, RequestModel, page_of
 from service.errors import (
     Conflict,
     DuplicateEmbedding,
@@ -203,7 +203,7 @@ async def add(
     *,
     request: Request,
     gallery: GalleryName,
-    person: str,
+    person: PersonId,
     session: RequestSession,
     state: CurrentServerState,
     several: Several = "reject",
@@ -282,7 +282,7 @@ async def _enroll(
 @router.get("")
 @needs("read")
 async def list_all(
-    gallery: GalleryName, person: str, session: RequestSession, limit: Limit = 100, cursor: Cursor = None
+    gallery: GalleryName, person: PersonId, session: RequestSession, limit: Limit = 100, cursor: Cursor = None
 ) -> List[FaceShape]:
     """List the references of a person, oldest first."""
     found_gallery = await find_gallery(session, gallery)
@@ -292,7 +292,7 @@ async def list_all(
 
 @router.delete("/{face}", status_code=204)
 @needs("erase")
-async def erase(gallery: GalleryName, person: str, face: str, session: RequestSession) -> Response:
+async def erase(gallery: GalleryName, person: PersonId, face: str, session: RequestSession) -> Response:
     """Erase one reference. The next search does not find it."""
     found_gallery = await find_gallery(session, gallery)
     await delete_face(session, found_gallery, await find_person(session, found_gallery, person), face)
@@ -302,7 +302,7 @@ async def erase(gallery: GalleryName, person: str, face: str, session: RequestSe
 @router.post("/{face}/move")
 @needs("enroll")
 async def move(
-    *, gallery: GalleryName, person: str, face: str, move: Move, session: RequestSession, caller: CurrentCaller
+    *, gallery: GalleryName, person: PersonId, face: str, move: Move, session: RequestSession, caller: CurrentCaller
 ) -> PersonShape:
     """Move one reference to another person of the gallery, and return the person who receives it.
 

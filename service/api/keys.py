@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool
 
 from service.access.authentication import Caller
 from service.access.keys import (
@@ -22,6 +22,7 @@ from service.access.names import SCOPES
 from service.access.quotas import RateLimits
 from service.api.shapes import WHOLE, GalleryNaming, List, RequestModel, ShortName
 from service.errors import Conflict, NotFound
+from service.gallery.galleries import check_galleries_exist
 from service.http.callers import CurrentCaller
 from service.http.openapi import leads_to, problems
 from service.http.routes import keyed_router, needs
@@ -63,6 +64,7 @@ class NewKey(RequestModel):
     galleries: Annotated[list[GalleryNaming], Field(min_length=1, max_length=1000)] | None = Field(
         default=None, description="Allowed galleries; null: those of the creating key."
     )
+    missing_ok: StrictBool = Field(default=False, description="True accepts names of galleries that do not exist yet.")
     expires_at: AwareDatetime | None = Field(
         default=None, description="Null, or a later time than that of the creating key: the time of the creating key."
     )
@@ -112,14 +114,16 @@ class MadeKey(KeyShape):
 @router.post("", status_code=201, responses=problems(Conflict) | _LINKS)
 @needs("admin")
 async def create(new: NewKey, session: RequestSession, caller: CurrentCaller) -> MadeKey:
-    """Create a key.
+    """Create a key. It is refused if it names a gallery that does not exist, unless `missing_ok` is true.
 
     It expires with the creating key at the latest. Its requests count against the rate limits of both keys.
     """
     rates = RateLimits(new.requests_per_minute, new.inferences_per_minute)
-    return _made(
-        *await create_key_as(session, caller, KeyRequest(new.name, new.scopes, new.galleries, new.expires_at, rates))
-    )
+    request = KeyRequest(new.name, new.scopes, new.galleries, new.expires_at, rates)
+    made = await create_key_as(session, caller, request)
+    if new.galleries is not None and not new.missing_ok:  # after the check that the caller may know of them
+        await check_galleries_exist(session, new.galleries, "create it first, or send missing_ok: true")
+    return _made(*made)
 
 
 @router.get("")

@@ -7,7 +7,7 @@ from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.api.shapes import Cursor, Kept, Limit, List, MetadataFilter, Name, RequestModel, page_of
+from service.api.shapes import Cursor, Kept, Limit, List, MetadataFilter, Name, PersonId, RequestModel, page_of
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.gallery.content import UNSET
 from service.gallery.faces import merge_people
@@ -123,14 +123,14 @@ async def list_all(
 
 @router.get("/{person}")
 @needs("read")
-async def show(gallery: GalleryName, person: str, session: RequestSession) -> PersonShape:
+async def show(gallery: GalleryName, person: PersonId, session: RequestSession) -> PersonShape:
     """Return one person."""
     return PersonShape.of(await find_person(session, await find_gallery(session, gallery), person))
 
 
 @router.patch("/{person}", responses=problems(Conflict))
 @needs("enroll")
-async def change(gallery: GalleryName, person: str, changes: PersonChange, session: RequestSession) -> PersonShape:
+async def change(gallery: GalleryName, person: PersonId, changes: PersonChange, session: RequestSession) -> PersonShape:
     """Change the name, external id or metadata of a person."""
     found_gallery = await find_gallery(session, gallery)
     changed = await find_person(session, found_gallery, person)
@@ -143,7 +143,7 @@ async def change(gallery: GalleryName, person: str, changes: PersonChange, sessi
 @router.post("/{person}/merge")
 @needs("enroll")
 async def merge(
-    *, gallery: GalleryName, person: str, merge: Merge, session: RequestSession, caller: CurrentCaller
+    *, gallery: GalleryName, person: PersonId, merge: Merge, session: RequestSession, caller: CurrentCaller
 ) -> PersonShape:
     """Move all faces of another person to this person, then erase the other person.
 
@@ -158,17 +158,18 @@ async def merge(
 
 async def find_other_person(session: AsyncSession, gallery: Gallery, person: Person, other: str, field: str) -> Person:
     """The person named in `field` of a body. Raises InvalidRequest if it is `person`, NotFound if it does not exist."""
-    if other == person.id:
-        raise InvalidRequest(f"{field}: name another person than the person of the path")
     try:
-        return await find_person(session, gallery, other)
+        found = await find_person(session, gallery, other)
     except NotFound as error:
         raise NotFound(f"{field}: {error.detail}") from None
+    if found.id == person.id:
+        raise InvalidRequest(f"{field}: name another person than the person of the path")
+    return found
 
 
 @router.delete("/{person}", status_code=204)
 @needs("erase")
-async def erase(gallery: GalleryName, person: str, session: RequestSession) -> Response:
+async def erase(gallery: GalleryName, person: PersonId, session: RequestSession) -> Response:
     """Erase a person with all faces. The next search does not find them."""
     await delete_person(session, await find_gallery(session, gallery), person)
     return Response(status_code=204)

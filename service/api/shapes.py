@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from fastapi import Depends, Query
+from fastapi import Depends, Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
@@ -49,6 +49,7 @@ IMAGE_PROBLEMS: tuple[type[ServiceError], ...] = (
 )
 """Problems of every route that takes images."""
 
+PersonId = Annotated[str, Path(description="The id of a person, or `external:` and the external id.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items per page.")]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the previous page.")]
 Candidates = Annotated[int, Query(alias="limit", ge=1, le=100, description="Candidates per face, most similar first.")]

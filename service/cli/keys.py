@@ -46,6 +46,7 @@ async def create(
     tenant: TenantName = DEFAULT_TENANT,
     scopes: Scopes = None,
     galleries: Galleries = None,
+    missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Accept galleries that do not exist yet.")] = False,
     days: Days = None,
     requests_per_minute: Annotated[
         int | None,
@@ -56,12 +57,18 @@ async def create(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Create an API key and show it once."""
+    """Create an API key and show it once.
+
+    Refused if it names a gallery that does not exist, unless --missing-ok is given.
+    """
     from service.access.keys import create_key
     from service.access.quotas import RateLimits
+    from service.gallery.galleries import check_galleries_exist
 
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
     async with open_session(tenant) as session:
+        if galleries and not missing_ok:
+            await check_galleries_exist(session, galleries, "create it first, or give --missing-ok")
         rates = RateLimits(requests_per_minute, inferences_per_minute)
         summary, key = await create_key(session, name, scopes, galleries, expires_at, rates=rates)
         await session.commit()

@@ -5,6 +5,7 @@ transaction that changes the gallery.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -155,6 +156,17 @@ async def create_gallery(
     except IntegrityError as error:
         raise Conflict(f"the gallery {name!r} already exists") from error
     return gallery_of(row, is_new=True)
+
+
+async def check_galleries_exist(session: AsyncSession, names: Collection[str], remedy: str) -> None:
+    """Raises InvalidRequest, which names the galleries that do not exist and the `remedy`."""
+    galleries = tables.gallery.c
+    found = select(galleries.name).where(galleries.tenant_id == tenant_of(session), galleries.name.in_(names))
+    missing = sorted(set(names) - set((await session.scalars(found)).all()))
+    if missing:
+        listed = ", ".join(repr(name) for name in missing[:10])
+        reason = f"there is no gallery named {listed}; {remedy}"
+        raise InvalidRequest(f"galleries: {reason}", errors=[{"field": "body.galleries", "reason": reason}])
 
 
 async def find_gallery(session: AsyncSession, name: str) -> Gallery:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import (
     ColumnElement,
@@ -28,9 +29,11 @@ from service.database.pagination import Cursor, Page, check_limit
 from service.database.session import tenant_of
 from service.errors import Conflict, NotFound
 from service.gallery import tables
-from service.gallery.content import UNSET, Unset, check_metadata, check_name
+from service.gallery.content import MAXIMUM_NAME_LENGTH, UNSET, Unset, check_metadata, check_name
 from service.gallery.galleries import FACE_BYTES, PERSON_BYTES, Gallery, SizeChange, record_change
 
+EXTERNAL = "external:"
+"""Stands before an external id where the id of a person is expected."""
 _BYTES = literal_column(PERSON_BYTES, Integer).label("bytes")
 
 
@@ -74,12 +77,29 @@ async def create_person(
 
 
 async def find_person(session: AsyncSession, gallery: Gallery, person_id: str) -> Person:
-    """The person with this public identifier. Raises NotFound if the gallery has none."""
+    """The person with this public identifier, or with the external id in `external:EXTERNAL_ID`.
+
+    Raises NotFound if the gallery has no such person.
+    """
+    if person_id.startswith(EXTERNAL):
+        external_id = check_name(person_id.removeprefix(EXTERNAL), "external_id")
+        person = await find_person_named(session, gallery, "", external_id)
+        if person is None:
+            raise NotFound(f"no person of gallery {gallery.name!r} has the external_id {external_id!r}")
+        return person
     statement = _with_faces(session, gallery, tables.person.c.id == from_text(person_id))
     row = (await session.execute(statement)).one_or_none()
     if row is None:
-        raise NotFound(f"there is no person {person_id!r} in gallery {gallery.name!r}")
+        raise _no_person(gallery, person_id)
     return _person(row, row.faces)
+
+
+def _no_person(gallery: Gallery, person_id: str) -> NotFound:
+    """The error for an id that no person has. A text that is no id at all is most likely a name."""
+    detail = f"no person of gallery {gallery.name!r} has the id {person_id!r}"
+    if from_text(person_id) is None:
+        detail += f"; ids are found with ?name={quote(person_id[:MAXIMUM_NAME_LENGTH])}"
+    return NotFound(detail)
 
 
 async def find_person_named(
@@ -175,8 +195,8 @@ async def update_person(
 
 async def delete_person(session: AsyncSession, gallery: Gallery, person_id: str) -> None:
     """Delete a person with all faces and templates. Raises NotFound if the gallery has no such person."""
-    number = from_text(person_id)
-    await lock_people(session, gallery, [] if number is None else [number])
+    number = (await find_person(session, gallery, person_id)).number
+    await lock_people(session, gallery, [number])
     counts = select(
         _sum_of(tables.face, gallery, number, "1"),
         _sum_of(tables.person_template, gallery, number, "1"),
@@ -186,7 +206,7 @@ async def delete_person(session: AsyncSession, gallery: Gallery, person_id: str)
     statement = delete(tables.person).where(is_person(gallery, number)).returning(_BYTES)
     deleted = (await session.execute(statement)).one_or_none()
     if deleted is None:
-        raise NotFound(f"there is no person {person_id!r} in gallery {gallery.name!r}")
+        raise _no_person(gallery, person_id)
     await record_change(session, gallery.id, SizeChange(-1, -faces, -templates, -size - deleted.bytes))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from starlette.responses import JSONResponse, RedirectResponse
 
 from service.errors import ServiceError, title_of
 from service.http.api_page import answer_with_api_page
@@ -87,7 +88,9 @@ def operation_id(route: APIRoute) -> str:
 
 
 def document(app: FastAPI) -> None:
-    """Describe keys and problems in the OpenAPI document of `app`, and serve the document at `/docs`."""
+    """Describe keys and problems in the OpenAPI document of `app`, and serve it at `/openapi.json` and as a page at
+    `/docs`, to which `/` leads. `app` was made with `openapi_url=None`.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -97,8 +100,23 @@ def document(app: FastAPI) -> None:
     async def api_page(_: Request) -> Response:
         return answer_with_api_page(openapi())
 
+    async def api_document(request: Request) -> Response:
+        return JSONResponse(openapi() | _servers(request))
+
+    async def front_door(request: Request) -> Response:
+        prefix = request.scope.get("root_path", "")
+        return RedirectResponse(f"{prefix}/docs" if prefix else "docs")
+
     app.openapi = openapi  # type: ignore[method-assign]
+    app.add_route("/", front_door, include_in_schema=False)
     app.add_route("/docs", api_page, include_in_schema=False)
+    app.add_route("/openapi.json", api_document, include_in_schema=False)
+
+
+def _servers(request: Request) -> dict[str, Any]:
+    """The server of a document: the prefix of the paths, if a proxy adds one."""
+    prefix = request.scope.get("root_path", "")
+    return {"servers": [{"url": prefix}]} if prefix else {}
 
 
 def body_of(

@@ -3,7 +3,7 @@
 A validation error names the field and the mistake, never the value.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ MAXIMUM_FIELD_LENGTH = 100
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RETRY_AFTER_SECONDS = 1
 _OF_STATUS: dict[int, tuple[type[ServiceError], str]] = {
-    404: (NotFound, "no resource at this path"),
+    404: (NotFound, "no resource at this path; the page /docs lists all of them"),
     405: (MethodNotAllowed, "the Allow header lists the supported methods"),
     413: (PayloadTooLarge, ""),
     415: (UnsupportedMediaType, ""),
@@ -113,6 +113,7 @@ def _with_reason(request: Request, error: DatabaseUnavailable) -> DatabaseUnavai
 def _allowed(request: Request) -> list[str]:
     """The methods of this path. The framework knows those of one route, and a path may have several."""
     scopes = {method: dict(request.scope) | {"method": method} for method in METHODS}
+    scopes["HEAD"] = scopes["GET"]  # the request middleware answers HEAD by GET
     routes = request.app.routes
     return [method for method in METHODS if any(route.matches(scopes[method])[0] is Match.FULL for route in routes)]
 
@@ -120,6 +121,15 @@ def _allowed(request: Request) -> list[str]:
 def _invalid(error: RequestValidationError) -> InvalidRequest:
     errors = [{"field": _field(mistake["loc"]), "reason": str(mistake["msg"])} for mistake in error.errors()]
     return InvalidRequest("; ".join(f"{each['field']}: {each['reason']}" for each in errors[:3]), errors=errors)
+
+
+def unknown_parameters(names: Sequence[str], known: Collection[str]) -> InvalidRequest:
+    """The error for query parameters that the operation does not have."""
+    fields = [_field(("query", name)) for name in names]
+    taken = ", ".join(sorted(known)) or "no query parameters"
+    errors = [{"field": field, "reason": "unknown query parameter"} for field in fields]
+    detail = "; ".join(f"{field}: unknown query parameter" for field in fields[:3])
+    return InvalidRequest(f"{detail}; this operation takes {taken}", errors=errors)
 
 
 def _field(location: tuple[Any, ...]) -> str:

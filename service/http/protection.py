@@ -14,6 +14,7 @@ from service.errors import InvalidSettings
 from service.settings import Settings
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _YEAR_SECONDS = 365 * 24 * 3600
 _ALWAYS = {
     b"x-content-type-options": b"nosniff",
@@ -53,7 +54,14 @@ def allow_origins(app: FastAPI, settings: Settings) -> None:
 
 def server_options(settings: Settings) -> dict[str, Any]:
     """Options of uvicorn for TLS and proxies. Raises InvalidSettings, which names the wrong setting."""
-    return {**_proxies(settings), **_certificate(settings)}
+    return {**_prefix(settings), **_proxies(settings), **_certificate(settings)}
+
+
+def _prefix(settings: Settings) -> dict[str, Any]:
+    prefix = settings.root_path.rstrip("/")
+    if prefix and _PREFIX.fullmatch(prefix) is None:
+        raise InvalidSettings(f"ROOT_PATH: {prefix!r} must have the form /prefix")
+    return {"root_path": prefix}
 
 
 def _proxies(settings: Settings) -> dict[str, Any]:

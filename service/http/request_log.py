@@ -15,9 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import telemetry
 from service.encoder.runtime.memory import is_lack_of_memory, release_memory
-from service.errors import HeadTooLarge, OutOfMemory, ServiceError
+from service.errors import AmbiguousLength, HeadTooLarge, OutOfMemory, ServiceError
 from service.http.problems import METHODS, problem
 from service.http.protection import protected
+from service.http.targets import has_two_lengths, normalize_target
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAXIMUM_HEAD_BYTES = 32 * 1024
@@ -41,6 +42,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        normalize_target(scope)
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -49,12 +51,16 @@ class RequestMiddleware:
     async def _answer(self, scope: Scope, receive: Receive, send: "_Sender") -> None:
         start = time.perf_counter()
         lacks_memory = False
+        inner = scope if scope["method"] != "HEAD" else {**scope, "method": "GET"}  # `send` leaves the body out
         try:
             if sum(len(name) + len(value) for name, value in scope["headers"]) > MAXIMUM_HEAD_BYTES:
                 error = HeadTooLarge(f"headers are limited to {MAXIMUM_HEAD_BYTES} bytes")
                 await problem(error, send.request_id)(scope, receive, send)
                 return
-            await self._app(scope, receive, send)
+            if has_two_lengths(scope):
+                await _refuse_two_lengths(scope, receive, send)
+                return
+            await self._app(inner, receive, send)
         except ClientDisconnect:
             send.status = send.status or CLIENT_LEFT
         except Exception as error:
@@ -69,7 +75,7 @@ class RequestMiddleware:
             if lacks_memory:  # here the error no longer holds what the request has allocated
                 release_memory()
                 await problem(OutOfMemory("try again in a moment"), send.request_id)(scope, receive, send)
-            _record(scope, send.status or CLIENT_LEFT, time.perf_counter() - start)
+            _record(scope["method"], inner, send.status or CLIENT_LEFT, time.perf_counter() - start)
 
 
 class _Sender:
@@ -91,6 +97,8 @@ class _Sender:
             self.status = message["status"]
             headers = [*message.get("headers", []), (b"x-request-id", self.request_id.encode())]
             message["headers"], self._ends_line = _with_line_end(protected(self._scope, headers))
+        elif self._scope["method"] == "HEAD":
+            message = {**message, "body": b""}
         elif self._ends_line and not message.get("more_body"):
             message["body"] = message.get("body", b"") + b"\n"
         await self._send(message)
@@ -116,8 +124,14 @@ def _request_id(scope: Scope) -> str:
     return secrets.token_hex(8)
 
 
-def _record(scope: Scope, status: int, seconds: float) -> None:
-    method = scope["method"] if scope["method"] in METHODS else "other"
+async def _refuse_two_lengths(scope: Scope, receive: Receive, send: "_Sender") -> None:
+    """Refuse the request and close the connection: what follows on it may be part of the body or another request."""
+    error = AmbiguousLength("send either Content-Length or Transfer-Encoding")
+    await problem(error, send.request_id, {"Connection": "close"})(scope, receive, send)
+
+
+def _record(method: str, scope: Scope, status: int, seconds: float) -> None:
+    method = method if method in METHODS else "other"
     route = getattr(scope.get("route"), "path", "none")
     telemetry.REQUESTS.labels(method, route, status).inc()
     telemetry.REQUEST_SECONDS.labels(method, route).observe(seconds)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
@@ -45,8 +46,10 @@ from service.http.bodies import (
 from service.http.callers import OPERATOR_SCOPE, caller_with, check_scope, current_caller, key_in, operator_with
 from service.http.disconnects import cancel_on_disconnect
 from service.http.openapi import OPERATOR_SECURITY, SECURITY, join_responses, problems
+from service.http.problems import unknown_parameters
 from service.http.sessions import answer_and_commit
 from service.http.state import ServerState, server_state
+from service.http.targets import restore_slashes
 
 Answer = Callable[[Request], Coroutine[Any, Any, Response]]
 """The handler that FastAPI makes of a route function."""
@@ -92,12 +95,21 @@ class KeyedRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         if self.body_field is not None:
             self.responses = join_responses(_PROBLEMS_OF_JSON_BODIES, self.responses)
+        self.parameters = _query_parameters(self.dependant)
+        """The names of the query parameters."""
+
+    def check_query(self, request: Request) -> None:
+        """Raises InvalidRequest for query parameters that the route lacks: a misspelled one would be ignored."""
+        unknown = [name for name in request.query_params if name not in self.parameters]
+        if unknown:
+            raise unknown_parameters(unknown, self.parameters)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler of FastAPI: authenticate first."""
         answer = super().get_route_handler()
 
         async def answer_request(request: Request) -> Response:
+            restore_slashes(request.scope)
             return await self.authenticate_and_answer(request, server_state(request), answer)
 
         return answer_request
@@ -142,6 +154,7 @@ class TenantRoute(KeyedRoute):
         request.state.caller = caller
         request.scope["tenant_id"], request.scope["key"] = caller.tenant_id, to_text(caller.key_id)
         check_scope(caller, self.needed_scope)
+        self.check_query(request)
 
 
 class OperatorRoute(KeyedRoute):
@@ -154,7 +167,14 @@ class OperatorRoute(KeyedRoute):
     async def authenticate_and_answer(self, request: Request, state: ServerState, answer: Answer) -> Response:
         operator = await operator_with(state, key_in(request.headers))
         request.scope["key"] = to_text(operator.key_id)
+        self.check_query(request)
         return await answer(await self.read_strictly(request))
+
+
+def _query_parameters(dependant: Dependant) -> frozenset[str]:
+    """The names of the query parameters of an endpoint and of what it depends on."""
+    own = frozenset(field.alias for field in dependant.query_params)
+    return own.union(*(_query_parameters(inner) for inner in dependant.dependencies))
 
 
 async def _reserve_slot(state: ServerState) -> Reservation:

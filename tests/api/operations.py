@@ -18,6 +18,7 @@ class Operation:
     path: str
     needed_scope: str
     required_query: tuple[str, ...] = ()
+    optional_query: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -37,15 +38,17 @@ def operations() -> list[Operation]:
     """The operations of the OpenAPI document. A test in `test_every_route.py` proves that it hides no route."""
     described = create_app(Settings(_env_file=None, encoder="fake")).openapi()["paths"]
     return [
-        Operation(method.upper(), path, operation.get("x-needed-scope", ""), _required_query(operation))
+        Operation(method.upper(), path, operation.get("x-needed-scope", ""), *_query(operation))
         for path, methods in described.items()
         for method, operation in methods.items()
     ]
 
 
-def _required_query(operation: dict[str, Any]) -> tuple[str, ...]:
-    parameters = operation.get("parameters", [])
-    return tuple(one["name"] for one in parameters if one["in"] == "query" and one["required"])
+def _query(operation: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the required and of the optional query parameters."""
+    parameters = [one for one in operation.get("parameters", []) if one["in"] == "query"]
+    required = tuple(one["name"] for one in parameters if one["required"])
+    return required, tuple(one["name"] for one in parameters if not one["required"])
 
 
 def keyed() -> list[Operation]:

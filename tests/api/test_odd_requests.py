@@ -73,7 +73,7 @@ def odd_urls(operation: Operation) -> Iterator[str]:
         for place in places:
             if "{" + place + "}" in operation.template:
                 yield operation.url(**places | {place: quote(word, safe="")})
-        names = ("limit", "cursor", "threshold", "name", "external_id", "format", "encoder", "metadata", "mean_of")
+        names = operation.optional_query
         url = operation.url(**places)
         yield url + ("&" if "?" in url else "?") + "&".join(f"{name}={quote(word)}" for name in names)
 

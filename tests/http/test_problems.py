@@ -40,7 +40,7 @@ async def test_every_error_is_a_problem(method: str, path: str, status: int, ano
     assert answer.json()["status"] == status
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
     if status == 405:
-        assert answer.headers["allow"] == ("GET" if path == "/healthz" else "GET, POST")
+        assert answer.headers["allow"] == ("GET, HEAD" if path == "/healthz" else "GET, HEAD, POST")
 
 
 @pytest.mark.parametrize(
