@@ -32,11 +32,11 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed. Run: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot create a virtual environment. On Debian and Ubuntu, install the package python3-venv." >&2; exit 1; }
 
-$(INSTALLED): pyproject.toml setup.py constraints-dev.txt constraints-insightface.txt | $(BIN)/python
+$(INSTALLED): pyproject.toml setup.py constraints-dev.txt constraints-insightface.txt constraints-generators.txt | $(BIN)/python
 	@# Environments of earlier versions hold two builds of OpenCV that share files; removing one breaks the other.
 	@! ls -d $(VENV)/lib/python*/site-packages/opencv_python-*.dist-info >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r constraints-dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r constraints-insightface.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r constraints-insightface.txt -r constraints-generators.txt
 	@# Without build isolation: the build backend is the verified one of constraints-dev.txt.
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(INSTALLED)

@@ -13,7 +13,7 @@ from service.gallery.galleries import find_gallery
 from service.http.bodies import chunks, is_multipart
 from service.http.callers import GalleryName
 from service.http.multipart import file_chunks
-from service.http.openapi import leads_to, problems
+from service.http.openapi import BINARY, leads_to, problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession, StreamSession
 from service.http.state import CurrentServerState
@@ -33,11 +33,8 @@ _ANY_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 _FILE: dict[str, Any] = {
     "schema": {
         "type": "object",
-        "description": "Exactly one file, in a field of any name.",
-        "minProperties": 1,
-        "maxProperties": 1,
-        "properties": {"file": _ANY_FILE},
-        "additionalProperties": _ANY_FILE,
+        "required": ["file"],
+        "properties": {"file": BINARY | {"description": "The file. A form may also name the field otherwise."}},
     }
 }
 _ROWS: dict[str, Any] = {
@@ -67,8 +64,9 @@ class StartedJob(BaseModel):
     openapi_extra={
         "requestBody": {
             "required": True,
-            "description": "A dataset, the legacy encoder's output or NDJSON rows; the body or a form's only file.",
-            "content": {"application/json": _DATASET, "application/x-ndjson": _ROWS, "multipart/form-data": _FILE},
+            "description": "A dataset, the legacy encoder's output or NDJSON rows, as a form's only file. The body may "
+            "also be the file itself, with any other content type.",
+            "content": {"multipart/form-data": _FILE},
         }
     },
 )

@@ -33,7 +33,7 @@ from service.gallery.faces import Face, delete_face, list_faces, move_face
 from service.gallery.galleries import find_gallery
 from service.gallery.people import find_person
 from service.http.callers import CurrentCaller, GalleryName, check_scope
-from service.http.openapi import body_of, leads_to, problems
+from service.http.openapi import body_of_images, body_of_json, leads_to, problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 from service.http.state import CurrentServerState, ServerState, request_encoders
@@ -71,18 +71,19 @@ _WARNING: dict[str, Any] = {
     "reason": "unlike-other-references",
     "detail": "the face is unlike the person's other references: similarity 0.12, the threshold is 0.45",
 }
-_EMBEDDING = {
-    "type": "object",
-    "required": ["embedding"],
-    "additionalProperties": False,
-    "properties": {
-        "embedding": {"type": "array", "items": {"type": "number"}},
-        "source": {"description": "Where the embedding comes from: any JSON value, up to 16 KiB."},
-    },
-    "examples": [{"embedding": [0.12, -0.03, 0.4], "source": "badge-17.jpg"}],
-}
-
-
+_IMAGES = body_of_images("One or more images; each shows the person alone or largest.", most=MAXIMUM_PICTURES)
+_EMBEDDING = body_of_json(
+    {
+        "type": "object",
+        "required": ["embedding"],
+        "additionalProperties": False,
+        "properties": {
+            "embedding": {"type": "array", "items": {"type": "number"}},
+            "source": {"description": "Where the embedding comes from: any JSON value, up to 16 KiB."},
+        },
+        "examples": [{"embedding": [0.12, -0.03, 0.4], "source": "badge-17.jpg"}],
+    }
+)
 _PERSON: dict[str, Any] = {
     "id": "0c4qyk3d9m2w8",
     "name": "Ada",
@@ -184,19 +185,27 @@ class NamedEnrollmentShape(EnrollmentShape):
         return cls(**_enrollment(enrollment), person=PersonShape.of(person), created=enrollment.created_person)
 
 
+_LINKS = leads_to(
+    *("faces_erase", "faces_move"),
+    gallery="request.path.gallery",
+    person="request.path.person",
+    face="response.body#/faces/0/id",
+)
+
+
+@router.post(
+    "/embedding",
+    status_code=201,
+    name="add_embedding",
+    description="Add an embedding as a reference to a person. The route that adds images takes this body, too.",
+    responses=problems(*IMAGE_PROBLEMS, Conflict, DuplicateEmbedding, EmbeddingSpaceMismatch, *REJECTIONS) | _LINKS,
+    openapi_extra=_EMBEDDING,
+)
 @router.post(
     "",
     status_code=201,
-    responses=problems(*IMAGE_PROBLEMS, Conflict, DuplicateEmbedding, EmbeddingSpaceMismatch, *REJECTIONS)
-    | leads_to(
-        *("faces_erase", "faces_move"),
-        gallery="request.path.gallery",
-        person="request.path.person",
-        face="response.body#/faces/0/id",
-    ),
-    openapi_extra=body_of(
-        pictures="One or more images; each shows the person alone or largest.", most=MAXIMUM_PICTURES, json=_EMBEDDING
-    ),
+    responses=problems(*IMAGE_PROBLEMS, Conflict, DuplicateEmbedding, EmbeddingSpaceMismatch, *REJECTIONS) | _LINKS,
+    openapi_extra=_IMAGES,
 )
 @needs("enroll", runs_model=True)
 async def add(
@@ -215,19 +224,30 @@ async def add(
     return EnrollmentShape.of(await _enroll(request, session, state, gallery, owner=person, several=several))
 
 
+_REPEATED: dict[int | str, dict[str, Any]] = {
+    200: {"model": NamedEnrollmentShape, "description": "Everything sent was enrolled before."}
+}
+_ENROLLED = _REPEATED | leads_to(
+    *("people_show", "people_erase", "faces_list_all", "recognition_verify"),
+    gallery="request.path.gallery",
+    person="response.body#/person/id",
+)
+
+
+@of_gallery.post(
+    "/embedding",
+    status_code=201,
+    name="enroll_embedding",
+    description="Add an embedding as a reference to a person who is given by name or external id, and create the "
+    "person if missing. The route that enrolls images takes this body, too.",
+    responses=problems(*IMAGE_PROBLEMS, Conflict, EmbeddingSpaceMismatch, *REJECTIONS) | _ENROLLED,
+    openapi_extra=_EMBEDDING,
+)
 @of_gallery.post(
     "",
     status_code=201,
-    responses=problems(*IMAGE_PROBLEMS, Conflict, EmbeddingSpaceMismatch, *REJECTIONS)
-    | {200: {"model": NamedEnrollmentShape, "description": "Everything sent was enrolled before."}}
-    | leads_to(
-        *("people_show", "people_erase", "faces_list_all", "recognition_verify"),
-        gallery="request.path.gallery",
-        person="response.body#/person/id",
-    ),
-    openapi_extra=body_of(
-        pictures="One or more images; each shows the person alone or largest.", most=MAXIMUM_PICTURES, json=_EMBEDDING
-    ),
+    responses=problems(*IMAGE_PROBLEMS, Conflict, EmbeddingSpaceMismatch, *REJECTIONS) | _ENROLLED,
+    openapi_extra=_IMAGES,
 )
 @needs("enroll", runs_model=True)
 async def enroll(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from service.api.shapes import IMAGE_PROBLEMS, EncoderName, FoundFace, face_fields
 from service.embedding import EmbeddingSpace
 from service.errors import InvalidRequest
-from service.http.openapi import body_of, problems
+from service.http.openapi import body_of_images, problems
 from service.http.routes import keyed_router, needs
 from service.http.state import CurrentServerState, ServerState, request_encoders
 from service.http.uploads import receive_image
@@ -85,7 +85,7 @@ class Encoding(BaseModel):
     embedding_space: SpaceShape
 
 
-@router.post("/detect", responses=problems(*IMAGE_PROBLEMS), openapi_extra=body_of(pictures="One image."))
+@router.post("/detect", responses=problems(*IMAGE_PROBLEMS), openapi_extra=body_of_images("One image."))
 @needs("recognize", runs_model=True)
 async def detect(request: Request, state: CurrentServerState, encoder: EncoderName = None) -> Detection:
     """Find the faces in an image."""
@@ -98,7 +98,7 @@ async def detect(request: Request, state: CurrentServerState, encoder: EncoderNa
     )
 
 
-@router.post("/encode", responses=problems(*IMAGE_PROBLEMS), openapi_extra=body_of(pictures="One image."))
+@router.post("/encode", responses=problems(*IMAGE_PROBLEMS), openapi_extra=body_of_images("One image."))
 @needs("recognize", runs_model=True)
 async def encode(request: Request, state: CurrentServerState, encoder: EncoderName = None) -> Encoding:
     """Return the embedding of every face in an image, and the embedding space."""

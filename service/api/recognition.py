@@ -27,7 +27,7 @@ from service.gallery.people import metadata_of_people
 from service.gallery.search.search import Candidate
 from service.http.bodies import MAXIMUM_JSON_BYTES, Vector
 from service.http.callers import GalleryName, GalleryNames
-from service.http.openapi import body_of, problems
+from service.http.openapi import body_of_images, body_of_json, problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 from service.http.state import CurrentServerState, ServerState, request_encoders
@@ -77,24 +77,28 @@ Metadata = dict[str, dict[str, Any]]
 NOTHING: list[Literal["metadata"]] = []
 """The default of `include`."""
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
-_PROBES = {
-    "type": "object",
-    "description": "Exactly one of the two fields.",
-    "oneOf": [{"required": ["embedding"]}, {"required": ["embeddings"]}],
-    "additionalProperties": False,
-    "properties": {
-        "embedding": _NUMBERS,
-        "embeddings": {"type": "array", "items": _NUMBERS, "minItems": 1, "maxItems": 1000},
-    },
-    "examples": [{"embedding": [0.12, -0.03, 0.4]}],
-}
-_PROBE = {
-    "type": "object",
-    "required": ["embedding"],
-    "additionalProperties": False,
-    "properties": {"embedding": _NUMBERS},
-    "examples": [{"embedding": [0.12, -0.03, 0.4]}],
-}
+_IMAGE = body_of_images("One image.")
+_PROBES = body_of_json(
+    {
+        "type": "object",
+        "description": "Exactly one of the two fields.",
+        "additionalProperties": False,
+        "properties": {
+            "embedding": _NUMBERS,
+            "embeddings": {"type": "array", "items": _NUMBERS, "minItems": 1, "maxItems": 1000},
+        },
+        "examples": [{"embedding": [0.12, -0.03, 0.4]}],
+    }
+)
+_PROBE = body_of_json(
+    {
+        "type": "object",
+        "required": ["embedding"],
+        "additionalProperties": False,
+        "properties": {"embedding": _NUMBERS},
+        "examples": [{"embedding": [0.12, -0.03, 0.4]}],
+    }
+)
 
 
 class MatchShape(BaseModel):
@@ -243,10 +247,13 @@ Options = Annotated[SearchOptions, Depends(read_search_options)]
 
 
 @router.post(
-    "/galleries/{gallery}/recognize",
+    "/galleries/{gallery}/recognize/embeddings",
+    name="recognize_embeddings",
+    description="Identification (1:N) of embeddings made elsewhere. The route that takes images takes this body, too.",
     responses=problems(*_PROBLEMS),
-    openapi_extra=body_of(pictures="One image.", json=_PROBES),
+    openapi_extra=_PROBES,
 )
+@router.post("/galleries/{gallery}/recognize", responses=problems(*_PROBLEMS), openapi_extra=_IMAGE)
 @needs("recognize", runs_model=True)
 async def recognize(
     *,
@@ -262,10 +269,14 @@ async def recognize(
 
 
 @router.post(
-    "/recognize",
+    "/recognize/embeddings",
+    name="recognize_embeddings_in_galleries",
+    description="Identification (1:N) of embeddings over several galleries of one embedding space. The route that "
+    "takes images takes this body, too.",
     responses=problems(*_PROBLEMS),
-    openapi_extra=body_of(pictures="One image.", json=_PROBES),
+    openapi_extra=_PROBES,
 )
+@router.post("/recognize", responses=problems(*_PROBLEMS), openapi_extra=_IMAGE)
 @needs("recognize", runs_model=True)
 async def recognize_galleries(
     *,
@@ -311,9 +322,16 @@ async def _metadata(session: AsyncSession, recognition: Identification) -> Metad
 
 
 @router.post(
+    "/galleries/{gallery}/people/{person}/verify/embedding",
+    name="verify_embedding",
+    description="Verification (1:1) of an embedding. The route that takes an image takes this body, too.",
+    responses=problems(*_PROBLEMS, NoFaceFound, NotLive),
+    openapi_extra=_PROBE,
+)
+@router.post(
     "/galleries/{gallery}/people/{person}/verify",
     responses=problems(*_PROBLEMS, NoFaceFound, NotLive),
-    openapi_extra=body_of(pictures="One image; its largest face is verified.", json=_PROBE),
+    openapi_extra=body_of_images("One image; its largest face is verified."),
 )
 @needs("verify", runs_model=True)
 async def verify(
@@ -341,7 +359,7 @@ async def verify(
 @router.post(
     "/compare",
     responses=problems(*_PROBLEMS, NoFaceFound, NotLive),
-    openapi_extra=body_of(pictures="Two images; the largest face of each is compared.", least=2, most=2),
+    openapi_extra=body_of_images("Two images; the largest face of each is compared.", least=2, most=2),
 )
 @needs("verify", runs_model=True)
 async def compare(

@@ -119,24 +119,31 @@ def _servers(request: Request) -> dict[str, Any]:
     return {"servers": [{"url": prefix}]} if prefix else {}
 
 
-def body_of(
-    *, pictures: str | None = None, least: int = 1, most: int = 1, json: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads its body itself: images as a form, a JSON schema, or either."""
-    content: dict[str, Any] = {}
-    if pictures is not None:
-        image = {"type": "string", "contentMediaType": "application/octet-stream"}
-        several = {"type": "array", "items": image, "minItems": least, "maxItems": most, "description": pictures}
-        form = {
-            "type": "object",
-            "required": ["image"],
-            "additionalProperties": False,
-            "properties": {"image": several},
-        }
-        content["multipart/form-data"] = {"schema": form, "encoding": {"image": {"contentType": "image/*"}}}
-    if json is not None:
-        content["application/json"] = {"schema": json}
-    return {"requestBody": {"required": True, "content": content}}
+BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
+"""A file in a form. OpenAPI 3.1 prefers `contentMediaType`, but generators of clients know only `format`."""
+_OTHER_FORMS = (
+    "Or, with its own content type: the image itself (`image/jpeg`, ...), or JSON with the image as base64, "
+    '`{"image": "..."}`.'
+)
+
+
+def body_of_images(images: str, least: int = 1, most: int = 1) -> dict[str, Any]:
+    """The `openapi_extra` of a route that takes images, `least` to `most`.
+
+    The document lists the form alone, as `format: binary`. The other forms of an image are told in words, because
+    generators choose wrongly if there are several: openapi-generator takes any JSON and then sends no image.
+    """
+    several: dict[str, Any] = {"type": "array", "items": BINARY, "minItems": least, "maxItems": most}
+    image = (BINARY if most == 1 else several) | {"description": images}
+    form = {"type": "object", "required": ["image"], "additionalProperties": False, "properties": {"image": image}}
+    content = {"multipart/form-data": {"schema": form, "encoding": {"image": {"contentType": "image/*"}}}}
+    told = {"description": _OTHER_FORMS} if least == 1 else {}
+    return {"requestBody": {"required": True, "content": content, **told}}
+
+
+def body_of_json(schema: dict[str, Any]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads JSON itself."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def of_operator() -> list[Operation]:
 
 _PICTURE = {"files": {"image": ("ada.jpg", draw_people(["Ada"]))}}
 _PICTURES = {"files": [("image", ("one.jpg", draw_people(["Ada"]))), ("image", ("two.jpg", draw_people(["Ada"])))]}
+_EMBEDDING = {"json": {"embedding": [1.0] + [0.0] * 511}}
 _ORDERLY: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/v1/galleries"): {"json": {"name": "another"}},
     ("GET", "/v1/galleries"): {},
@@ -76,14 +77,19 @@ _ORDERLY: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", "/v1/galleries/{gallery}/people/{person}"): {},
     ("POST", "/v1/galleries/{gallery}/people/{person}/merge"): {"json": {"from": "{other}"}},
     ("POST", "/v1/galleries/{gallery}/faces"): _PICTURE | {"params": {"person": "Ada"}},
+    ("POST", "/v1/galleries/{gallery}/faces/embedding"): _EMBEDDING | {"params": {"person": "Ada"}},
     ("POST", "/v1/galleries/{gallery}/people/{person}/faces"): _PICTURE,
+    ("POST", "/v1/galleries/{gallery}/people/{person}/faces/embedding"): _EMBEDDING,
     ("GET", "/v1/galleries/{gallery}/people/{person}/faces"): {},
     ("DELETE", "/v1/galleries/{gallery}/people/{person}/faces/{face}"): {},
     ("POST", "/v1/galleries/{gallery}/people/{person}/faces/{face}/move"): {"json": {"to": "{other}"}},
     ("POST", "/v1/galleries/{gallery}/recognize"): _PICTURE,
+    ("POST", "/v1/galleries/{gallery}/recognize/embeddings"): _EMBEDDING,
     ("GET", "/v1/galleries/{gallery}/check"): {},
     ("POST", "/v1/recognize"): _PICTURE,
+    ("POST", "/v1/recognize/embeddings"): _EMBEDDING,
     ("POST", "/v1/galleries/{gallery}/people/{person}/verify"): _PICTURE,
+    ("POST", "/v1/galleries/{gallery}/people/{person}/verify/embedding"): _EMBEDDING,
     ("POST", "/v1/compare"): _PICTURES,
     ("POST", "/v1/detect"): _PICTURE,
     ("POST", "/v1/encode"): _PICTURE,

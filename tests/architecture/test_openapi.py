@@ -76,7 +76,7 @@ def _has_example(media: dict[str, Any], schemas: dict[str, Any]) -> bool:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
     items = schema.get("properties", {}).get("items", {})  # a page contains what its items contain
     of_items = schemas[items["items"]["$ref"].rpartition("/")[2]] if "items" in items else {}
-    is_form = schema.get("required") == ["image"]
+    is_form = schema.get("required") in (["image"], ["file"])
     return is_form or "example" in media or "examples" in media or "examples" in schema or "examples" in of_items
 
 

@@ -53,7 +53,9 @@ def test_no_tracked_file_names_a_package_registry() -> None:
     assert [place for place, line in tracked_lines() if REGISTRIES.search(line)] == []
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "constraints-dev.txt", "constraints-insightface.txt"])
+@pytest.mark.parametrize(
+    "name", ["constraints.txt", "constraints-dev.txt", "constraints-insightface.txt", "constraints-generators.txt"]
+)
 def test_constraints_are_exact_versions_with_hashes(name: str) -> None:
     text = re.sub(r"^#.*\n", "", (REPOSITORY / name).read_text(), flags=re.MULTILINE)
     requirement = (

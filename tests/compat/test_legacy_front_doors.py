@@ -18,6 +18,7 @@ def clone(tmp_path: Path) -> Path:
         "pyproject.toml",
         "constraints-dev.txt",
         "constraints-insightface.txt",
+        "constraints-generators.txt",
         "setup.py",
     ):
         shutil.copy(REPOSITORY / name, tmp_path / name)
