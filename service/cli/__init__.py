@@ -3,6 +3,7 @@
 `main` finds the command, loads only its module, and turns errors into exit codes.
 """
 
+import io
 import signal
 import sys
 from types import FrameType
@@ -15,6 +16,8 @@ def main() -> None:
     """Run the command line and exit with one of the codes of `exits.py`."""
     signal.signal(signal.SIGTERM, _exit_on_signal)
     signal.signal(signal.SIGHUP, _exit_on_signal)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
     with exit_on_failure(sys.argv[1:]):
         build_application(sys.argv[1:])(sys.argv[1:], prog_name="face-identity")
 

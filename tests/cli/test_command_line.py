@@ -174,6 +174,14 @@ def test_an_unreachable_database_is_reported_in_one_line() -> None:
     assert "secret" not in done.stderr
 
 
+def test_a_name_that_the_encoding_of_the_terminal_lacks_is_shown_by_its_code(bare_command: Command) -> None:
+    bare_command("tenants", "create", "田中-of-ascii")
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([PROGRAM, "tenants", "list"], check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "\\u7530\\u4e2d-of-ascii" in done.stdout
+
+
 def test_a_closed_pipe_is_not_an_error(bare_command: Command) -> None:
     """As in `face-identity people list | head -1`."""
     bare_command("tenants", "list")
