@@ -14,7 +14,7 @@ import typer
 COMMANDS = {
     "demo": ("service.cli.demo:demo", "Enroll and recognize people of some photographs."),
     "enroll": ("service.cli.enroll:enroll", "Add people's faces to a gallery from images."),
-    "recognize": ("service.cli.recognize:recognize", "Identify the people in an image (1:N)."),
+    "recognize": ("service.cli.recognize:recognize", "Identify the people in images (1:N)."),
     "verify": ("service.cli.verify:verify", "Decide whether an image shows one person of the gallery (1:1)."),
     "compare": ("service.cli.verify:compare", "Decide whether two images show the same person."),
     "detect": ("service.cli.pictures:detect", "Find the faces in an image."),

@@ -67,7 +67,7 @@ def test_the_five_minutes_with_the_command_line(newcomer: ServerProcess) -> None
         assert name in enrolled
         assert name in people
     assert [f"Player {number}" in recognized for number in (1, 2, 4, 5, 6)] == [True] * 5
-    assert recognized.count("no_match") == 1
+    assert recognized.count("no match") == 1
     assert (newcomer.folder / "who.jpg").read_bytes()[:2] == b"\xff\xd8"
 
 
