@@ -231,7 +231,9 @@ _SHOWN_OTHERS = 2
 def _row(number: int, recognized: "IdentifiedFace") -> list[object]:
     decision = recognized.decision
     box = "" if recognized.face is None else corners(recognized.face.box)
-    name = decision.outcome.replace("_", " ") if decision.match is None else _name_of(decision.match)
+    refused = "" if recognized.objection is None else f" ({recognized.objection.reason})"
+    unknown = decision.outcome.replace("_", " ") + refused
+    name = unknown if decision.match is None else _name_of(decision.match)
     similarity = None if decision.match is None else decision.match.similarity
     others = [candidate for candidate in decision.candidates if candidate is not decision.match][:_SHOWN_OTHERS]
     nearest = [f"{_name_of(candidate)} {candidate.similarity:.2f}" for candidate in others]

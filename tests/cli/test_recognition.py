@@ -165,6 +165,16 @@ def test_several_images_and_folders_are_recognized_with_one_line_of_json_each(co
     assert command("recognize", "people", "--annotate", "out.jpg").code == 4
 
 
+def test_the_table_says_why_a_face_is_not_decided_on(
+    command: Command, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("enroll", "people")
+    monkeypatch.setenv("RECOGNITION_REVIEW", "standard")
+    with Image.open("people/ada/1.jpg") as image:
+        image.point(lambda value: value // 5).save("dark.png")
+    assert "no match (face-badly-lit)" in command("recognize", "dark.png").out
+
+
 def test_detect_and_encode_need_no_database(images: Path) -> None:
     """DATA_DIR is a file, so no database can be created there."""
     environment = {"DATA_DIR": str(images / "text.jpg"), "ENCODER": "fake"}
