@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     maximum_request_bytes: int = Field(
         default=128 * MEBIBYTE, gt=0, description="Largest request with images or probes, in bytes."
     )
-    maximum_image_pixels: int = Field(default=40_000_000, gt=0, description="Largest image, in pixels.")
+    maximum_image_pixels: int = Field(default=50_000_000, gt=0, description="Largest image, in pixels.")
     maximum_import_bytes: int = Field(default=8192 * MEBIBYTE, gt=0, description="Largest dataset, in bytes.")
     maximum_faces: int = Field(
         default=200,

@@ -147,7 +147,7 @@ def test_a_useless_face_is_neither_enrolled_nor_recognized_by_default() -> None:
 
 
 def test_the_bounds_of_the_basic_review_depend_on_the_encoder() -> None:
-    dark = face_of(contrast=0.1, detail=0.4)
+    dark = face_of(contrast=0.15)
     assert Review("basic").of_reference(dark, "dlib") is None
     assert Review("basic").of_reference(dark, "insightface:buffalo_l") is not None
 

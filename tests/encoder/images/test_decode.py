@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 
 from service.encoder.images.decode import ImageLimits, decode_image
 from service.errors import ImageTooLarge, ServiceError, UnreadableImage, UnsupportedImageFormat
+from service.settings import Settings
 from tests.support.encoders import LIMITS
 
 PNG_HEADER = b"\x89PNG\r\n\x1a\n"
@@ -262,3 +263,11 @@ def test_a_file_with_changed_bytes_gives_pixels_or_an_error_of_the_service() -> 
                 decode_image(bytes(data), LIMITS)
             except ServiceError as error:
                 assert error.status in {413, 415, 422}, error  # noqa: PT017 - either outcome is right, a third is not
+
+
+def test_the_default_limit_takes_a_photograph_of_48_megapixels() -> None:
+    """Phones make 8064 x 6048 pixels."""
+    file = io.BytesIO()
+    Pillow.new("RGB", (8064, 6048), (90, 120, 150)).save(file, "JPEG", quality=30)
+    limits = ImageLimits(*(Settings.model_fields[f"maximum_image_{name}"].default for name in ("bytes", "pixels")))
+    assert decode_image(file.getvalue(), limits, reduction=8).shape == (756, 1008, 3)
