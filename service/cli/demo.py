@@ -4,6 +4,8 @@ It uses the normal database, in a tenant of its own. A second run replaces its g
 """
 
 import contextlib
+import errno
+import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import typer
 from service.cli.context import CommandContext, asynchronous, open_migrated, read_settings
 from service.cli.encoders import EncoderName, encoders_named
 from service.cli.exits import ExitCode
-from service.cli.output import Json, progress
+from service.cli.output import Json, progress, remark
 from service.cli.recognize import annotated_picture
 from service.errors import InvalidRequest, NotFound
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from service.cli.demo_report import Probe
     from service.encoder.encoders import Encoders
     from service.identity.recognize import Identification, IdentifiedFace
+    from service.settings import Settings
 
 NAME = "demo"
 """Name of the tenant and of its gallery."""
@@ -46,7 +49,7 @@ async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = N
     from service.cli.demo_report import DemoReport, tell
 
     started = time.monotonic()
-    settings = read_settings()
+    settings = _with_writable_folder(read_settings(), output)
     pictures = demo_pictures(settings.data_dir)
     with encoders_named(settings, encoder) as encoders, progress() as bar:
         async with open_migrated(settings) as database:
@@ -63,6 +66,21 @@ async def demo(*, output: Output = Path("demo-output"), encoder: EncoderName = N
     tell(report, as_json)
     if not report.is_right:
         raise typer.Exit(ExitCode.NO)
+
+
+def _with_writable_folder(settings: "Settings", output: Path) -> "Settings":
+    """The settings, with a data folder below `output` if the usual one cannot be used, as with a read-only home."""
+    if "data_dir" in settings.model_fields_set or settings.database_url:
+        return settings
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        if not os.access(settings.data_dir, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        own = (output / "data").resolve()
+        remark(f"{settings.data_dir} cannot be used ({error.strerror}); the demo stores its data in {own}")
+        return settings.model_copy(update={"data_dir": own})
+    return settings
 
 
 @dataclass(frozen=True)

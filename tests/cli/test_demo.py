@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from service.cli import demo_download
+from service.cli import demo, demo_download
 from service.cli.demo_download import ACTOR, GROUP_PHOTO, insightface_images
 from service.cli.demo_pictures import seated_at
 from service.cli.demo_report import Probe
 from service.encoder.contract import Box
 from service.errors import NotFound
+from service.settings import Settings
 from tests.cli.conftest import Command
 
 
@@ -32,6 +33,22 @@ def test_the_demo_recognizes_everyone_and_no_stranger_and_does_it_again(bare_com
     assert again["probes"] == report["probes"]
     counts = bare_command("galleries", "show", "demo", "--tenant", "demo", "--json").json
     assert (counts["people"], counts["faces"]) == (6, 6)
+
+
+def test_the_demo_stores_its_data_beside_its_images_if_the_home_folder_is_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()  # nothing can be made below a file, not even by root
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file" / "share"))
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    usual, output = Settings(), tmp_path / "output"
+    assert demo._with_writable_folder(usual, output).data_dir == output / "data"
+    assert str(output / "data") in capsys.readouterr().err
+    chosen = Settings(data_dir=usual.data_dir)
+    assert demo._with_writable_folder(chosen, output) is chosen
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    assert demo._with_writable_folder(Settings(), output).data_dir == tmp_path / "share" / "face-identity"
 
 
 def test_an_encoder_that_finds_no_face_fails_the_demo(bare_command: Command) -> None:

