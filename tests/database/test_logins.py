@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, text
+from alembic import command
+from sqlalchemy import URL, create_engine, text
 
 from service.database.addresses import parse_address
 from service.database.connection import open_database
 from service.database.embedded.server import EmbeddedServer, start_embedded_server
 from service.database.logins import connect
-from service.database.schema.migrate import migrate
+from service.database.schema.migrate import configuration, migrate
 from service.database.types import SERVICE_ROLE
 from service.errors import DatabaseUnavailable, InvalidSettings
 from service.settings import Settings
@@ -48,6 +49,16 @@ def settings_of(administrator: URL, service: str | None = None) -> Settings:
     socket = administrator.query["host"]
     database_url = f"dbname={administrator.database} user={administrator.username} host='{socket}'"
     return Settings(database_url=database_url, database_service_url=service)
+
+
+def upgrade_to(administrator: URL, revision: str) -> None:
+    engine = create_engine(administrator)
+    with engine.begin() as connection:
+        alembic = configuration()
+        alembic.attributes["connection"] = connection
+        command.upgrade(alembic, revision)
+        connection.execute(text(f"GRANT SELECT ON alembic_version TO {SERVICE_ROLE}"))
+    engine.dispose()
 
 
 def stored_password(administrator: URL) -> str | None:
@@ -89,10 +100,9 @@ async def test_without_a_login_of_its_own_the_service_works_in_its_role_and_no_p
 
 
 async def test_an_upgrade_removes_the_password_that_release_0_1_0_derived(administrator: URL) -> None:
-    await role_of_requests(settings_of(administrator))
+    upgrade_to(administrator, "0001")
     with connect(administrator) as connection:
         connection.execute(f"ALTER ROLE {SERVICE_ROLE} PASSWORD 'derived'")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
     assert await role_of_requests(settings_of(administrator)) == (SERVICE_ROLE, SERVICE_ROLE)
     assert stored_password(administrator) is None
 

@@ -11,7 +11,8 @@ from service.embedding import external_space
 from service.encoder.encoders import Encoders
 from service.encoder.fake_pictures import draw_nobody, draw_people
 from service.encoder.opening import open_encoders
-from service.errors import EmbeddingSpaceMismatch, InvalidRequest
+from service.errors import EmbeddingSpaceMismatch, InvalidRequest, NotFound
+from service.identity import evaluate as evaluation
 from service.identity.evaluate import evaluate
 from service.identity.people_folders import find_portraits, natural_key
 from service.settings import Settings
@@ -85,13 +86,15 @@ async def test_there_are_no_rates_without_a_probe(database: Database, encoders: 
 
 
 async def test_the_scratch_gallery_is_removed_after_success_and_failure(
-    database: Database, encoders: Encoders, tmp_path: Path
+    database: Database, encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def fails(*_: object) -> None:
+        raise NotFound("the gallery is gone")
+
     write(tmp_path, "Ada", p1=portrait("Ada"), p2=portrait("Ada", 1))
     await evaluate(database, encoders, tmp_path, encoders.default)
-    write(tmp_path, "B" * 250, p1=portrait("Bob"))
-    write(tmp_path, "bad\x07name", p1=portrait("Bob"))
-    with pytest.raises(InvalidRequest):
+    monkeypatch.setattr(evaluation, "find_gallery", fails)
+    with pytest.raises(NotFound):
         await evaluate(database, encoders, tmp_path, encoders.default)
     assert tenants(database) == 0
 

@@ -146,8 +146,8 @@ async def test_the_mean_of_several_references_decides(client: httpx.AsyncClient)
             await client.post(f"/v1/galleries/old/people/{person}/faces", json={"embedding": embedding})
     nearest = {}
     for mean_of in (1, 2, 100):
-        for path in ("/v1/galleries/old/recognize", "/v1/recognize"):
-            query: dict[str, str | int] = {"mean_of": mean_of, "gallery": "old"}
+        for path in ("/v1/galleries/old/recognize", RECOGNIZE):
+            query: dict[str, str | int] = {"mean_of": mean_of} | ({"gallery": "old"} if path == RECOGNIZE else {})
             answer = await client.post(path, json={"embedding": probe}, params=query)
             nearest[path, mean_of] = answer.json()["faces"][0]["candidates"][0]["person"]["name"]
     assert set(nearest.values()) == {"Spiky", "Steady"}
@@ -161,8 +161,8 @@ async def test_the_mean_of_several_references_decides(client: httpx.AsyncClient)
 async def test_the_error_names_a_wrong_option(
     field: str, value: str, client: httpx.AsyncClient, ids: dict[str, str]
 ) -> None:
-    for path in ("/v1/galleries/staff/recognize", RECOGNIZE):
-        refused = await client.post(path, files=image("Ada"), params={"gallery": "staff", field: value})
+    for path, galleries in (("/v1/galleries/staff/recognize", {}), (RECOGNIZE, {"gallery": "staff"})):
+        refused = await client.post(path, files=image("Ada"), params={**galleries, field: value})
         assert refused.status_code == 422
         assert [error["field"] for error in refused.json()["errors"]] == [f"query.{field}"]
 
