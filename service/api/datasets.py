@@ -34,6 +34,7 @@ _FILE: dict[str, Any] = {
     "schema": {
         "type": "object",
         "required": ["file"],
+        "maxProperties": 1,
         "properties": {"file": BINARY | {"description": "The file. A form may also name the field otherwise."}},
     }
 }

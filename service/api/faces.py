@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from service.api.people import PersonShape, find_other_person
 from service.api.shapes import IMAGE_PROBLEMS, Cursor, FoundFace, Limit, List, Name, PersonId, RequestModel, page_of
@@ -42,6 +43,14 @@ from service.identity.enroll import Enrollment, Rejection, enroll_embedding, enr
 from service.identity.named_person import NamedPerson, find_named_person
 from service.identity.review import Review
 
+
+class FaceId(StringConvertor):
+    """The id of a face in a path, but not `embedding`: that path is the route for embeddings, which has only POST."""
+
+    regex = "(?!embedding$)[^/]+"
+
+
+register_url_convertor("face", FaceId())
 router = keyed_router("/v1/galleries/{gallery}/people/{person}/faces", "faces")
 of_gallery = keyed_router("/v1/galleries/{gallery}/faces", "faces")
 
@@ -239,7 +248,8 @@ _ENROLLED = _REPEATED | leads_to(
     status_code=201,
     name="enroll_embedding",
     description="Add an embedding as a reference to a person who is given by name or external id, and create the "
-    "person if missing. The route that enrolls images takes this body, too.",
+    "person if missing. At least one of `person` and `external_id` is required. The route that enrolls images takes "
+    "this body, too.",
     responses=problems(*IMAGE_PROBLEMS, Conflict, EmbeddingSpaceMismatch, *REJECTIONS) | _ENROLLED,
     openapi_extra=_EMBEDDING,
 )
@@ -265,9 +275,9 @@ async def enroll(
 ) -> NamedEnrollmentShape:
     """Add references to a person who is given by name or external id, and create the person if missing.
 
-    The request may be repeated: an image that is a reference of the person already is listed under `rejected` as
-    `duplicate-picture`, and if nothing new was sent the status is 200. A new person without a name gets the external
-    id as its name.
+    At least one of `person` and `external_id` is required. A new person without a name gets the external id as its
+    name. The request may be repeated: an image that is a reference of the person already is listed under `rejected` as
+    `duplicate-picture`, and if nothing new was sent the status is 200.
     """
     named = NamedPerson(person, external_id)
     try:
@@ -310,7 +320,7 @@ async def list_all(
     return page_of(await list_faces(session, found_gallery, owner, limit, cursor), FaceShape.of)
 
 
-@router.delete("/{face}", status_code=204)
+@router.delete("/{face:face}", status_code=204)
 @needs("erase")
 async def erase(gallery: GalleryName, person: PersonId, face: str, session: RequestSession) -> Response:
     """Erase one reference. The next search does not find it."""

@@ -83,6 +83,8 @@ _PROBES = body_of_json(
         "type": "object",
         "description": "Exactly one of the two fields.",
         "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
         "properties": {
             "embedding": _NUMBERS,
             "embeddings": {"type": "array", "items": _NUMBERS, "minItems": 1, "maxItems": 1000},

@@ -132,7 +132,7 @@ async def _refuse_two_lengths(scope: Scope, receive: Receive, send: "_Sender") -
 
 def _record(method: str, scope: Scope, status: int, seconds: float) -> None:
     method = method if method in METHODS else "other"
-    route = getattr(scope.get("route"), "path", "none")
+    route = getattr(scope.get("route"), "path_format", "none")
     telemetry.REQUESTS.labels(method, route, status).inc()
     telemetry.REQUEST_SECONDS.labels(method, route).observe(seconds)
     telemetry.logger("http").info(

@@ -58,6 +58,22 @@ async def test_allow_names_head_beside_get(client: httpx.AsyncClient) -> None:
     assert (await client.put("/v1/galleries")).headers["allow"] == "GET, HEAD, POST"
 
 
+@pytest.mark.parametrize("path", sorted({one.path for one in operations()}))
+async def test_allow_names_the_methods_of_the_document(path: str, client: httpx.AsyncClient) -> None:
+    documented = {one.method for one in operations() if one.path == path}
+    url = path.format(gallery="staff", person="p", face="f", job="j", key="k", tenant="t")
+    refused = await client.options(url)
+    allowed = set(refused.headers["allow"].split(", "))
+    assert (refused.status_code, allowed) == (405, documented | ({"HEAD"} if "GET" in documented else set()))
+
+
+async def test_the_route_for_embeddings_is_not_the_address_of_a_face(client: httpx.AsyncClient) -> None:
+    ids = await fill(client)
+    faces = f"/v1/galleries/staff/people/{ids.person}/faces"
+    assert (await client.delete(f"{faces}/embedding")).status_code == 405
+    assert (await client.delete(f"{faces}/{ids.face}")).status_code == 204
+
+
 async def test_a_path_that_does_not_exist_leads_to_the_page_of_the_api(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/faces")
     assert (answer.status_code, "/docs" in answer.json()["detail"]) == (404, True)
