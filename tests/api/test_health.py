@@ -40,7 +40,7 @@ async def test_metrics_count_encoded_images_and_the_seconds_of_their_stages(
     assert grown["face_identity_faces_encoded_total"] == 2
     for stage in ("decode", "detect", "align", "embed"):
         assert grown[f'face_identity_image_stage_seconds_total{{stage="{stage}"}}'] > 0
-    assert (after["face_identity_images_running"], after["face_identity_images_waiting"]) == (0, 0)
+    assert (grown["face_identity_images_running"], grown["face_identity_images_waiting"]) == (0, 0)
 
 
 async def test_the_documentation_is_served(anonymous: httpx.AsyncClient) -> None:

@@ -31,7 +31,7 @@ def image_of(name: str, *people: str, variation: int = 0) -> EnrollmentImage:
 def huge_png() -> bytes:
     """A small file with more pixels than the limit."""
     file = io.BytesIO()
-    Image.new("1", (20_000, 2_001)).save(file, "PNG")
+    Image.new("1", (20_000, 20_000)).save(file, "PNG")
     return file.getvalue()
 
 
