@@ -144,6 +144,7 @@ def _fields(key: "KeySummary") -> dict[str, object]:
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
         "last_used_at": key.last_used_at,
+        "created_by": key.created_by,
     }
 
 

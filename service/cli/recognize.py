@@ -175,7 +175,7 @@ async def _recognize_all(search: _Search, found: "PeopleFolders", as_json: bool)
 
 
 def _print_line(image: str, recognition: "Identification") -> None:
-    from service.api.recognition import RecognitionShape
+    from service.api.recognition_answers import RecognitionShape
 
     write_json({"image": image} | RecognitionShape.of(recognition).model_dump(mode="json"))
 
@@ -214,7 +214,7 @@ def label_of(recognized: "IdentifiedFace") -> str:
 def _print_recognition(recognition: "Identification", as_json: bool) -> None:
 
     if as_json:
-        from service.api.recognition import RecognitionShape
+        from service.api.recognition_answers import RecognitionShape
 
         write_json(RecognitionShape.of(recognition))
         return

@@ -75,7 +75,7 @@ async def compare(
 def _print_verification(verification: "Verification", claim: str, as_json: bool) -> None:
 
     if as_json:
-        from service.api.recognition import VerificationShape
+        from service.api.recognition_answers import VerificationShape
 
         write_json(VerificationShape.of(verification))
     else:
