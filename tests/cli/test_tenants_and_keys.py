@@ -43,7 +43,9 @@ def test_a_key_is_shown_once(bare_command: Command, name: str) -> None:
     key = bare_command("tenants", "create", name, "--json").json["key"]
     listed = bare_command("keys", "list", "--tenant", name)
     assert "first key" in listed.out
-    assert key not in listed.out + bare_command("keys", "list", "--tenant", name, "--json").out
+    as_json = bare_command("keys", "list", "--tenant", name, "--json")
+    assert key not in listed.out + as_json.out
+    assert [item["created_by"] for item in as_json.json["items"]] == [None]
 
 
 def test_two_tenants_cannot_have_the_same_name(bare_command: Command, name: str) -> None:

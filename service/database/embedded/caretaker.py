@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.resources import files
 from pathlib import Path
 
 from service.database.embedded.cluster import Account
@@ -45,7 +46,7 @@ def leave_running(folder: Path, account: Account, linger_seconds: float) -> bool
 
 def _start(folder: Path) -> None:
     """Run this module, apart from this process: signals and the end of a terminal do not reach it."""
-    source = str(Path(__file__).parents[3])
+    source = str(Path(str(files("service"))).parent)
     path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-P", "-m", "service.database.embedded.caretaker", str(folder)]
     subprocess.run(  # noqa: S603 - fixed programs, no shell text from outside
