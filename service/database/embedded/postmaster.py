@@ -124,6 +124,27 @@ def stop_server(data: Path) -> None:
         remove_socket_folder(server.socket_folder)
 
 
+def end_orphans(data: Path) -> None:
+    """End the server processes of a cluster whose main process was killed. The caller knows that no server runs.
+
+    A process that computes does not notice that the main process is gone. It keeps the old shared memory, and
+    PostgreSQL does not start a server beside it: a long query kept the database away for hours. SIGQUIT is the signal
+    that the main process would send after a crash; nothing that these processes do can be committed any more. Only
+    Linux tells the folder of a process; elsewhere the start waits for them.
+    """
+    location = data.resolve()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            folder, title = (process / "cwd").readlink(), (process / "cmdline").read_bytes()
+            parent = int((process / "stat").read_bytes().rpartition(b")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue  # it ended, or belongs to somebody else
+        if folder == location and title.startswith(b"postgres: ") and f" -D {data} " not in _proc_command_line(parent):
+            logger.warning("ended a process of the database that was killed in %s", data.parent)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(process.name), signal.SIGQUIT)
+
+
 def choose_socket_folder(folder: Path, account: Account) -> Path:
     """The folder for the socket: the server's own, or a temporary folder if its path cannot be used."""
     # libpq separates the hosts of a URL at commas, and a comma cannot be escaped.

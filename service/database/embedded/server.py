@@ -22,6 +22,7 @@ from service.database.embedded.postmaster import (
     STOP_TIMEOUT_SECONDS,
     Postmaster,
     choose_socket_folder,
+    end_orphans,
     make_socket_folder,
     read_postmaster,
     remove_socket_folder,
@@ -188,6 +189,7 @@ def _start(folder: Path, account: Account, deadline: float, former_socket_folder
         if not any(words in log_end for words in STILL_ENDING) or time.monotonic() > min(retry_until, deadline):
             remove_socket_folder(str(socket_folder))
             raise DatabaseUnavailable(f"the database in {folder} does not start{log_end}")
+        end_orphans(data)
         time.sleep(0.5)
 
 

@@ -125,7 +125,7 @@ def test_a_statement_that_outlives_a_killed_database_does_not_spoil_the_next_sta
     server = start_embedded_server(folder)
     write_note(server)
     # It computes for hours, and does not notice at once that the main process of the server is gone.
-    query = "SELECT count(*) FROM generate_series(1, 1000000), generate_series(1, 1000000)"
+    query = "SELECT count(*) FROM generate_series(1, 1000000) AS a, generate_series(1, 1000000) AS b"
     program = f"import psycopg; psycopg.connect({server.url!r}).execute({query!r})"
     running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT count(*) FROM gen%'"
     errors = folder.parent / "client.log"
