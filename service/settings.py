@@ -84,6 +84,11 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(
         default=8, ge=1, le=200, description="Largest number of database connections of one process."
     )
+    database_pooler: Literal["auto", "off", "transaction"] = Field(
+        default="auto",
+        description="Pooler such as PgBouncer at DATABASE_SERVICE_URL: auto (found at the start) | transaction | off "
+        "(none, or one in session mode).",
+    )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("face-identity"),
         description="Folder of the embedded database, installed models and secrets.",
@@ -153,7 +158,8 @@ class Settings(BaseSettings):
         default=30.0,
         gt=0,
         le=3600,
-        description="Seconds that a client may pause in a request or while reading an answer before disconnection.",
+        description="Seconds that a client may pause in a request, or read an answer slower than 16 KiB/s, before "
+        "disconnection.",
     )
     root_path: str = Field(
         default="",

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from service.database.connection import Database, open_pool
+from service.database.connection import Database
 from service.database.failures import DATABASE_FAILURES
 from service.database.session import tenant_session
 from service.encoder.encoders import Encoders
@@ -90,11 +90,17 @@ async def _work_until(runner: "JobRunner", stop: asyncio.Event) -> None:
 
 
 async def _work(runner: "JobRunner") -> None:
-    app = queue_app(runner.database.logins.service, runner.run_job)
+    logins = runner.database.logins
+    app = queue_app(logins.service, runner.run_job, pooled=logins.service_is_pooled)
     async with app.open_async():
         sweeping = asyncio.create_task(_sweep(runner.engine))
         try:
-            await work_off(app, concurrency=CONCURRENT_JOBS, shutdown_seconds=SHUTDOWN_SECONDS)
+            await work_off(
+                app,
+                concurrency=CONCURRENT_JOBS,
+                shutdown_seconds=SHUTDOWN_SECONDS,
+                listens=not logins.service_is_pooled,
+            )
         finally:
             sweeping.cancel()
             await asyncio.gather(sweeping, return_exceptions=True)
@@ -118,7 +124,7 @@ class JobRunner:
     def __init__(self, database: Database, encoders: Encoders, handlers: Mapping[str, Handler]) -> None:
         self.database = database
         self.encoders = encoders
-        self.engine: AsyncEngine = open_pool(database.logins.service, 2 * CONCURRENT_JOBS + 1)
+        self.engine: AsyncEngine = database.open_job_pool(2 * CONCURRENT_JOBS + 1)
         self.handlers = handlers
 
     async def run_job(self, tenant_id: int, number: int) -> None:

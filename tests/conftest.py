@@ -25,7 +25,7 @@ from tests.support.encoders import (  # noqa: F401 - fixtures
 )
 from tests.support.waiting import GUARD_SECONDS
 
-pytest_plugins = ["tests.support.packs", "tests.support.legacy_models", "tests.support.server"]
+pytest_plugins = ["tests.support.packs", "tests.support.legacy_models", "tests.support.pooler", "tests.support.server"]
 
 
 @pytest.hookimpl(tryfirst=True)

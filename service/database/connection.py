@@ -5,6 +5,7 @@ prepares the database. The service itself works as a role that is neither owner,
 """
 
 import asyncio
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,16 +15,22 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.database.addresses import parse_address
 from service.database.embedded.server import EmbeddedServer, start_embedded_server
-from service.database.logins import Logins, connect, service_login
+from service.database.failures import as_lost_connection
+from service.database.libpq import IS_POOLED
+from service.database.logins import Logins, connect, is_pooled, service_login
+from service.database.session import LOCAL_SETTINGS
+from service.database.spooling import TEMPORARY_FOLDER
 from service.database.types import SERVICE_ROLE
 from service.database.values import register_dumpers
-from service.errors import DatabaseUnavailable
+from service.errors import DatabaseUnavailable, InvalidSettings
 from service.settings import Settings
 from service.telemetry import logger
 
 _CHECK_SECONDS = 1.0
 """Pause between two looks at the process of the embedded server: one read of /proc."""
 _LONGEST_PAUSE_SECONDS = 60.0
+_IDLE_SECONDS = 300
+"""Time after which the server ends a transaction of a request that does nothing: it holds a connection and locks."""
 DATABASE_NAME = "face_identity"
 SEARCH_AUDIT_SHARE = "search_audit_share"
 """Execution option of the engine: the share of probes for which a search is repeated exactly and compared."""
@@ -42,6 +49,12 @@ class Database:
         """Why the embedded server cannot be started again at the moment, for operators; None if it runs."""
         self._server = server
         self._keeper: asyncio.Task[None] | None = None
+
+    def open_job_pool(self, connections: int) -> AsyncEngine:
+        """A second pool, whose transactions may pause: a job reads its whole file within one."""
+        folder = self.engine.get_execution_options()[TEMPORARY_FOLDER]
+        pooled = self.logins.service_is_pooled
+        return open_pool(self.logins.service, connections, pooled=pooled, idle_seconds=0, temporary_folder=folder)
 
     async def close(self) -> None:
         """Close the pool and leave the embedded server. The last process to leave stops the server."""
@@ -97,6 +110,7 @@ def open_database(settings: Settings, linger_seconds: float = 0.0) -> Database:
     server: EmbeddedServer | None = None
     if settings.database_url:
         administrator = parse_address(settings.database_url)
+        _refuse_pooler(settings, administrator)
     else:
         server = start_embedded_server(settings.data_dir / "postgres", linger_seconds=linger_seconds)
         administrator = _embedded_database(parse_address(server.url))
@@ -106,9 +120,35 @@ def open_database(settings: Settings, linger_seconds: float = 0.0) -> Database:
         service = administrator.set(username=SERVICE_ROLE)  # the socket of the embedded server asks for no password
     else:
         service = service_login(administrator)
-    logins = Logins(administrator, service)
-    engine = open_pool(logins.service, settings.database_pool_size, settings.search_audit_share)
+    pooled = settings.database_service_url is not None and _expects_pooler(settings, service)
+    logins = Logins(administrator, service, pooled)
+    folder = settings.data_dir / "temporary"
+    engine = open_pool(
+        service, settings.database_pool_size, settings.search_audit_share, pooled=pooled, temporary_folder=folder
+    )
     return Database(logins, engine, server)
+
+
+def _expects_pooler(settings: Settings, service: URL) -> bool:
+    """Whether to work as behind a pooler. That works without one too, so it is the answer if nobody can log in yet.
+
+    Before the first migration the service role does not exist, or has no password.
+    """
+    if settings.database_pooler != "auto":
+        return settings.database_pooler == "transaction"
+    try:
+        return is_pooled(service)
+    except DatabaseUnavailable:
+        return True
+
+
+def _refuse_pooler(settings: Settings, administrator: URL) -> None:
+    """Migrations hold locks from one transaction to the next, and the service role is chosen when a session starts."""
+    if settings.database_pooler != "off" and is_pooled(administrator):
+        raise InvalidSettings(
+            "DATABASE_URL leads to a connection pooler. Name the PostgreSQL server itself in DATABASE_URL and the "
+            "pooler in DATABASE_SERVICE_URL; if the pooler is in session mode, set DATABASE_POOLER=off"
+        )
 
 
 def _embedded_database(maintenance: URL) -> URL:
@@ -124,22 +164,43 @@ def _embedded_database(maintenance: URL) -> URL:
     return maintenance.set(database=DATABASE_NAME)
 
 
-def open_pool(login: URL, connections: int, audit_share: float = 0.0) -> AsyncEngine:
+def open_pool(
+    login: URL,
+    connections: int,
+    audit_share: float = 0.0,
+    *,
+    pooled: bool = False,
+    idle_seconds: int = _IDLE_SECONDS,
+    temporary_folder: Path | None = None,
+) -> AsyncEngine:
     """Make a pool of at most `connections` connections. The caller disposes of the engine.
 
     `audit_share`: the share of probes for which `gallery.search` repeats a search exactly, 0 to 1.
+    `pooled`: a pooler stands before the server (`logins.is_pooled`). `idle_seconds`: the server ends a transaction that
+    does nothing for so long; 0: never. `temporary_folder`: see `spooling.py`.
     """
+    settings = {"jit": "off", "idle_in_transaction_session_timeout": f"{idle_seconds}s"}
+    options: dict[str, Any] = {
+        SEARCH_AUDIT_SHARE: audit_share,
+        TEMPORARY_FOLDER: temporary_folder,
+        IS_POOLED: pooled,
+        # A pooler takes no options, and a setting of a session would reach others. So each transaction sets its own.
+        LOCAL_SETTINGS: settings if pooled else {},
+    }
+    given = [login.query.get("options", ""), *(f"-c {name}={value}" for name, value in settings.items())]
+    start: dict[str, Any] = {"prepare_threshold": 5, "options": " ".join(map(str, given)).strip()}
     engine = create_async_engine(
         login,
-        execution_options={SEARCH_AUDIT_SHARE: audit_share},
+        execution_options=options,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=30,
         pool_pre_ping=False,
-        connect_args={"prepare_threshold": 5, "options": f"{login.query.get('options', '')} -c jit=off".strip()},
+        connect_args={"prepare_threshold": None} if pooled else start,
         hide_parameters=True,  # error messages must not contain embeddings
     )
     event.listen(engine.sync_engine, "connect", _prepare_connection)
+    event.listen(engine.sync_engine, "handle_error", as_lost_connection, retval=True)
     return engine
 
 

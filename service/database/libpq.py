@@ -14,14 +14,18 @@ What it costs: this file relies on parts of psycopg that may change in any minor
 Tested with psycopg 3.3.9 (binary) and libpq 18 only; other versions rely on the check. `protocol_of` tries the exchange
 once for each pool, on a connection of its own. If anything but the expected rows comes back, the pool uses psycopg's
 pipeline instead (`PSYCOPG_PIPELINE`): slower, and with the same results.
+
+A prepared statement has the digest of its text as its name. A pooler such as PgBouncer may run each transaction on
+another connection of the server, where other processes have prepared statements: names by number meant a statement of
+each process, so that one ran in place of the other. The same name now always means the same text.
 """
 
 import asyncio
 import contextlib
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import count
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -70,20 +74,43 @@ class Protocol(NamedTuple):
 
 
 PREPARED = "prepared statements"
-"""Key of a connection's dictionary: the name of each statement that is prepared on the connection."""
+"""Key of a connection's dictionary: the statements that are prepared on the connection. Behind a pooler nobody knows
+them, and the set is empty."""
+IS_POOLED = "is_pooled"
+"""Execution option of an engine: whether a pooler between may run each transaction on another connection."""
 
 _CANCEL_SECONDS = 5.0
 _PARAMETER = re.compile(r"%\((\w+)\)s")
-_statement_numbers = count()
-"""Numbers are not reused: if the client gives up while a statement is prepared, the name may exist or not."""
 
 
 async def _exchange(driver: Driver, info: dict[Any, Any], statements: Sequence[Statement]) -> Answer:
+    for query, _ in statements:
+        await _prepare(driver, info, query)
+    return await _send(driver, statements)
+
+
+async def _exchange_through_pooler(driver: Driver, info: dict[Any, Any], statements: Sequence[Statement]) -> Answer:
+    """Hope that the server's connection has the statements; if not, prepare and run them in one message.
+
+    Only statements of one message are sure to run on one connection of the server. If some of them are prepared there,
+    preparing them again would be an error. Closing a statement that does not exist is none, so each is closed before.
+    """
+    info.setdefault(PREPARED, set())
+    try:
+        return await _send(driver, statements)
+    except psycopg.errors.InvalidSqlStatementName:  # nothing was done: the statements are one transaction
+        return await _send(driver, statements, prepares=True)
+
+
+async def _send(driver: Driver, statements: Sequence[Statement], *, prepares: bool = False) -> Answer:
     pgconn = driver.pgconn
-    names = [await _prepared_name(driver, info, query) for query, _ in statements]
     pgconn.enter_pipeline_mode()
-    for name, (query, values) in zip(names, statements, strict=True):
-        ordered = [values[parameter] for parameter in numbered(query).parameters]
+    for query, values in statements:
+        text, parameters, name = numbered(query)
+        if prepares:
+            pgconn.send_close_prepared(name)
+            pgconn.send_prepare(name, text)
+        ordered = [values[parameter] for parameter in parameters]
         formats = [Format.BINARY if isinstance(value, BinaryValue) else Format.TEXT for value in ordered]
         pgconn.send_query_prepared(name, ordered, formats)
     pgconn.pipeline_sync()
@@ -123,6 +150,7 @@ async def _begin_by_psycopg(driver: Driver, script: str) -> None:
 
 
 ONE_MESSAGE = Protocol(_exchange, _begin)
+ONE_POOLED_MESSAGE = Protocol(_exchange_through_pooler, _begin)
 PSYCOPG_PIPELINE = Protocol(_exchange_by_psycopg, _begin_by_psycopg)
 _protocols: WeakKeyDictionary[Engine, Protocol] = WeakKeyDictionary()
 _checks: WeakKeyDictionary[Engine, asyncio.Lock] = WeakKeyDictionary()
@@ -137,13 +165,22 @@ async def protocol_of(engine: Engine) -> Protocol:
     if engine not in _protocols:
         async with _checks.setdefault(engine, asyncio.Lock()):
             if engine not in _protocols:
-                _protocols[engine] = await check_protocol(ONE_MESSAGE, engine)
+                _protocols[engine] = await check_protocol(
+                    ONE_POOLED_MESSAGE if _is_pooled(engine) else ONE_MESSAGE, engine
+                )
     return _protocols[engine]
+
+
+def _is_pooled(engine: Engine) -> bool:
+    return bool(engine.get_execution_options().get(IS_POOLED))
 
 
 async def check_protocol(protocol: Protocol, engine: Engine) -> Protocol:
     """Returns `protocol` if it works with this psycopg and this server, else PSYCOPG_PIPELINE."""
-    driver = await psycopg.AsyncConnection.connect(conninfo(engine.url))
+    # Without a threshold psycopg prepares nothing. Its names are numbers, which must not meet behind a pooler.
+    driver = await psycopg.AsyncConnection.connect(
+        conninfo(engine.url), prepare_threshold=None if _is_pooled(engine) else 5
+    )
     try:
         register_dumpers(driver)
         await _exercise(protocol, driver)
@@ -203,7 +240,7 @@ async def run(
 
     A raw cursor takes the numbered text of the statement, so that both ways send the same text to the server.
     """
-    text, parameters = numbered(query)
+    text, parameters, _ = numbered(query)
     cursor = psycopg.AsyncRawCursor(driver)
     return await cursor.execute(text, [values[parameter] for parameter in parameters], prepare=prepare)
 
@@ -211,27 +248,34 @@ async def run(
 class _Numbered(NamedTuple):
     text: bytes
     parameters: tuple[str, ...]
+    name: bytes
 
 
 @lru_cache(maxsize=256)
 def numbered(query: str) -> _Numbered:
-    """The statement with the server's parameters ($1, $2), and the parameter names in that order."""
+    """The statement with the server's parameters ($1, $2), the parameter names in that order, and its name if prepared.
+
+    The server infers the types of the parameters from the text, so the text alone decides what the statement is.
+    """
     parameters = tuple(dict.fromkeys(_PARAMETER.findall(query)))
     positions = {name: f"${position}" for position, name in enumerate(parameters, start=1)}
-    return _Numbered(_PARAMETER.sub(lambda match: positions[match[1]], query).encode(), parameters)
+    text = _PARAMETER.sub(lambda match: positions[match[1]], query).encode()
+    return _Numbered(text, parameters, b"fi_" + hashlib.sha256(text).hexdigest()[:32].encode())
 
 
-async def _prepared_name(driver: Driver, info: dict[Any, Any], query: str) -> bytes:
-    """The statement's name on this connection. Prepares the statement at its first use there."""
-    prepared: dict[str, bytes] = info.setdefault(PREPARED, {})
+async def _prepare(driver: Driver, info: dict[Any, Any], query: str) -> None:
+    """Prepare the statement at its first use on this connection."""
+    prepared: set[str] = info.setdefault(PREPARED, set())
     if query not in prepared:
-        name = f"reading_{next(_statement_numbers)}".encode()
-        driver.pgconn.send_prepare(name, numbered(query).text)
+        text, _, name = numbered(query)
+        driver.pgconn.send_prepare(name, text)
         (result,) = await driver.wait(generators.execute(driver.pgconn))
         if result.status == ExecStatus.FATAL_ERROR:
-            raise psycopg.errors.error_from_result(result)
-        prepared[query] = name
-    return prepared[query]
+            error = psycopg.errors.error_from_result(result)
+            # A request that was cancelled while it prepared the statement has left it behind, or has not.
+            if not isinstance(error, psycopg.errors.DuplicatePreparedStatement):
+                raise error
+        prepared.add(query)
 
 
 def _answer(result: Any, transformer: Any) -> Answer:

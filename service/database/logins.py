@@ -29,6 +29,8 @@ class Logins:
 
     administrator: URL
     service: URL
+    service_is_pooled: bool = False
+    """Whether a pooler stands before the server, see `is_pooled`."""
 
 
 def connect(url: URL) -> psycopg.Connection:
@@ -37,6 +39,17 @@ def connect(url: URL) -> psycopg.Connection:
         return psycopg.connect(conninfo(url), autocommit=True, connect_timeout=10)
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(f"cannot connect to {url.host or 'the database'}: {type(error).__name__}") from error
+
+
+def is_pooled(url: URL) -> bool:
+    """Whether a pooler such as PgBouncer stands before the server: it gives a process number that is not the server's.
+
+    Which of its modes it is in cannot be seen from one connection, so the caller expects transaction mode. Poolers
+    refuse `options`, so this connection has none.
+    """
+    with connect(url.difference_update_query(["options"])) as connection:
+        row = connection.execute("SELECT pg_backend_pid()").fetchone()
+        return row != (connection.info.backend_pid,)
 
 
 def service_login(administrator: URL) -> URL:

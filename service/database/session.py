@@ -22,6 +22,9 @@ PLANNING = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "e
 statistics say. Right after a bulk load the statistics are empty or old, and the planner would choose plans that read
 the whole gallery for each row."""
 
+LOCAL_SETTINGS = "local_settings"
+"""Execution option of an engine: a dictionary of settings that each transaction of a tenant makes for itself."""
+
 _SET_TENANT = "; ".join(
     ["SET LOCAL app.tenant = '{tenant:d}'", *(f"SET LOCAL {name} = {value}" for name, value in PLANNING.items())]
 )
@@ -35,7 +38,10 @@ class TenantBound(Session):
 def _set_tenant(session: Session, _: SessionTransaction, connection: Connection) -> None:
     try:
         protocol = await_only(libpq.protocol_of(connection.engine))
-        await_only(protocol.begin(_driver(connection), _SET_TENANT.format(tenant=session.info["tenant_id"])))
+        script = _SET_TENANT.format(tenant=session.info["tenant_id"])
+        for name, value in connection.get_execution_options().get(LOCAL_SETTINGS, {}).items():
+            script += f"; SET LOCAL {name} = '{value}'"
+        await_only(protocol.begin(_driver(connection), script))
     except DRIVER_FAILURES as error:
         _let_sqlalchemy_notice(connection)
         raise unavailable(error) from error

@@ -23,15 +23,15 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from service.database import libpq
 from service.database.failures import DRIVER_FAILURES, unavailable
 from service.database.libpq import Answer, Statement
-from service.database.session import PLANNING, driver_of, tenant_of
+from service.database.session import LOCAL_SETTINGS, PLANNING, driver_of, tenant_of
 from service.database.values import encode_all
 
-_SET_TENANT = "SELECT " + ", ".join(
-    [
-        "set_config('app.tenant', %(tenant)s, true)",
-        *(f"set_config('{name}', '{value}', true)" for name, value in PLANNING.items()),
-    ]
-)
+
+@lru_cache(maxsize=8)
+def _set_tenant(settings: tuple[tuple[str, str], ...]) -> str:
+    """The statement that begins a reading, with these settings beside the planner's."""
+    made = [f"set_config('{name}', '{value}', true)" for name, value in (*PLANNING.items(), *settings)]
+    return ", ".join(["SELECT set_config('app.tenant', %(tenant)s, true)", *made])
 
 
 async def fetch_rows(session: AsyncSession, query: str, values: dict[str, Any]) -> list[Any]:
@@ -42,7 +42,8 @@ async def fetch_rows(session: AsyncSession, query: str, values: dict[str, Any]) 
     """
     if session.in_transaction() or not isinstance(session.bind, AsyncEngine):
         return await fetch_rows_in_transaction(session, query, values)
-    set_tenant = Statement(_SET_TENANT, encode_all({"tenant": str(tenant_of(session))}))
+    settings = tuple(session.bind.get_execution_options().get(LOCAL_SETTINGS, {}).items())
+    set_tenant = Statement(_set_tenant(settings), encode_all({"tenant": str(tenant_of(session))}))
     answer = await _exchange(session.bind, [set_tenant, Statement(query, encode_all(values))])
     return answer.rows
 

@@ -77,10 +77,17 @@ async def _report(send: Callable[[], Awaitable[None]]) -> None:
             return
 
 
-def queue_app(service_login: URL, run_job: RunJob) -> procrastinate.App:
-    """procrastinate's application, not yet open (`async with app.open_async()`). It calls `run_job` for each job."""
+def queue_app(service_login: URL, run_job: RunJob, *, pooled: bool = False) -> procrastinate.App:
+    """procrastinate's application, not yet open (`async with app.open_async()`). It calls `run_job` for each job.
+
+    `pooled`: a pooler stands before the server, so no statement is prepared.
+    """
     connector = procrastinate.PsycopgConnector(
-        conninfo=conninfo(service_login), min_size=1, max_size=_CONNECTIONS, timeout=_CONNECT_SECONDS
+        conninfo=conninfo(service_login),
+        min_size=1,
+        max_size=_CONNECTIONS,
+        timeout=_CONNECT_SECONDS,
+        kwargs={"prepare_threshold": None if pooled else 5},
     )
     app = procrastinate.App(connector=connector)
     app.job_manager = _PersistentManager(connector)
@@ -92,8 +99,10 @@ def queue_app(service_login: URL, run_job: RunJob) -> procrastinate.App:
     return app
 
 
-async def work_off(app: procrastinate.App, *, concurrency: int, shutdown_seconds: float) -> None:
+async def work_off(app: procrastinate.App, *, concurrency: int, shutdown_seconds: float, listens: bool = True) -> None:
     """Fetch and run jobs until cancelled. Jobs still running after `shutdown_seconds` go back to the queue.
+
+    `listens`: the server tells about new jobs. A pooler does not pass that on: then the worker asks every POLL_SECONDS.
 
     Raises ConnectorException if the database does not answer. Call it again then, with a new application: the new
     worker takes over the jobs of the old one.
@@ -104,6 +113,7 @@ async def work_off(app: procrastinate.App, *, concurrency: int, shutdown_seconds
         fetch_job_polling_interval=POLL_SECONDS,
         update_heartbeat_interval=HEARTBEAT_SECONDS,
         stalled_worker_timeout=STALLED_SECONDS,
+        listen_notify=listens,
         shutdown_graceful_timeout=shutdown_seconds,
         delete_jobs="always",  # the outcome of a job is in its own row
         install_signal_handlers=False,

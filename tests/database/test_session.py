@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Table, text
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.connection import Database
+from service.database.connection import Database, open_pool
 from service.database.session import release_connection, tenant_session
+from service.database.statements import fetch_row
 from service.database.types import metadata
 from service.jobs.jobs import create_job
 from tests.support.tenants import FilledTenant, fill_tenant
+from tests.support.waiting import until
 
 TENANT_TABLES = [table for table in metadata.sorted_tables if "tenant_id" in table.c]
 every_table = pytest.mark.parametrize("table", TENANT_TABLES, ids=lambda table: table.name)
@@ -165,3 +167,33 @@ async def test_a_session_with_uncommitted_writes_is_not_released(session: AsyncS
     await session.execute(text("DELETE FROM job WHERE id = :number"), {"number": job.number})
     with pytest.raises(RuntimeError, match="uncommitted"):
         await release_connection(session)
+
+
+async def test_a_transaction_of_a_request_that_does_nothing_is_ended(database: Database, tenant_id: int) -> None:
+    engine = open_pool(database.logins.service, 1, idle_seconds=1)
+    running = "SELECT count(*) AS count FROM pg_stat_activity WHERE pid = %(pid)s"
+    session = tenant_session(engine, tenant_id)
+    pid = await session.scalar(text("SELECT pg_backend_pid()"))
+
+    async def is_ended() -> bool:
+        row = await fetch_row(database.engine, running, {"pid": pid})
+        assert row is not None
+        return bool(row.count == 0)
+
+    await until(is_ended)
+    with pytest.raises(OperationalError):
+        await session.execute(text("SELECT 1"))
+    await session.close()
+    async with tenant_session(engine, tenant_id) as session:
+        assert await session.scalar(text("SELECT 1")) == 1
+    await engine.dispose()
+
+
+async def test_only_transactions_of_jobs_may_pause_for_long(database: Database, tenant_id: int) -> None:
+    jobs = database.open_job_pool(1)
+    setting = text("SELECT current_setting('idle_in_transaction_session_timeout')")
+    try:
+        async with tenant_session(database.engine, tenant_id) as request, tenant_session(jobs, tenant_id) as job:
+            assert [await session.scalar(setting) for session in (request, job)] == ["5min", "0"]
+    finally:
+        await jobs.dispose()
