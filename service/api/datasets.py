@@ -14,6 +14,7 @@ from service.http.bodies import chunks, is_multipart
 from service.http.callers import GalleryName
 from service.http.multipart import file_chunks
 from service.http.openapi import BINARY, leads_to, problems
+from service.http.request_log import is_head
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession, StreamSession
 from service.http.state import CurrentServerState
@@ -88,12 +89,16 @@ async def import_dataset(
 @router.get("/export", response_class=StreamingResponse, responses=_EXPORTED)
 @needs("export")
 async def export(
+    request: Request,
     gallery: GalleryName,
     session: StreamSession,
     file_format: Annotated[Format, Query(alias="format", description="Format of the file.")] = "dataset",
 ) -> StreamingResponse:
     """Export all references of a gallery; every number is exactly as it was imported."""
     found_gallery = await find_gallery(session, gallery)
+    if is_head(request):
+        return StreamingResponse(iter(()), media_type=_MEDIA_TYPES[file_format])
+    await release_connection(session)
     content = await _started(export_dataset(session, found_gallery, file_format))
     return StreamingResponse(content, media_type=_MEDIA_TYPES[file_format])
 

@@ -72,11 +72,13 @@ async def export(
 
     Numbers are written exactly as they were imported. --json needs --output and describes the written file.
     """
+    from service.database.session import release_connection
     from service.identity.datasets.writing import export_dataset
 
     if as_json and output is None:
         raise InvalidRequest("--json needs --output, because the dataset goes to standard output")
     async with open_gallery(tenant, gallery) as (session, place):
+        await release_connection(session)
         chunks = export_dataset(session, place, format)
         size = await (_to_standard_output(chunks) if output is None else _to_file(chunks, output))
     if output is not None and as_json:

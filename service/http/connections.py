@@ -19,6 +19,10 @@ HEAD_SECONDS = 10.0
 """Deadline from the first byte of a request (or the start of the connection) to the end of its head."""
 LINGER_SECONDS = 5.0
 """Deadline for the rest of a body that arrives after the answer. It is read and thrown away."""
+LEAST_BYTES_PER_SECOND = 16 * 1024
+"""Speed at which a client must read while the answer waits for it. `patience_seconds` is how long it may fall behind.
+
+Without it, a client that takes a few bytes before each deadline holds its answer for weeks."""
 LINGER_BYTES = 128 * 1024 * 1024
 """Most bytes that are thrown away before a connection is closed: reading them costs processor time."""
 
@@ -40,6 +44,11 @@ class _Transport:
         return getattr(self._transport, name)
 
 
+def patience_after(left: float, most: float, waited_seconds: float, read_bytes: int) -> float:
+    """The seconds that an answer may still wait, after its client took `waited_seconds` to read `read_bytes`."""
+    return max(0.0, min(most, left - waited_seconds + read_bytes / LEAST_BYTES_PER_SECOND))
+
+
 class BoundedConnection(H11Protocol):
     """uvicorn's HTTP/1.1 connection with a deadline on everything that a client could prolong.
 
@@ -52,6 +61,9 @@ class BoundedConnection(H11Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._socket: asyncio.Transport
+        self._patience_left = patience_seconds
+        self._waiting_since = 0.0
+        self._waiting_bytes = 0
         self._thrown_away = 0
         self.lingers = False
         """Whether the answer is complete and the rest of the request is thrown away before the connection is closed."""
@@ -91,6 +103,7 @@ class BoundedConnection(H11Protocol):
     def on_response_complete(self) -> None:
         """Start the deadline for the rest of the request after the answer was sent."""
         super().on_response_complete()
+        self._patience_left = self._patience_seconds
         if self.conn.their_state is h11.SEND_BODY:
             self._set_deadline()
 
@@ -105,14 +118,19 @@ class BoundedConnection(H11Protocol):
         """Start the deadline for the client to read its answer. Then the connection is closed."""
         super().pause_writing()
         if self._stall is None:
-            self._stall = self.loop.call_later(self._patience_seconds, self.transport.abort)
+            self._waiting_since, self._waiting_bytes = self.loop.time(), self._socket.get_write_buffer_size()
+            self._stall = self.loop.call_later(self._patience_left, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Stop that deadline: the client reads again."""
+        """Stop that deadline: the client reads again. It gets back as much patience as the bytes that it read earn."""
         super().resume_writing()
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
+            read = self._waiting_bytes - self._socket.get_write_buffer_size()
+            self._patience_left = patience_after(
+                self._patience_left, self._patience_seconds, self.loop.time() - self._waiting_since, read
+            )
 
     def _set_deadline(self) -> None:
         """Start the timer for the state of the connection. A timer that runs already goes on."""

@@ -10,7 +10,7 @@ import time
 import traceback
 
 import structlog
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import telemetry
@@ -23,6 +23,7 @@ from service.http.targets import has_two_lengths, normalize_target
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAXIMUM_HEAD_BYTES = 32 * 1024
 CLIENT_LEFT = 499
+_IS_HEAD = "is_head"
 
 
 class AnswerCutShort(Exception):
@@ -51,7 +52,7 @@ class RequestMiddleware:
     async def _answer(self, scope: Scope, receive: Receive, send: "_Sender") -> None:
         start = time.perf_counter()
         lacks_memory = False
-        inner = scope if scope["method"] != "HEAD" else {**scope, "method": "GET"}  # `send` leaves the body out
+        inner = scope if scope["method"] != "HEAD" else _as_get(scope)  # `send` leaves the body out
         try:
             if sum(len(name) + len(value) for name, value in scope["headers"]) > MAXIMUM_HEAD_BYTES:
                 error = HeadTooLarge(f"headers are limited to {MAXIMUM_HEAD_BYTES} bytes")
@@ -102,6 +103,15 @@ class _Sender:
         elif self._ends_line and not message.get("more_body"):
             message["body"] = message.get("body", b"") + b"\n"
         await self._send(message)
+
+
+def _as_get(scope: Scope) -> Scope:
+    return {**scope, "method": "GET", "state": {**scope.get("state", {}), _IS_HEAD: True}}
+
+
+def is_head(request: Request) -> bool:
+    """Whether a route answers HEAD with its GET. A route with a costly body may leave the body out."""
+    return bool(getattr(request.state, _IS_HEAD, False))
 
 
 def _with_line_end(headers: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bool]:

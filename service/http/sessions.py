@@ -44,13 +44,14 @@ def _begun_session(request: Request) -> AsyncSession | None:
 
 
 async def reading_session(request: Request) -> AsyncIterator[AsyncSession]:
-    """The caller's session for a streamed answer. It is never committed.
+    """The caller's session for a streamed answer. It is never committed, and holds no connection between two readings.
 
-    A stream waits for its turn, so that slow readers never hold every connection of the pool.
+    Raises TooManyRequests if the tenant has too many streams in progress.
     """
-    state = server_state(request)
-    async with state.streams, tenant_session(state.database.engine, current_caller(request).tenant_id) as session:
-        yield session
+    state, tenant_id = server_state(request), current_caller(request).tenant_id
+    with state.streams.one_of(tenant_id):
+        async with tenant_session(state.database.engine, tenant_id) as session:
+            yield session
 
 
 async def operator_connection(request: Request) -> AsyncIterator[AsyncConnection]:

@@ -1,6 +1,8 @@
 """State of a running server: settings, open database, loaded encoders. `app.py` makes it, routes read it."""
 
-import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
@@ -10,8 +12,35 @@ from fastapi import Depends, Request
 from service.database.connection import Database
 from service.encoder.encoders import Encoders
 from service.encoder.runtime.backpressure import Reservation
+from service.errors import TooManyRequests
 from service.http.readiness import Readiness
 from service.settings import Settings
+
+STREAMS_OF_A_TENANT = 4
+"""Largest number of streamed answers that one tenant gets from one process at a time."""
+_RETRY_STREAM_SECONDS = 10
+
+
+class Streams:
+    """Counts the streamed answers of each tenant. A client may read one for hours, and each takes memory."""
+
+    def __init__(self) -> None:
+        self._running: Counter[int] = Counter()
+
+    @contextlib.contextmanager
+    def one_of(self, tenant_id: int) -> Iterator[None]:
+        """Count one stream of the tenant. Raises TooManyRequests if the tenant has STREAMS_OF_A_TENANT already."""
+        if self._running[tenant_id] >= STREAMS_OF_A_TENANT:
+            raise TooManyRequests(
+                f"{STREAMS_OF_A_TENANT} exports of this tenant are in progress: read one to its end, or close it",
+                retry_after_seconds=_RETRY_STREAM_SECONDS,
+            )
+        self._running[tenant_id] += 1
+        try:
+            yield
+        finally:
+            self._running[tenant_id] -= 1
+            self._running += Counter()  # forgets tenants without a stream
 
 
 @dataclass(frozen=True)
@@ -28,9 +57,9 @@ class ServerState:
         return Readiness(self.database.logins)
 
     @cached_property
-    def streams(self) -> asyncio.Semaphore:
-        """Limits streamed answers, which hold a connection each, to half of the pool."""
-        return asyncio.Semaphore(max(1, self.settings.database_pool_size // 2))
+    def streams(self) -> "Streams":
+        """The streamed answers in progress."""
+        return Streams()
 
 
 def server_state(request: Request) -> ServerState:
