@@ -171,6 +171,12 @@ class Settings(BaseSettings):
         default=128 * MEBIBYTE, gt=0, description="Largest request with images or probes, in bytes."
     )
     maximum_image_pixels: int = Field(default=50_000_000, gt=0, description="Largest image, in pixels.")
+    maximum_decoded_pixels: int = Field(
+        default=0,
+        ge=0,
+        description="Decoded pixels in memory at a time in a process, about 10 bytes each; more images wait. An image "
+        "with more is refused. 0: two of the largest images, or 12 million for each thread.",
+    )
     maximum_import_bytes: int = Field(default=8192 * MEBIBYTE, gt=0, description="Largest dataset, in bytes.")
     maximum_faces: int = Field(
         default=200,

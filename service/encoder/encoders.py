@@ -13,6 +13,7 @@ from service.encoder.contract import DetectedFace, EncodedFace, Encoder, Image
 from service.encoder.images.decode import ImageLimits
 from service.encoder.runtime.backpressure import QueueState, Reservation
 from service.encoder.runtime.pipeline import Pipeline, StageSeconds
+from service.encoder.runtime.pixel_budget import budget_for
 from service.encoder.runtime.processors import RunCounter, usable_processors
 from service.errors import EmbeddingSpaceMismatch, EncoderUnavailable
 
@@ -31,12 +32,18 @@ class Encoders:
         maximum_faces: int,
         threads: int | None = None,
         runs: RunCounter | None = None,
+        *,
+        budget_pixels: int | None = None,
     ) -> None:
-        """`runs` is the counter that the devices of the encoders share."""
+        """`runs` is the counter that the devices of the encoders share. `budget_pixels` is the number of decoded pixels
+        in memory at a time; None: see `budget_for`.
+        """
         self._encoders = tuple(encoders)
         self._slot: Reservation | None = None
         self._maximum_faces = maximum_faces
-        self._pipeline = Pipeline(self._encoders, limits, threads or usable_processors(), runs or RunCounter())
+        threads = threads or usable_processors()
+        budget_pixels = budget_pixels or budget_for(limits.pixels, threads)
+        self._pipeline = Pipeline(self._encoders, limits, threads, runs or RunCounter(), budget_pixels)
 
     @property
     def spaces(self) -> tuple[EmbeddingSpace, ...]:

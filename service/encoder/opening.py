@@ -38,7 +38,8 @@ def open_encoders(settings: Settings) -> Encoders:
     threads = max(1, usable_processors() // settings.server_workers)  # the processes of one server share the machine
     devices = _devices(settings, threads)
     encoders = [_load(name, settings, devices) for name in names]
-    return Encoders(encoders, limits, settings.maximum_faces, threads, devices.processor.runs)
+    runs, budget = devices.processor.runs, settings.maximum_decoded_pixels or None
+    return Encoders(encoders, limits, settings.maximum_faces, threads, runs, budget_pixels=budget)
 
 
 def encoder_names(settings: Settings) -> list[str]:

@@ -1,13 +1,15 @@
 """Decodes uploaded image files to upright RGB pixels, and refuses too large, damaged or unsupported files.
 
-The size is read from the header, so a large image is refused before it is decoded. The EXIF orientation is applied.
+The structure of a file is read first, so an image of too many pixels, scans or segments is refused before it is decoded
+(`structure`). What could take long all the same is decoded in another process (`decoder_pool`). The EXIF orientation is
+applied.
 """
 
 import importlib.util
 import io
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import cv2
 import numpy as np
@@ -24,8 +26,10 @@ from PIL import Image as Pillow
 from PIL.ImageFile import ImageFile
 
 from service.encoder.contract import Image
-from service.encoder.images.decoder_process import decode_apart
+from service.encoder.images.cancellation import Cancellation
+from service.encoder.images.decoder_pool import decode_apart
 from service.encoder.images.formats import FORMATS, Format, describe, format_of
+from service.encoder.images.structure import Structure, read_structure
 from service.errors import ImageTooLarge, UnreadableImage, UnsupportedImageFormat
 
 _ORIENTATION_TAG: Final = 0x0112
@@ -50,6 +54,9 @@ _JPEG_FLAGS: Final = {
 }
 
 
+MAXIMUM_WORK: Final = 400_000_000
+"""Pixels times passes of an image that is decoded in this process: 40 megapixels of a JPEG with ten scans. It takes
+about half a second. An image of more work is decoded in a process that can be killed."""
 _END_OF_JPEG: Final = b"\xff\xd9"
 _ENDS_TO_COMPARE: Final = tuple(filling * 64 + _END_OF_JPEG for filling in (b"", b"\x5a", b"\xa5", b"\x00"))
 
@@ -62,17 +69,54 @@ class ImageLimits:
     pixels: int
 
 
-def decode_image(data: bytes, limits: ImageLimits, reduction: int = 1) -> Image:
+def decode_image(
+    data: bytes, limits: ImageLimits, reduction: int = 1, cancellation: Cancellation | None = None
+) -> Image:
     """Decode to the upright image, RGB, shape (height, width, 3).
 
     The first bytes tell the format, never the file name: see `formats.FORMATS`. An animation gives its first frame. A
-    JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, rounded up; other formats ignore `reduction`. Raises
-    ImageTooLarge (before decoding), UnsupportedImageFormat or UnreadableImage.
+    JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, rounded up; other formats ignore `reduction`. An image that
+    could take long is decoded in another process, which is killed after a deadline and by `cancellation`; this raises
+    CancelledError. Raises ImageTooLarge (before decoding), UnsupportedImageFormat or UnreadableImage.
     """
+    return decode_known(data, read_image_structure(data, limits), limits, reduction, cancellation)
+
+
+def decode_known(
+    data: bytes, structure: Structure, limits: ImageLimits, reduction: int, cancellation: Cancellation | None
+) -> Image:
+    """decode_image for a file whose structure was read already."""
+    if structure.is_usual and structure.pixels * structure.passes <= MAXIMUM_WORK:
+        return decode_here(data, limits, reduction)
+    return decode_apart(data, limits.pixels, reduction, cancellation)
+
+
+def read_image_structure(data: bytes, limits: ImageLimits) -> Structure:
+    """The structure of a file within the limits. Raises the errors of decode_image; nothing is decoded."""
     if len(data) > limits.bytes:
         raise ImageTooLarge(f"{len(data)} bytes, at most {limits.bytes} are allowed")
-    if (kind := format_of(data)) in {"AVIF", "HEIC"}:
-        return _decode_apart(data, kind, limits)
+    kind = format_of(data)
+    if kind is None:
+        raise UnsupportedImageFormat(f"the file is {describe(data)}; taken are {FORMATS}")
+    _refuse_missing(kind)
+    structure = read_structure(data, kind)
+    if kind not in _CONTAINERS:  # what these declare need not be the size of the image: their decoder tells
+        check_pixels(structure.width, structure.height, limits)
+    return structure
+
+
+def _refuse_missing(kind: Format) -> None:
+    """Refuse a format that this installation does not read."""
+    if kind == "AVIF" and not features.check("avif"):
+        raise UnsupportedImageFormat("the file is an AVIF image, and this build of Pillow reads none")
+    if kind == "HEIC" and importlib.util.find_spec("pi_heif") is None:
+        raise UnsupportedImageFormat(
+            "the file is a HEIC image; to read it, install the extra: pip install 'face-identity-service[heic]'"
+        )
+
+
+def decode_here(data: bytes, limits: ImageLimits, reduction: int = 1) -> Image:
+    """Decode in this process. Raises the errors of decode_image."""
     opened = _open_header(data, limits)
     pixels = _usual_jpeg(data, opened, reduction)
     if pixels is not None:
@@ -84,30 +128,8 @@ def decode_image(data: bytes, limits: ImageLimits, reduction: int = 1) -> Image:
     except Exception as error:  # Pillow's decoders raise many classes: OSError, SyntaxError, struct.error, zlib.error
         mended = data.removesuffix(_END_OF_JPEG[:1]) + _END_OF_JPEG
         if _lacks_only_end_mark(data):
-            return decode_image(mended, ImageLimits(len(mended), limits.pixels), reduction)
+            return decode_here(mended, ImageLimits(len(mended), limits.pixels), reduction)
         raise UnreadableImage(_reason(error)) from None
-
-
-def _decode_apart(data: bytes, kind: Format | None, limits: ImageLimits) -> Image:
-    """Decode an AVIF or HEIC file in another process."""
-    if kind == "AVIF" and not features.check("avif"):
-        raise UnsupportedImageFormat("the file is an AVIF image, and this build of Pillow reads none")
-    if kind == "HEIC" and importlib.util.find_spec("pi_heif") is None:
-        raise UnsupportedImageFormat(
-            "the file is a HEIC image; to read it, install the extra: pip install 'face-identity-service[heic]'"
-        )
-    answer = decode_apart(data, "AVIF" if kind == "AVIF" else "HEIF", limits.pixels)
-    error = answer.get("error")
-    if error == "large":
-        width, height = answer["size"]
-        check_pixels(width, height, limits)
-    if error == "memory":
-        raise ImageTooLarge(f"it takes more memory than an image of {limits.pixels} pixels")
-    if error is not None:
-        raise UnreadableImage("it takes too long to decode" if error == "time" else "its content is damaged")
-    image = Pillow.frombytes(answer["mode"], tuple(answer["size"]), answer["data"])
-    turn = _TURNS.get(answer["orientation"])
-    return np.asarray(as_rgb(image if turn is None else image.transpose(turn)))
 
 
 def _decode(opened: ImageFile, reduction: int = 1) -> Image:
@@ -154,22 +176,14 @@ def _usual_jpeg(data: bytes, opened: ImageFile, reduction: int) -> Image | None:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))  # OpenCV has no flag for RGB at a reduced size
 
 
-def jpeg_size(data: bytes, limits: ImageLimits) -> tuple[int, int] | None:
-    """Width and height of a JPEG as stored, from its header, or None for another format. Raises the errors of
-    decode_image.
-    """
-    if format_of(data) not in {"JPEG", None}:
-        return None
-    return _open_header(data, limits).size
-
-
 def _open_header(data: bytes, limits: ImageLimits) -> ImageFile:
-    """The file with its header read and its size checked. Nothing is decoded."""
-    plugin = _plugin(data)
-    if plugin is WebPImagePlugin.WebPImageFile:
-        check_pixels(*_webp_size(data), limits)  # the WebP decoder allocates the canvas when the file is opened
+    """The file with its header read and its size checked. Nothing is decoded.
+
+    The decoder is called directly, because the limit of Image.open only warns.
+    """
+    kind = format_of(data)
     try:
-        opened = plugin(io.BytesIO(data))
+        opened = _open_container(data) if kind in _CONTAINERS else _PLUGINS[kind](io.BytesIO(data))
     except Exception as error:
         raise UnreadableImage(_reason(error)) from None
     check_pixels(*opened.size, limits)
@@ -178,20 +192,23 @@ def _open_header(data: bytes, limits: ImageLimits) -> ImageFile:
     return opened
 
 
+def _open_container(data: bytes) -> ImageFile:
+    """An AVIF or HEIC file. Their decoders use one thread, as every other decoder does."""
+    if format_of(data) == "AVIF":
+        plugin: Any = importlib.import_module("PIL.AvifImagePlugin")
+        plugin.DEFAULT_MAX_THREADS = 1
+        return cast(ImageFile, plugin.AvifImageFile(io.BytesIO(data)))
+    pi_heif: Any = importlib.import_module("pi_heif")
+    pi_heif.options.DECODE_THREADS = 1
+    return cast(ImageFile, pi_heif.HeifImageFile(io.BytesIO(data)))
+
+
 def _check_tiles(opened: TiffImagePlugin.TiffImageFile, limits: ImageLimits) -> None:
     """A TIFF may store its pixels in tiles, and the decoder allocates a whole tile even for a small image."""
     width, height = (opened.tag_v2.get(tag, 1) for tag in (_TILE_WIDTH_TAG, _TILE_LENGTH_TAG))
     if not isinstance(width, int) or not isinstance(height, int):
         raise UnreadableImage("its content is damaged")
     check_pixels(width, height, limits)
-
-
-def _plugin(data: bytes) -> type[ImageFile]:
-    """The decoder for the first bytes. It is called directly, because the limit of Image.open only warns."""
-    plugin = _PLUGINS.get(format_of(data))
-    if plugin is None:
-        raise UnsupportedImageFormat(f"the file is {describe(data)}; taken are {FORMATS}")
-    return plugin
 
 
 _PLUGINS: Final[dict[Format | None, type[ImageFile]]] = {
@@ -204,18 +221,7 @@ _PLUGINS: Final[dict[Format | None, type[ImageFile]]] = {
 }
 
 
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a WebP file (https://developers.google.com/speed/webp/docs/riff_container)."""
-    kind, payload = data[12:16], data[20:30]
-    if len(payload) < 10:
-        raise UnreadableImage("the image is cut off in its header")
-    if kind == b"VP8X":
-        return (1 + int.from_bytes(payload[4:7], "little"), 1 + int.from_bytes(payload[7:10], "little"))
-    if kind == b"VP8L":
-        bits = int.from_bytes(payload[1:5], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    width, height = struct.unpack("<HH", payload[6:10])
-    return width & 0x3FFF, height & 0x3FFF
+_CONTAINERS: Final = frozenset[Format]({"AVIF", "HEIC"})
 
 
 def check_pixels(width: int, height: int, limits: ImageLimits) -> None:

@@ -1,98 +1,84 @@
-"""Decodes one AVIF or HEIC file in a process of its own; `decode_apart` runs it.
+"""The program of a decoder process: decodes one image after the other; `decoder_pool` starts it and speaks with it.
 
-Three reasons: the size of the coded pixels is not the size in the header (a file of 2 KB that claims 64 x 64 pixels
-took 300 MB), so only a limit of the process bounds the memory; the decoders are large programs in C that read files of
-strangers, and a crash must not end the server; and a file that decodes for minutes can be ended.
+A request is a line of JSON, then the file. The answer is a line of JSON with `shape` and then the pixels, or with
+`error` (a class of the error catalogue, or "memory") and `detail`. The process ends with its input.
 
-As a program this file imports nothing of the service, so that it starts quickly. Standard input is the file. Standard
-output is one line of JSON, then the pixels.
+Each image gets its own limits of processor time and memory. The system ends the process that exceeds the first
+(SIGXCPU), also inside a decoder in C, where no signal handler of Python runs.
 """
 
 import contextlib
-import importlib
-import io
+import gc
 import json
-import subprocess
+import os
+import signal
 import sys
-from typing import Any
+from pathlib import Path
+from typing import BinaryIO
 
-BYTES_PER_PIXEL = 16
-"""Memory of a decoder for each pixel that is allowed. AVIF needs 9."""
-BASE_BYTES = 256 * 1024 * 1024
-"""Memory of Python and its libraries, before the first pixel."""
-SECONDS = 60
-"""Processor seconds of a decoder. An image of 40 megapixels takes about one."""
+import numpy as np
+
+from service.encoder.contract import Image
+from service.encoder.images.decode import ImageLimits, decode_here
+from service.errors import ImageTooLarge, UnreadableImage, UnsupportedImageFormat
+
+BYTES_PER_PIXEL = 20
+"""Memory of a decoder for each pixel that is allowed. AVIF needs 9, and the RGB pixels and the answer 10."""
+SPARE_BYTES = 64 * 1024 * 1024
+"""For the file itself and the tables of a decoder."""
+SECONDS = 10
+"""Processor seconds of an image. One of 50 megapixels takes about one in the slowest usual format."""
 
 
-def decode_apart(data: bytes, kind: str, pixels: int) -> dict[str, Any]:
-    """Decode a file of kind `AVIF` or `HEIF`. The answer has `error`, or else `size`, `mode`, `orientation`, `data`.
+def main() -> None:
+    """Answer requests until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the server and its children at once
+    base_bytes = _address_bytes()
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    while line := requests.readline():
+        asked = json.loads(line)
+        data = requests.read(asked["bytes"])
+        _limit(base_bytes + SPARE_BYTES + len(data) + BYTES_PER_PIXEL * asked["pixels"])
+        with contextlib.suppress(BrokenPipeError):
+            _answer(answers, data, ImageLimits(len(data), asked["pixels"]), asked["reduction"])
+        del data
+        gc.collect()
 
-    `error` is "large" (more than `pixels`; the answer has `size`), "memory", "time" or "damaged". Raises MemoryError if
-    no process can be started.
-    """
-    command = [sys.executable, "-P", __file__, kind, str(pixels)]
+
+def _answer(answers: BinaryIO, data: bytes, limits: ImageLimits, reduction: int) -> None:
+    pixels: Image | None = None
     try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=10 * SECONDS, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        return {"error": "time"}
-    except OSError as error:  # no process, no memory or no file descriptor is free
-        raise MemoryError from error
-    head, _, content = done.stdout.partition(b"\n")
-    if not head.startswith(b"{"):  # it was killed
-        return {"error": "time" if done.returncode == -24 else "damaged"}  # 24: SIGXCPU
-    return {**json.loads(head), "data": content}
-
-
-def _main(kind: str, pixels: int) -> None:
-    _limit(BASE_BYTES + BYTES_PER_PIXEL * pixels)
-    image = None
-    try:
-        opened = _open(kind, sys.stdin.buffer.read())
-        width, height = opened.size
-        if width * height > pixels:
-            head: dict[str, Any] = {"error": "large", "size": [width, height]}
-        else:
-            opened.load()
-            image = opened
-            head = {"size": image.size, "mode": image.mode, "orientation": _orientation(image)}
+        pixels = np.ascontiguousarray(decode_here(data, limits, reduction))
+        head: dict[str, object] = {"shape": pixels.shape}
     except MemoryError:
         head = {"error": "memory"}
-    except Exception:
-        head = {"error": "damaged"}
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
-        if image is not None:
-            sys.stdout.buffer.write(image.tobytes())
-        sys.stdout.buffer.flush()
-
-
-def _open(kind: str, data: bytes) -> Any:
-    pillow: Any = importlib.import_module("PIL.Image")
-    pillow.MAX_IMAGE_PIXELS = None  # the limit is checked above
-    if kind == "AVIF":
-        plugin: Any = importlib.import_module("PIL.AvifImagePlugin")
-        plugin.DEFAULT_MAX_THREADS = 1
-    else:
-        importlib.import_module("pi_heif").register_heif_opener(decode_threads=1)
-    return pillow.open(io.BytesIO(data), formats=[kind])
-
-
-def _orientation(image: Any) -> int:
-    try:
-        return int(image.getexif().get(0x0112, 1))
-    except Exception:  # a damaged EXIF block does not affect the pixels
-        return 1
+    except (ImageTooLarge, UnreadableImage, UnsupportedImageFormat) as error:
+        head = {"error": type(error).__name__, "detail": error.detail}
+    answers.write(json.dumps(head).encode() + b"\n")
+    if pixels is not None:
+        answers.write(pixels.data)
+    answers.flush()
 
 
 def _limit(memory_bytes: int) -> None:
-    """Limit the memory and the processor time of this process, where the system can."""
+    """Limit the memory and the processor time of the next image, where the system can."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # not on every system
 
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        seconds = int(used.ru_utime + used.ru_stime) + 1 + SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
+
+
+def _address_bytes() -> int:
+    """The size of this process before the first image, in bytes."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 1024**3
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], int(sys.argv[2]))
+    main()

@@ -4,6 +4,7 @@ Detection uses a few hundred pixels. A photograph of 12 megapixels is halved unt
 needed length. A JPEG is decoded at that size (in half the time); other formats are averaged down to the same pixels.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,7 +12,10 @@ import cv2
 import numpy as np
 
 from service.encoder.contract import Box, DetectedFace, Image
-from service.encoder.images.decode import ImageLimits, decode_image, jpeg_size
+from service.encoder.images.cancellation import Cancellation
+from service.encoder.images.decode import ImageLimits, decode_known, read_image_structure
+from service.encoder.images.formats import format_of
+from service.encoder.images.structure import Structure
 from service.encoder.networks.quality import size_part
 
 _LARGEST_REDUCTION = 8
@@ -24,30 +28,56 @@ class ReducedImage(NamedTuple):
     factor: int
 
 
+Admit = Callable[[int], None]
+"""Called with the number of pixels before they are decoded. It may wait, and may raise an error instead."""
+
+
 class SourceImage:
     """A file, or the pixels, of one upright image. Used by one thread at a time."""
 
-    def __init__(self, source: bytes | Image, limits: ImageLimits) -> None:
+    def __init__(
+        self,
+        source: bytes | Image,
+        limits: ImageLimits,
+        admit: Admit = lambda _: None,
+        cancellation: Cancellation | None = None,
+    ) -> None:
         self._limits = limits
+        self._admit = admit
+        self._cancellation = cancellation
         self._data = source if isinstance(source, bytes) else b""
+        self._known: Structure | None = None
         self._decoded: dict[int, Image] = {} if isinstance(source, bytes) else {1: source}
 
     def whole(self) -> Image:
         """All pixels. Raises the errors of decode_image."""
         if 1 not in self._decoded:
-            self._decoded[1] = decode_image(self._data, self._limits)
+            self._decoded[1] = self._decode(1)
         return self._decoded[1]
 
     def reduced(self, side_pixels: int | None) -> ReducedImage:
         """The image halved while its longer side stays at least `side_pixels` long. None: all pixels."""
-        size = jpeg_size(self._data, self._limits) if side_pixels is not None and 1 not in self._decoded else None
-        longer = max(size or self.whole().shape[:2])
-        factor = _reduction(longer, side_pixels)
-        if factor not in self._decoded:
-            self._decoded[factor] = (
-                _averaged(self.whole(), factor) if size is None else decode_image(self._data, self._limits, factor)
-            )
+        if side_pixels is None or 1 in self._decoded or format_of(self._data) != "JPEG":
+            factor = _reduction(max(self.whole().shape[:2]), side_pixels)
+            if factor not in self._decoded:
+                self._decoded[factor] = _averaged(self.whole(), factor)
+        else:
+            structure = self._structure()
+            factor = _reduction(max(structure.width, structure.height), side_pixels)
+            if factor not in self._decoded:
+                self._decoded[factor] = self._decode(factor)
         return ReducedImage(self._decoded[factor], factor)
+
+    def _decode(self, factor: int) -> Image:
+        structure = self._structure()
+        self._admit(min(structure.pixels, self._limits.pixels) // factor**2)
+        return decode_known(self._data, structure, self._limits, factor, self._cancellation)
+
+    def _structure(self) -> Structure:
+        """Read once, because it is a pass over the file."""
+        if self._known is None:
+            self._known = read_image_structure(self._data, self._limits)
+        return self._known
 
 
 def enlarged(face: DetectedFace, factor: int) -> DetectedFace:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
+from service.encoder.images.cancellation import Cancellation
 from service.errors import Overloaded
 from service.telemetry import IMAGES_REFUSED, IMAGES_RUNNING, IMAGES_WAITING
 
@@ -45,20 +46,20 @@ class QueueState:
 
 
 class QueueEntry:
-    """One image in the queue. `cancelled` is set when nobody waits for the result any more."""
+    """One image in the queue. Its `cancellation` is set when nobody waits for the result any more."""
 
     def __init__(self, bulk: bool, entered: float) -> None:
         self.bulk = bulk
         self.entered = entered
         self.state: Literal["waiting", "running", "left"] = "waiting"
-        self.cancelled = False
+        self.cancellation = Cancellation()
         self.busy_seconds = 0.0
         """Thread seconds that the image has used."""
 
-    def raise_if_cancelled(self) -> None:
-        """Raise CancelledError if nobody waits for the image any more."""
-        if self.cancelled:
-            raise CancelledError
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the image any more."""
+        return self.cancellation.is_set
 
 
 class Reservation:

@@ -21,6 +21,7 @@ from service.encoder.images.decode import ImageLimits
 from service.encoder.images.downscale import ReducedImage, SourceImage, enlarged
 from service.encoder.runtime.backpressure import BackPressure, QueueEntry, QueueState, Reservation
 from service.encoder.runtime.memory import has_memory_for, is_lack_of_memory, release_memory
+from service.encoder.runtime.pixel_budget import PixelBudget, PixelShare
 from service.encoder.runtime.processors import RunCounter
 from service.encoder.runtime.scheduling import Batching, ImageEmbeddings, Priority, PriorityThreads
 from service.errors import OutOfMemory
@@ -29,6 +30,8 @@ from service.telemetry import FACES_ENCODED, IMAGES_ENCODED, STAGE_SECONDS
 S = TypeVar("S")
 T = TypeVar("T")
 Stage = Literal["decode", "detect", "align", "embed"]
+Step = Callable[[QueueEntry, PixelShare], Future[T]]
+"""Runs in a thread. The share of pixels ends with it."""
 _STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
@@ -62,12 +65,15 @@ class _CroppedFaces(NamedTuple):
 class Pipeline:
     """Threads, back-pressure and batches, shared by all encoders of a process."""
 
-    def __init__(self, encoders: Sequence[Encoder], limits: ImageLimits, threads: int, runs: RunCounter) -> None:
+    def __init__(
+        self, encoders: Sequence[Encoder], limits: ImageLimits, threads: int, runs: RunCounter, budget_pixels: int
+    ) -> None:
         cv2.setNumThreads(1)  # OpenCV uses one thread: the threads of this pipeline divide the processors among them
         self._limits = limits
         self._runs = runs
         self._threads = PriorityThreads(threads)
         self._back_pressure = BackPressure(threads)
+        self._budget = PixelBudget(budget_pixels)
         self._batching = {id(encoder): Batching(encoder, self._threads) for encoder in encoders}
         self._clock = _StageClock()
         self._has_lacked_memory = False
@@ -76,10 +82,10 @@ class Pipeline:
     async def decode(self, data: bytes, *, bulk: bool, slot: Reservation | None = None) -> Image:
         """Decode a file to the upright image."""
 
-        def step(entry: QueueEntry) -> Future[Image]:
-            entry.raise_if_cancelled()
+        def step(entry: QueueEntry, share: PixelShare) -> Future[Image]:
+            entry.cancellation.raise_if_set()
             with self._clock.measured("decode"):
-                return _completed(SourceImage(data, self._limits).whole())
+                return _completed(self._source(data, share).whole())
 
         return await self._process(bulk, slot, step)
 
@@ -88,8 +94,8 @@ class Pipeline:
     ) -> list[DetectedFace]:
         """Detect every face, largest first."""
 
-        def step(entry: QueueEntry) -> Future[list[DetectedFace]]:
-            detected = self._detect(encoder, image, entry)
+        def step(entry: QueueEntry, share: PixelShare) -> Future[list[DetectedFace]]:
+            detected = self._detect(encoder, self._source(image, share), entry)
             faces = encoder.inspect(detected.reduced.pixels, detected.faces)
             return _completed([enlarged(face, detected.reduced.factor) for face in faces])
 
@@ -106,8 +112,8 @@ class Pipeline:
     ) -> list[EncodedFace]:
         """Embed the largest faces, largest first."""
 
-        def step(entry: QueueEntry) -> Future[list[EncodedFace]]:
-            detected = self._detect(encoder, image, entry)
+        def step(entry: QueueEntry, share: PixelShare) -> Future[list[EncodedFace]]:
+            detected = self._detect(encoder, self._source(image, share), entry)
             with self._clock.measured("align"):
                 faces, crops = _crop_faces(encoder, detected, maximum_faces)
             embedded = self._batching[id(encoder)].submit(crops, entry)
@@ -136,7 +142,7 @@ class Pipeline:
         """Finish the submitted work, then end the threads."""
         self._threads.close()
 
-    async def _process(self, bulk: bool, slot: Reservation | None, step: Callable[[QueueEntry], Future[T]]) -> T:
+    async def _process(self, bulk: bool, slot: Reservation | None, step: Step[T]) -> T:
         """Run `step` in a thread, and wait for the result of the future that it returns.
 
         Other threads may set that result. The event loop wakes once, when the whole image is done.
@@ -146,12 +152,12 @@ class Pipeline:
             with self._runs.image():
                 return await asyncio.wrap_future(self._submit(entry, step))
         except asyncio.CancelledError:
-            entry.cancelled = True
+            entry.cancellation.cancel()
             raise
         finally:
             self._back_pressure.leave(entry)
 
-    def _submit(self, entry: QueueEntry, step: Callable[[QueueEntry], Future[T]]) -> Future[T]:
+    def _submit(self, entry: QueueEntry, step: Step[T]) -> Future[T]:
         done: Future[T] = Future()
 
         def work() -> None:
@@ -161,7 +167,8 @@ class Pipeline:
             lacks_memory = False
             try:
                 self._back_pressure.start(entry)
-                result = step(entry)
+                with contextlib.closing(self._budget.share(entry.cancellation)) as share:
+                    result = step(entry, share)
             except BaseException as error:  # raised where the result is awaited
                 lacks_memory = is_lack_of_memory(error)
                 if not lacks_memory:
@@ -186,14 +193,16 @@ class Pipeline:
         self._clock.add("embed", embedded.seconds)
         return [EncodedFace(*both) for both in zip(faces, embeddings, strict=True)]
 
-    def _detect(self, encoder: Encoder, image: bytes | Image, entry: QueueEntry) -> _Detected:
+    def _source(self, image: bytes | Image, share: PixelShare) -> SourceImage:
+        return SourceImage(image, self._limits, share.enlarge, share.cancellation)
+
+    def _detect(self, encoder: Encoder, source: SourceImage, entry: QueueEntry) -> _Detected:
         with self._clock.measured("decode"):
-            source = SourceImage(image, self._limits)
             reduced = source.reduced(encoder.detection_side)
-        entry.raise_if_cancelled()
+        entry.cancellation.raise_if_set()
         with self._clock.measured("detect"):
             faces = encoder.detect(reduced.pixels)
-        entry.raise_if_cancelled()
+        entry.cancellation.raise_if_set()
         return _Detected(source, reduced, faces)
 
 

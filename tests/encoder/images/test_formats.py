@@ -2,6 +2,7 @@
 
 import importlib.util
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from service.encoder.images.decode import ImageLimits, decode_image
+from service.encoder.images.decoder_pool import close_decoders
 from service.encoder.images.formats import FORMATS
 from service.errors import ImageTooLarge, ServiceError, UnreadableImage, UnsupportedImageFormat
 from tests.encoder.images.test_decode import colors, saved
@@ -158,7 +160,8 @@ def test_a_damaged_file_of_each_format_gives_pixels_or_a_clear_error(format: str
 
 def test_a_decoder_that_crashes_is_a_damaged_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     crash = tmp_path / "crash.py"
+    close_decoders()
     crash.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    monkeypatch.setattr("service.encoder.images.decoder_process.__file__", str(crash))
+    monkeypatch.setattr("service.encoder.images.decoder_pool.PROGRAM", [sys.executable, str(crash)])
     with pytest.raises(UnreadableImage, match="damaged"):
         decode_image(GOOD_FILES["AVIF"], LIMITS)

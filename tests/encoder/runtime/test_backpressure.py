@@ -148,7 +148,7 @@ def test_a_cancelled_image_does_not_change_the_measured_duration_of_an_image(bac
     """A canceled image skips steps, so its thread seconds say nothing about the next image."""
     before = back_pressure.load().image_seconds
     (entry,) = entered(back_pressure, 1)
-    entry.cancelled = True
+    entry.cancellation.cancel()
     done(back_pressure, entry, seconds=10.0)
     assert back_pressure.load().image_seconds == before
 

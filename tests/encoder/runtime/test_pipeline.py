@@ -259,21 +259,25 @@ async def test_a_burst_is_accepted_up_to_the_limit_and_every_request_is_answered
             outcomes.append("answered")
 
     allowed = 2 * IMAGES_PER_THREAD
-    refused_before = metric("images_refused_total")
+    before = {name: metric(f"images_{name}") for name in ("running", "waiting", "refused_total")}
+
+    def change(name: str) -> float:
+        return metric(f"images_{name}") - before[name]
+
     requests = [asyncio.create_task(request()) for _ in range(500)]
     await until(lambda: len(outcomes) == 500 - allowed)  # the others cannot end before the gate opens
     assert set(outcomes) == {"refused"}
     load = encoders.current_load()
     assert (load.running + load.waiting, load.refused) == (allowed, 500 - allowed)
-    assert (metric("images_running"), metric("images_waiting")) == (load.running, load.waiting)
+    assert (change("running"), change("waiting")) == (load.running, load.waiting)
     encoder.detection_gate.set()
     await asyncio.gather(*requests)
     assert len(outcomes) == 500
     assert 2 <= outcomes.count("answered") <= allowed
     load = encoders.current_load()
     assert (load.running, load.waiting) == (0, 0)
-    assert (metric("images_running"), metric("images_waiting")) == (0, 0)
-    assert metric("images_refused_total") - refused_before == outcomes.count("refused")
+    assert (change("running"), change("waiting")) == (0, 0)
+    assert change("refused_total") == outcomes.count("refused")
 
 
 def metric(name: str) -> float:
