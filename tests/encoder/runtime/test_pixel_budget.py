@@ -103,7 +103,7 @@ def test_an_image_whose_client_has_left_gives_its_turn_away(budget: PixelBudget)
 
 
 class CountingEncoder(FakeEncoder):
-    """Detects only after the budget was looked at."""
+    """Notes what the budget holds while an image is in progress."""
 
     def __init__(self) -> None:
         super().__init__()
