@@ -1,14 +1,15 @@
 """The dlib encoder gives the results of dlib itself."""
 
+import cv2
 import dlib
 import numpy as np
 import pytest
 
-from service.encoder.contract import Encoder
+from service.encoder.contract import DetectedFace, Encoder, Image
 from service.encoder.dlib import _RECOGNITION_FILE, _weights_folder
 from service.encoder.networks.dlib_resnet import dlib_onnx_model
 from service.errors import InvalidModel
-from tests.support.encoders import portrait
+from tests.support.encoders import people_photographs, photograph, portrait
 
 
 def test_embeddings_equal_those_of_dlib(dlib_encoder: Encoder) -> None:
@@ -30,3 +31,55 @@ def test_a_file_that_is_not_the_recognition_network_is_refused() -> None:
         dlib_onnx_model(_weights_folder() / "shape_predictor_5_face_landmarks.dat")
     with pytest.raises(InvalidModel, match=r"absent\.dat"):
         dlib_onnx_model(_weights_folder() / "absent.dat")
+
+
+def tile(encoder: Encoder, image: Image) -> Image:
+    """The largest face of an image, in a square twice as wide as the face."""
+    box = encoder.detect(image)[0].box
+    left, top = (round(edge - box.width / 2) for edge in (box.left, box.top))
+    padded = np.pad(image, ((600, 600), (600, 600), (0, 0)), mode="edge")
+    side = round(2 * box.width)
+    return np.asarray(padded[top + 600 :, left + 600 :][:side, :side])
+
+
+def pasted(tiles: list[tuple[Image, int, int, int]], width: int, height: int) -> Image:
+    """A gray image with tiles, each with the width of its face, left and top."""
+    image = np.full((height, width, 3), 120, dtype=np.uint8)
+    for one, face_width, left, top in tiles:
+        side = 2 * face_width
+        image[top : top + side, left : left + side] = cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA)
+    return image
+
+
+def middles(faces: list[DetectedFace]) -> list[tuple[int, int]]:
+    """Places of faces on a grid of 100 pixels, in order."""
+    boxes = [face.box for face in faces]
+    return sorted((int((b.left + b.right) // 200), int((b.top + b.bottom) // 200)) for b in boxes)
+
+
+def test_a_crowd_is_found_also_behind_a_larger_face(dlib_encoder: Encoder) -> None:
+    files = [next(file for file in files if file.stem == "1") for files in people_photographs().values()]
+    tiles = [tile(dlib_encoder, photograph("people", file.parent.name, file.name)) for file in files]
+    crowd = [(tiles[(number + 1) % 6], 100, 10 + number * 210, 10) for number in range(8)]
+    alone = middles(dlib_encoder.detect(pasted(crowd, 3840, 2160)))
+    assert len(alone) >= 6  # their faces have a thirty-eighth of the longer side
+    for front in (100, 200, 400):
+        nearest = (tiles[0], front, 3830 - 2 * front, 2155 - 2 * front)
+        found = dlib_encoder.detect(pasted([*crowd, nearest], 3840, 2160))
+        assert set(middles(found)) > set(alone)
+        assert len(found) == len(alone) + 1
+    hall = [(tiles[n % 6], 120, 20 + n % 8 * 450, 20 + n // 8 * 500) for n in range(40)]
+    assert len(dlib_encoder.detect(pasted(hall, 4000, 3000))) == 40
+
+
+@pytest.mark.parametrize(("width", "height"), [(1000, 800), (2400, 1600), (4000, 3000)])
+def test_a_face_of_a_thirtieth_or_50_pixels_is_found_beside_a_larger_one(
+    dlib_encoder: Encoder, width: int, height: int
+) -> None:
+    one = tile(dlib_encoder, portrait())
+    nearest = (one, width // 8, width // 2, height // 4)
+    small = (one, max(50, width // 30), 20, 20)
+    alone = dlib_encoder.detect(pasted([nearest], width, height))
+    both = dlib_encoder.detect(pasted([nearest, small], width, height))
+    assert len(both) == 2
+    assert both[0].box == alone[0].box  # and so its embedding

@@ -72,6 +72,19 @@ def assert_same_faces(analysis: Any, encoder: Encoder, image: Image) -> None:
         assert cosine(same.embedding, embedding) >= 0.999
 
 
+@pytest.mark.parametrize("name", ["alex_lacamoire/1.jpg", "lin_manuel_miranda/1.png"])
+def test_a_face_upside_down_is_found_also_beside_an_upright_one(insightface_encoder: Encoder, name: str) -> None:
+    upright, turned = (resized_to(photograph("people", *file.split("/")), 500) for file in ("barack_obama/1.jpg", name))
+    (alone,) = insightface_encoder.detect(upright)
+    both = insightface_encoder.detect(np.hstack([upright, turned[::-1, ::-1]]))
+    assert sorted(face.box.left > upright.shape[1] for face in both) == [False, True]
+    assert any(overlap(face.box, alone.box) > 0.8 for face in both)
+
+
+def resized_to(image: Image, height: int) -> Image:
+    return np.asarray(cv2.resize(image, (round(image.shape[1] * height / image.shape[0]), height)))
+
+
 def test_the_smaller_detector_with_one_input_size_finds_the_same_faces(insightface_encoder: Encoder) -> None:
     small = InsightfaceEncoder("small", read_pack(pack_folder().parent / "scrfd500m-mobilefacenet128"))
     image = photograph("groups", "two_people.jpg")

@@ -43,6 +43,20 @@ def merged(parts: Sequence[Detections]) -> Detections:
     return everything.only(_without_overlaps(everything.boxes))
 
 
+def with_others(found: Detections, others: Detections) -> Detections:
+    """`found`, unchanged, and those of `others` that overlap none of them."""
+    if not len(others.scores):
+        return found
+    boxes = np.concatenate([found.boxes, others.boxes])
+    kept = _without_overlaps(boxes)
+    new = others.only(kept[kept >= len(found.scores)] - len(found.scores))
+    return Detections(
+        np.concatenate([found.boxes, new.boxes]),
+        np.concatenate([found.scores, new.scores]),
+        np.concatenate([found.landmarks, new.landmarks]),
+    )
+
+
 def faces_of(image: Image, found: Detections) -> list[DetectedFace]:
     """The faces of an image, largest first. Boxes are clipped to the image."""
     faces = [

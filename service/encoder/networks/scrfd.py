@@ -10,15 +10,17 @@ import cv2
 import numpy as np
 
 from service.encoder.contract import Image
-from service.encoder.networks.detections import Detections, Floats, merged
+from service.encoder.networks.detections import Detections, Floats, merged, with_others
 from service.encoder.networks.session import Session
-from service.encoder.networks.turning import turned_faces, with_upright_landmarks
+from service.encoder.networks.turning import near_misses, turned_faces, with_upright_landmarks
 from service.errors import InvalidModel
 
 INPUT_SIDES = (128, 640)
 """insightface's default: 640 finds small faces, 128 finds faces that fill the image."""
 
 _SCORE_THRESHOLD = 0.5
+_NEAR_MISS_SCORE = 0.3
+"""Of large faces upside down. Photographs of one upright face have no other score above 0.2."""
 _MARGIN_PIXELS = 64
 """Black border beside the image. Without it, faces near the border move (cosine down to 0.96, compared with
 insightface's square input). With 64 pixels they stay (1.000), and an image of 3:2 costs a fifth less than the
@@ -55,22 +57,33 @@ class ScrfdDetector:
         return max(self._sides)
 
     def detect(self, image: Image) -> Detections:
-        """Every face with a score of at least 0.5, upright or turned. If there is none, a search at a smaller scale
-        with a border follows, and one for large turned faces.
+        """Every face with a score of at least 0.5, upright or turned.
+
+        Near misses, with a score of at least 0.3, are searched again at four turns, unless the network has one large
+        input, because each turn then costs as much as the whole search. If there is no face, a search at a smaller
+        scale with a border follows, and one for large turned faces: such faces fill the image, so no others are beside
+        them.
         """
-        found = merged([self._at_side(image, side, 0) for side in self._sides])
+        scored = merged([self._at_side(image, side, 0, _NEAR_MISS_SCORE) for side in self._sides])
+        found = scored.only(scored.scores >= _SCORE_THRESHOLD)
         if not len(found.scores):
             side = min(self._sides)
             found = merged([self._at_side(image, side, side // 4)])
         if not len(found.scores):
             found = turned_faces(image, self._at_smallest_side)
-        return with_upright_landmarks(image, found, self._at_smallest_side)
+        found = with_upright_landmarks(image, found, self._at_smallest_side)
+        if min(self._sides) > min(INPUT_SIDES):
+            return found
+        missed = scored.only(scored.scores < _SCORE_THRESHOLD)
+        return with_others(found, near_misses(image, missed, self._at_smallest_side))
 
     def _at_smallest_side(self, image: Image) -> Detections:
         return merged([self._at_side(image, min(self._sides), 0)])
 
-    def _at_side(self, image: Image, side: int, margin: int) -> Detections:
-        """Detections with the longer side of the image scaled to `side` less a `margin` on both ends."""
+    def _at_side(self, image: Image, side: int, margin: int, least: float = _SCORE_THRESHOLD) -> Detections:
+        """Detections with a score of `least`. The longer side of the image is scaled to `side` less a `margin` on both
+        ends.
+        """
         inner, scale = _scaled(image, side - 2 * margin)
         canvas = np.zeros((*self._canvas_size(inner, side, margin), 3), dtype=np.uint8)
         canvas[margin : margin + inner.shape[0], margin : margin + inner.shape[1]] = inner
@@ -78,7 +91,7 @@ class ScrfdDetector:
         if self._input.type == "tensor(uint8)":
             blob = blob.astype(np.uint8)
         outputs = self._session.run(None, {self._input.name: blob})
-        found = [self._decoded_level(outputs, level, canvas.shape[:2]) for level in range(len(self._strides))]
+        found = [self._decoded_level(outputs, level, canvas.shape[:2], least) for level in range(len(self._strides))]
         boxes, scores, landmarks = (np.concatenate(column) for column in zip(*found, strict=True))
         shift, size = np.float32(margin), np.float32(scale)
         return Detections((boxes - shift) / size, scores, (landmarks - shift) / size)
@@ -92,11 +105,13 @@ class ScrfdDetector:
         height, width = (_rounded_up(pixels + _MARGIN_PIXELS, max(self._strides)) for pixels in inner.shape[:2])
         return min(side, height), min(side, width)
 
-    def _decoded_level(self, outputs: list[Floats], level: int, size: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
-        """Boxes, scores and landmarks of one stride above the score threshold, in pixels of the network's input."""
+    def _decoded_level(
+        self, outputs: list[Floats], level: int, size: tuple[int, ...], least: float
+    ) -> tuple[Floats, Floats, Floats]:
+        """Boxes, scores and landmarks of one stride, in pixels of the network's input, with a score of `least`."""
         stride, levels = self._strides[level], len(self._strides)
         scores = outputs[level].reshape(-1)
-        kept = np.flatnonzero(scores >= _SCORE_THRESHOLD)
+        kept = np.flatnonzero(scores >= least)
         centers = _centers(size, stride, self._anchors)[kept]
         sides = outputs[level + levels].reshape(-1, 4)[kept] * stride
         points = outputs[level + 2 * levels].reshape(-1, 5, 2)[kept] * stride

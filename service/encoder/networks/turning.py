@@ -24,6 +24,7 @@ _LARGEST_ROLL = 35.0
 _FINE_ROLL = 15.0
 _SMALLEST_SIDE_PIXELS = 16.0
 """Smaller faces are useless in any orientation, and a crowd may have hundreds of them."""
+_CHECKED_NEAR_MISSES = 2
 _SQUARE_SIDE = 128
 _CONTEXT = 2.2
 """Side of the cut-out square in relation to the longer side of the box."""
@@ -57,6 +58,23 @@ def with_upright_landmarks(image: Image, found: Detections, detect: Detect) -> D
     return Detections(boxes, scores, landmarks)
 
 
+def near_misses(image: Image, missed: Detections, detect: Detect) -> Detections:
+    """The certain faces among the best few detections whose score was too low, each at its best turn.
+
+    Without it, a face upside down would be found only if it is alone in the image.
+    """
+    large = missed.only(np.flatnonzero(_sides(missed) >= _SMALLEST_SIDE_PIXELS)[:_CHECKED_NEAR_MISSES])
+    parts = [_certain(image, box, detect) for box in large.boxes]
+    return merged(parts) if parts else large
+
+
+def _certain(image: Image, box: Floats, detect: Detect) -> Detections:
+    square, to_image = _cut_out(image, box)
+    best = max((_look(square, quarter, detect) for quarter in (0.0, 90.0, 180.0, 270.0)), key=lambda look: look.score)
+    best = _finely_turned(square, best, detect)
+    return _in_image(best, to_image).only(np.array([best.score >= CERTAIN_SCORE]))
+
+
 def turned_faces(image: Image, detect: Detect) -> Detections:
     """The certain faces of an image that lies on its side or upside down. `detect` gets the whole image."""
     height, width = image.shape[:2]
@@ -88,9 +106,14 @@ def roll_degrees(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.floating
 
 
 def _doubtful(found: Detections) -> npt.NDArray[np.bool_]:
-    large = np.max(found.boxes[:, 2:] - found.boxes[:, :2], axis=1) >= _SMALLEST_SIDE_PIXELS
+    large = _sides(found) >= _SMALLEST_SIDE_PIXELS
     rolled = np.abs(roll_degrees(found.landmarks)) > _LARGEST_ROLL
     return np.asarray(large & (rolled | (found.scores < CERTAIN_SCORE)))
+
+
+def _sides(found: Detections) -> Floats:
+    """The longer side of each box, in pixels. Shape (n,)."""
+    return np.asarray(np.max(found.boxes[:, 2:] - found.boxes[:, :2], axis=1))
 
 
 def _turned(image: Image, face: Detections, detect: Detect) -> Detections:
