@@ -101,7 +101,7 @@ class ServerProcess:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
-        self.port = _reserve_port()
+        self.port = reserve_port()
         self.environment = _environment(folder) | settings
         self.trust: ssl.SSLContext | None = None
         """Set if the server uses TLS: the context that checks its certificate."""
@@ -221,7 +221,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return kept | {"DATA_DIR": str(folder / "data"), "ENCODER": "fake", "PYTHONPATH": str(ROOT_FOLDER)}
 
 
-def _reserve_port() -> int:
+def reserve_port() -> int:
     """Return a port that no other program gets from the system until the tests end.
 
     A port that is merely found free and closed can be given away before the server binds it, and the test then talks to
