@@ -71,6 +71,12 @@ async def charge(engine: AsyncEngine, caller: Caller, cost_class: CostClass, amo
         _check_wait(row.wait_seconds if row else None, cost_class)
 
 
+async def give_back(engine: AsyncEngine, caller: Caller, cost_class: CostClass, amount: int) -> None:
+    """Take back a charge, for work that the server has refused. A negative charge moves the allowance backwards."""
+    values = {"tenant": caller.tenant_id, "key": caller.key_id, "cost_class": cost_class, "amount": -amount}
+    await fetch_row(engine, _CHARGE, values)
+
+
 async def admit_operator(engine: AsyncEngine, key: str) -> Operator:
     """Authenticate an operator key. Raises Unauthenticated for an invalid one."""
     digest = read_operator_key(key)

@@ -2,6 +2,7 @@
 
 import contextlib
 import secrets
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from service.access.keys import create_key
 from service.access.names import check_tenant_name
 from service.access.operator import act_as_operator, operator_transaction
-from service.access.quotas import Quotas
+from service.access.quotas import Quotas, Usage, read_usage
 from service.access.tables import tenant
 from service.database.names import canonical_name
 from service.database.session import tenant_of, tenant_session
@@ -64,11 +65,19 @@ async def find_or_create_tenant(engine: AsyncEngine, name: str, quotas: Quotas) 
 
 async def make_first_key(connection: AsyncConnection, tenant_id: int) -> str:
     """Make the first key of a new tenant, in the operator's transaction that made the tenant."""
-    await connection.execute(text("RESET ROLE"))
-    async with tenant_session(connection, tenant_id) as session, session.begin():  # inside the open transaction
+    async with _acting_for_tenant(connection, tenant_id) as session:
         _, key = await create_key(session, "first key")
-    await act_as_operator(connection)
     return key
+
+
+async def read_usage_of(connection: AsyncConnection, tenant_id: int) -> Usage:
+    """The usage of a tenant, in the operator's transaction.
+
+    A second connection would do it too, and requests that hold one connection while they wait for another one can lock
+    the whole pool.
+    """
+    async with _acting_for_tenant(connection, tenant_id) as session:
+        return await read_usage(session)
 
 
 async def find_tenant(connection: AsyncConnection, name: str) -> int:
@@ -109,6 +118,15 @@ async def own_quotas(session: AsyncSession) -> Quotas:
 
 
 _QUOTAS = [tenant.c[name] for name in UNLIMITED.as_columns()]
+
+
+@contextlib.asynccontextmanager
+async def _acting_for_tenant(connection: AsyncConnection, tenant_id: int) -> AsyncIterator[AsyncSession]:
+    """A session of the tenant inside the operator's open transaction, which is the operator's again afterwards."""
+    await connection.execute(text("RESET ROLE"))
+    async with tenant_session(connection, tenant_id) as session, session.begin():
+        yield session
+    await act_as_operator(connection)
 
 
 async def _find_in_transaction(engine: AsyncEngine, name: str) -> int:

@@ -8,7 +8,7 @@ from fastapi import Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.access.limits import LARGEST_COUNT, LARGEST_RATE
-from service.access.quotas import Quotas, Usage, quotas_of_new_tenants, read_usage
+from service.access.quotas import Quotas, Usage, quotas_of_new_tenants
 from service.access.tenants import (
     TenantSummary,
     change_quotas,
@@ -17,10 +17,10 @@ from service.access.tenants import (
     list_tenants,
     make_first_key,
     read_tenant,
+    read_usage_of,
 )
 from service.api.shapes import WHOLE, Cursor, Limit, List, RequestModel, TenantNaming, page_of
 from service.database.pagination import Cursor as Cursors
-from service.database.session import tenant_session
 from service.errors import Conflict
 from service.http.openapi import leads_to, problems
 from service.http.routes import operator_router
@@ -161,11 +161,10 @@ async def show(tenant: TenantName, connection: OperatorTransaction) -> TenantSha
 
 
 @router.get("/{tenant}/usage")
-async def usage(tenant: TenantName, connection: OperatorTransaction, state: CurrentServerState) -> UsageShape:
+async def usage(tenant: TenantName, connection: OperatorTransaction) -> UsageShape:
     """Return how much a tenant stores, in numbers only."""
     summary = await read_tenant(connection, tenant)
-    async with tenant_session(state.database.engine, summary.tenant_id) as session:
-        return UsageShape.of(await read_usage(session), summary.quotas)
+    return UsageShape.of(await read_usage_of(connection, summary.tenant_id), summary.quotas)
 
 
 @router.patch("/{tenant}")

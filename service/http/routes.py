@@ -1,12 +1,12 @@
-"""Routes that need a key, of a tenant or of the operator: caller and scope are checked before the body is read.
+"""Routes that need a key, of a tenant or of the operator: caller and scope are checked before the body is read, and
+before an image takes a place in the queue, so that strangers take nobody's place.
 
-An overloaded server refuses images even before that.
+An overloaded server refuses images before it reads them.
 
 A route for tenants names its scope with `@needs("scope")`. A route without a scope cannot be made.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from service.access.authentication import charge
+from service.access.authentication import charge, give_back
 from service.access.names import check_scopes
 from service.access.quotas import CostClass
 from service.database.identifiers import to_text
@@ -131,9 +131,9 @@ class TenantRoute(KeyedRoute):
     async def authenticate_and_answer(self, request: Request, state: ServerState, answer: Answer) -> Response:
         key = key_in(request.headers)
         if self.runs_model and (is_multipart(request) or is_image(request)):
-            with contextlib.nullcontext() if key is None else await _reserve_slot(state) as slot:
+            await self._authenticate(request, state, key, "inference")
+            with await self._reserve_charged_slot(request, state) as slot:
                 request.state.image_slot = slot
-                await self._authenticate(request, state, key, "inference")
                 return await answer_and_commit(request, cancel_on_disconnect(request, answer))
         await self._authenticate(request, state, key, "request")
         if self.runs_model and is_json(request):
@@ -148,6 +148,14 @@ class TenantRoute(KeyedRoute):
             request.state.image_slot = slot
             await charge(state.database.engine, current_caller(request), "inference", 1)
             return await answer_and_commit(request, cancel_on_disconnect(request, answer))
+
+    async def _reserve_charged_slot(self, request: Request, state: ServerState) -> Reservation:
+        """Reserve a slot for an image that is charged already. A refusal gives the charge back."""
+        try:
+            return await _reserve_slot(state)
+        except Overloaded:
+            await give_back(state.database.engine, current_caller(request), "inference", 1)
+            raise
 
     async def _authenticate(self, request: Request, state: ServerState, key: str | None, cost: CostClass) -> None:
         caller = await caller_with(state, key, cost)
@@ -180,8 +188,8 @@ def _query_parameters(dependant: Dependant) -> frozenset[str]:
 async def _reserve_slot(state: ServerState) -> Reservation:
     """Reserve a slot for an image. Raises Overloaded, after a moment, if images are refused now.
 
-    This comes before the key is looked up, because the lookup costs more than the rest of a refusal. The moment keeps
-    clients that retry at once from spending the processors on refusals.
+    The key is known by then: places that anybody could take would be taken from tenants. The moment keeps clients that
+    retry at once from spending the processors on refusals.
     """
     try:
         return state.encoders.reserve_slot()

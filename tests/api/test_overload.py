@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 
 import httpx
 from fastapi import FastAPI
 
+from service.access.key_format import new_key
 from service.encoder.encoders import Encoders
 from service.encoder.fake_pictures import draw_people
+from service.encoder.runtime.backpressure import Reservation
 from service.errors import Overloaded
+from tests.support.server import open_client
 
 CALLERS = 60
 """Concurrent callers; more than the queue of this machine accepts."""
@@ -64,3 +68,37 @@ async def test_an_overloaded_server_still_recognizes_embeddings(
     async with overloaded(encoders):
         answer = await client.post("/v1/galleries/staff/recognize", json={"embedding": probe})
     assert answer.status_code == 200
+
+
+async def test_an_unknown_key_is_refused_before_a_place_in_the_queue_is_taken(
+    application: FastAPI, client: httpx.AsyncClient, anonymous: httpx.AsyncClient
+) -> None:
+    """Otherwise strangers could take the places of tenants. The key has the form of a real one."""
+    images = {"image": ("a.jpg", draw_people(["Ada"]), "image/jpeg")}
+    stranger = {"X-API-Key": new_key(1)}
+    async with overloaded(application.state.server_state.encoders):
+        for _ in range(20):
+            refused = await anonymous.post("/v1/detect", files=images, headers=stranger)
+            assert refused.status_code == 401
+
+
+async def test_a_refusal_of_an_image_is_not_counted_against_the_rate_limit(
+    application: FastAPI, client: httpx.AsyncClient
+) -> None:
+    encoders: Encoders = application.state.server_state.encoders
+    made = await client.post("/v1/keys", json={"name": "door", "inferences_per_minute": 1})
+    images = {"image": ("a.jpg", draw_people(["Ada"]), "image/jpeg")}
+    slots: list[Reservation] = []
+    async with open_client(application, made.json()["key"]) as door:
+        with contextlib.suppress(Overloaded):
+            while True:
+                slots.append(encoders.reserve_slot())
+                slots[-1].expires = math.inf
+        refused = [(await door.post("/v1/detect", files=images)).status_code for _ in range(3)]
+        assert refused == [503, 503, 503]
+        for slot in slots:
+            slot.release()
+        while (answer := await door.post("/v1/detect", files=images)).status_code == 503:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # strained
+        assert answer.status_code == 200
+        assert (await door.post("/v1/detect", files=images)).status_code == 429

@@ -1,17 +1,21 @@
-"""With one connection to the database: which requests hold it, and which wait without it."""
+"""Which requests hold a connection to the database, which wait without it, and that none holds two."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
 
 import httpx
 import msgspec
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import event
 
 from service.app import create_app
 from service.database.connection import Database
 from service.encoder.fake_pictures import draw_people
 from service.settings import Settings
+from tests.api.operations import Operation, keyed, of_operator, orderly
+from tests.api.test_every_route import Ids, fill
 from tests.support.server import open_client
 
 FORM = {"content-type": "multipart/form-data; boundary=b"}
@@ -110,3 +114,67 @@ async def test_a_large_body_of_probes_is_parsed_outside_the_event_loop(
     go_on.set()
     assert "400 numbers, but fake has 512" in (await large).json()["detail"]
     assert in_threads == ["decode_json", "_decode_vectors"]
+
+
+class HeldConnections:
+    """Counts the connections of a pool that are checked out, and remembers the most."""
+
+    def __init__(self, database: Database) -> None:
+        self.now = self.most = 0
+        pool = database.engine.sync_engine.pool
+        event.listen(pool, "checkout", self._checkout)
+        event.listen(pool, "checkin", self._checkin)
+
+    def _checkout(self, *_: object) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+
+    def _checkin(self, *_: object) -> None:
+        self.now -= 1
+
+
+@pytest.fixture(scope="module")
+async def quiet(settings: Settings) -> AsyncIterator[tuple[FastAPI, HeldConnections]]:
+    """An application that nobody else uses, and the connections that its requests hold."""
+    app = create_app(settings.model_copy(update={"worker_in_server": False}))
+    async with app.router.lifespan_context(app):
+        yield app, HeldConnections(app.state.server_state.database)
+
+
+@pytest.fixture
+async def ids(client: httpx.AsyncClient) -> Ids:
+    """The resources of the fresh tenant."""
+    return await fill(client)
+
+
+async def most_held(app: FastAPI, held: HeldConnections, key: str, operation: Operation, ids: dict[str, str]) -> int:
+    """The connections that one valid request holds at the same time."""
+    held.now = held.most = 0
+    async with open_client(app, key) as caller:
+        answer = await caller.request(
+            operation.method, operation.url(**ids), **orderly(operation, ids.get("other", ""))
+        )
+    assert answer.status_code < 300 or answer.json()["type"].endswith((":duplicate-picture", ":conflict")), answer.text
+    assert held.now == 0
+    return held.most
+
+
+@pytest.mark.parametrize("operation", keyed(), ids=str)
+async def test_a_request_of_a_tenant_holds_one_connection_at_a_time(
+    operation: Operation, quiet: tuple[FastAPI, HeldConnections], client: httpx.AsyncClient, ids: Ids
+) -> None:
+    assert await most_held(*quiet, client.headers["x-api-key"], operation, vars(ids)) == 1
+
+
+@pytest.mark.parametrize("operation", of_operator(), ids=str)
+async def test_a_request_of_the_operator_holds_one_connection_at_a_time(
+    operation: Operation, quiet: tuple[FastAPI, HeldConnections], operator_client: httpx.AsyncClient
+) -> None:
+    """Requests that hold one connection and wait for another can lock the whole pool."""
+    name = f"tenant-{uuid.uuid4().hex}"
+    await operator_client.post("/v1/operator/tenants", json={"name": name})
+    key = (await operator_client.post("/v1/operator/keys", json={"name": "another"})).json()["id"]
+    if operation.method == "POST" and operation.path == "/v1/operator/tenants":
+        await operator_client.delete("/v1/operator/tenants/acme")
+    ids = {"tenant": name, "key": key}
+    assert await most_held(*quiet, operator_client.headers["x-api-key"], operation, ids) == 1
