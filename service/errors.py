@@ -35,6 +35,13 @@ class InvalidRequest(ServiceError):
     status = 422
 
 
+class MalformedRequest(ServiceError):
+    """The request is not valid HTTP."""
+
+    slug = "malformed-request"
+    status = 400
+
+
 class AmbiguousLength(ServiceError):
     """The request states the length of its body in two ways."""
 
@@ -282,6 +289,36 @@ class OutOfMemory(ServiceError):
 
     slug = "out-of-memory"
     status = 503
+
+
+class TenantBodyBudgetFull(TooManyRequests):
+    """The requests of the tenant hold as many bytes as they may."""
+
+    slug = "tenant-body-budget-full"
+
+
+class BodyBudgetFull(RetryLater):
+    """The requests of all tenants hold as many bytes as they may."""
+
+    slug = "body-budget-full"
+
+
+class TooManyConnections(RetryLater):
+    """The server has too many open connections."""
+
+    slug = "too-many-connections"
+
+
+class OutOfFiles(RetryLater):
+    """The server has no free file descriptor at the moment."""
+
+    slug = "out-of-files"
+
+
+class OutOfDisk(RetryLater):
+    """The server has no free disk space at the moment."""
+
+    slug = "out-of-disk"
 
 
 class UnknownEncoder(EncoderUnavailable):

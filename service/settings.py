@@ -170,6 +170,9 @@ class Settings(BaseSettings):
     maximum_request_bytes: int = Field(
         default=128 * MEBIBYTE, gt=0, description="Largest request with images or probes, in bytes."
     )
+    maximum_json_bytes: int = Field(
+        default=32 * MEBIBYTE, gt=0, description="Largest JSON body with an image or probes, in bytes."
+    )
     maximum_image_pixels: int = Field(default=50_000_000, gt=0, description="Largest image, in pixels.")
     maximum_decoded_pixels: int = Field(
         default=0,
@@ -178,6 +181,32 @@ class Settings(BaseSettings):
         "with more is refused. 0: two of the largest images, or 12 million for each thread.",
     )
     maximum_import_bytes: int = Field(default=8192 * MEBIBYTE, gt=0, description="Largest dataset, in bytes.")
+    maximum_body_seconds: float = Field(
+        default=300.0, gt=0, le=86_400, description="Seconds in which the body of a request must arrive."
+    )
+    maximum_import_seconds: float = Field(
+        default=7200.0, gt=0, le=604_800, description="Seconds in which the file of an import must arrive."
+    )
+    maximum_held_bytes: int = Field(
+        default=256 * MEBIBYTE,
+        gt=0,
+        description="Bytes of request bodies that one process holds in memory; one tenant may take half of them.",
+    )
+    maximum_spooled_bytes: int = Field(
+        default=16_384 * MEBIBYTE,
+        gt=0,
+        description="Bytes of arriving imports that one process keeps in DATA_DIR; one tenant may take half of them.",
+    )
+    maximum_connections: int = Field(
+        default=1000, ge=1, le=100_000, description="Open connections of clients to one process."
+    )
+    maximum_connections_per_address: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="Open connections of one address (IPv6: of one /64 network) to one process; TRUSTED_PROXIES and "
+        "Unix sockets are not counted.",
+    )
     maximum_faces: int = Field(
         default=200,
         gt=0,

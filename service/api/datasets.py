@@ -7,22 +7,24 @@ from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
-from service.database.session import release_connection
 from service.errors import PayloadTooLarge
 from service.gallery.galleries import find_gallery
-from service.http.bodies import chunks, is_multipart
+from service.http.bodies import chunks, declared_bytes, is_multipart
 from service.http.callers import GalleryName
-from service.http.multipart import file_chunks
+from service.http.multipart import OVERHEAD_BYTES, file_chunks
 from service.http.openapi import BINARY, leads_to, problems
 from service.http.request_log import is_head
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession, StreamSession
 from service.http.state import CurrentServerState
 from service.identity.datasets.writing import export_dataset
-from service.identity.import_job import start_import
+from service.identity.import_job import ArrivingFile, start_import
+from service.settings import Settings
 
 router = keyed_router("/v1/galleries/{gallery}", "datasets")
 
+SPOOL = "spool"
+"""Folder in DATA_DIR of files that are arriving."""
 Format = Literal["dataset", "encoder", "ndjson"]
 _MEDIA_TYPES: dict[str, str] = {
     "dataset": "application/json",
@@ -77,13 +79,17 @@ async def import_dataset(
     request: Request, response: Response, gallery: GalleryName, session: RequestSession, state: CurrentServerState
 ) -> StartedJob:
     """Import references from a file in a background job, either completely or, after an error, not at all."""
-    limit_bytes = state.settings.maximum_import_bytes
-    await find_gallery(session, gallery)
-    await release_connection(session)
-    pieces = file_chunks(request, limit_bytes) if is_multipart(request) else chunks(request, limit_bytes)
-    job = await start_import(session, gallery, pieces, limit_bytes)
+    job = await start_import(session, gallery, _arriving(request, state.settings))
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/jobs/{job.id}"
     return StartedJob(job=job.id)
+
+
+def _arriving(request: Request, settings: Settings) -> ArrivingFile:
+    """The file of a request: the body, or the only file of a form, which is smaller than the body around it."""
+    limit_bytes, declared, is_form = settings.maximum_import_bytes, declared_bytes(request), is_multipart(request)
+    pieces = file_chunks(request, limit_bytes) if is_form else chunks(request, limit_bytes, "disk")
+    least_bytes = max(0, declared - OVERHEAD_BYTES) if is_form else declared
+    return ArrivingFile(pieces, limit_bytes, least_bytes, settings.data_dir / SPOOL)
 
 
 @router.get("/export", response_class=StreamingResponse, responses=_EXPORTED)

@@ -140,7 +140,7 @@ async def _recognize(
     options: SearchOptions,
     include: Sequence[str],
 ) -> RecognitionShape:
-    received = await receive_image_or_probes(request, state.settings.maximum_request_bytes)
+    received = await receive_image_or_probes(request, state.settings.maximum_json_bytes)
     if isinstance(received, bytes):
         review = Review.of(state.settings)
         recognition = await recognize_picture(

@@ -13,12 +13,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from service.database.session import TenantBound, tenant_of
-from service.errors import QuotaExceeded
+from service.errors import PayloadTooLarge, QuotaExceeded
 
 RETRY_AFTER_SECONDS = 3600
 """Waiting frees no space: only erasing or the operator does. Clients that retry by themselves should do it rarely."""
 _KEY = "growth"
 _SELECT_EXCEEDED_QUOTA = text("SELECT exceeded_quota_v1(:tenant, :made_gallery, CAST(:galleries AS integer[]), :ahead)")
+
+# A tenant without the quota does not pay for the sum.
+_SELECT_STORED_BYTES = text("""
+    SELECT maximum_stored_bytes AS quota,
+        CASE WHEN maximum_stored_bytes IS NULL THEN 0 ELSE stored_bytes_v1(:tenant) END AS stored
+    FROM tenant WHERE tenant_id = :tenant
+""")
 
 
 @dataclass
@@ -46,6 +53,26 @@ async def check_quota_for_one_face(session: AsyncSession, gallery_id: int) -> No
     _refuse((await session.execute(_SELECT_EXCEEDED_QUOTA, values)).scalar_one())
 
 
+async def check_room_for_bytes(session: AsyncSession, size: int) -> int | None:
+    """The bytes that the tenant may still store, None if it has no such quota. Call it before `size` bytes arrive.
+
+    Raises QuotaExceeded if there is no room for `size` bytes, PayloadTooLarge if there never is.
+    """
+    quota, stored = (await session.execute(_SELECT_STORED_BYTES, {"tenant": tenant_of(session)})).one()
+    if quota is None:
+        return None
+    if size > quota:
+        raise PayloadTooLarge(f"the tenant's quota maximum_stored_bytes is {quota} bytes", limit_bytes=quota)
+    if size > quota - stored:
+        _refuse("maximum_stored_bytes")
+    return max(0, int(quota - stored))
+
+
+def no_room() -> QuotaExceeded:
+    """The error for bytes beyond the room that `check_room_for_bytes` has found."""
+    return _exceeded("maximum_stored_bytes")
+
+
 @event.listens_for(TenantBound, "before_commit")
 def _check_quotas(session: Session) -> None:
     growth: _Growth | None = session.info.get(_KEY)
@@ -63,5 +90,9 @@ def _discard(session: Session) -> None:
 
 def _refuse(quota: str | None) -> None:
     if quota is not None:
-        detail = f"the tenant's quota {quota} is used up; erase something or ask the operator for more"
-        raise QuotaExceeded(detail, retry_after_seconds=RETRY_AFTER_SECONDS, quota=quota)
+        raise _exceeded(quota)
+
+
+def _exceeded(quota: str) -> QuotaExceeded:
+    detail = f"the tenant's quota {quota} is used up; erase something or ask the operator for more"
+    return QuotaExceeded(detail, retry_after_seconds=RETRY_AFTER_SECONDS, quota=quota)

@@ -1,4 +1,4 @@
-"""Reads request bodies: bounded in size, with a deadline for slow clients, as strict JSON.
+"""Reads request bodies: bounded in size, with deadlines for slow clients, within a budget of bytes, as strict JSON.
 
 msgspec parses the JSON and refuses NaN and Infinity, which JSON does not have. Large bodies are parsed in a thread,
 list by list, so that other requests go on.
@@ -9,7 +9,7 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -18,15 +18,17 @@ from fastapi import Request
 from starlette.types import Message
 
 from service.errors import InvalidEmbedding, InvalidRequest, PayloadTooLarge, RequestTimedOut, UnsupportedMediaType
+from service.http.budgets import NO_TENANT, Holding
+from service.http.pace import Pace
 from service.http.state import server_state
 
 MAXIMUM_JSON_BYTES = 1024 * 1024
-LEAST_BYTES_PER_SECOND = 1024
-"""Minimum average speed, once a body takes longer than the allowed silence."""
 IN_THREAD_FROM_BYTES = 128 * 1024
 PEEKED_BYTES = 1024
 MAXIMUM_VECTOR_BYTES = 256 * 1024  # 4,000 numbers of 64 bytes
 NOT_FINITE = "the number is too large"
+MAXIMUM_LENGTH_DIGITS = 18
+_HOLDING = "held_bytes"
 MAXIMUM_DETAIL_LENGTH = 300  # it may hold a field name that the client invented
 T = TypeVar("T")
 Vector = npt.NDArray[np.float64]
@@ -87,35 +89,65 @@ async def peek(request: Request) -> Request:
     return Request(request.scope, receive)
 
 
-async def chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
-    """The body as it arrives. Raises PayloadTooLarge over the limit, RequestTimedOut if the client is too slow,
-    UnsupportedMediaType if the body is compressed.
+async def chunks(
+    request: Request, limit_bytes: int, kept: Literal["memory", "disk"] = "memory"
+) -> AsyncIterator[bytes]:
+    """The body as it arrives, held until the request ends in the budget of the place where the caller keeps it.
+
+    Raises PayloadTooLarge over the limit, RequestTimedOut if the client is too slow, UnsupportedMediaType if the body
+    is compressed, TenantBodyBudgetFull or BodyBudgetFull if other requests hold too much.
     """
     _check_encoding(request)
-    declared = request.headers.get("content-length", "0")
-    received = int(declared) if declared.isdecimal() else 0
-    if received > limit_bytes:
+    holding, limit_bytes = _hold(request, limit_bytes, kept)
+    if declared_bytes(request) > limit_bytes:
         raise _too_large(limit_bytes)
     received = 0
-    waited = 0.0
-    patience_seconds = server_state(request).settings.client_patience_seconds
+    pace = _pace(request, kept)
     stream = request.stream()
     while True:
         begun = time.monotonic()
         try:
-            async with asyncio.timeout(patience_seconds):
+            async with asyncio.timeout(pace.patience_seconds):
                 chunk = await anext(stream, None)
         except TimeoutError:
-            raise RequestTimedOut(f"no data arrived for {patience_seconds:g} seconds") from None
+            raise pace.error() from None
         if chunk is None:
             return
         received += len(chunk)
-        waited += time.monotonic() - begun
-        if waited > patience_seconds and received < waited * LEAST_BYTES_PER_SECOND:
-            raise RequestTimedOut(f"the body arrives slower than {LEAST_BYTES_PER_SECOND} bytes per second")
+        pace.count(time.monotonic() - begun, len(chunk))
         if received > limit_bytes:
             raise _too_large(limit_bytes)
+        holding.add(len(chunk))
         yield chunk
+
+
+def declared_bytes(request: Request) -> int:
+    """The length of the body in `Content-Length`; 0 if the head does not tell it."""
+    declared = request.headers.get("content-length", "0")
+    return int(declared) if declared.isdecimal() and len(declared) <= MAXIMUM_LENGTH_DIGITS else 0
+
+
+def release_held_bytes(state: dict[str, Any]) -> None:
+    """Give back the bytes that the request of `state` (of its scope) holds. Does nothing if it holds none."""
+    holding: Holding | None = state.pop(_HOLDING, None)
+    if holding is not None:
+        holding.release()
+
+
+def _hold(request: Request, limit_bytes: int, kept: Literal["memory", "disk"]) -> tuple[Holding, int]:
+    """A holding that the end of the request releases, and the limit: no body can be larger than its tenant's share."""
+    state, caller = server_state(request), getattr(request.state, "caller", None)
+    budget = state.held_bytes if kept == "memory" else state.spooled_bytes
+    holding = Holding(budget, NO_TENANT if caller is None else caller.tenant_id)
+    release_held_bytes(request.scope["state"])
+    request.scope["state"][_HOLDING] = holding
+    return holding, min(limit_bytes, budget.share_bytes)
+
+
+def _pace(request: Request, kept: Literal["memory", "disk"]) -> Pace:
+    settings = server_state(request).settings
+    whole_seconds = settings.maximum_body_seconds if kept == "memory" else settings.maximum_import_seconds
+    return Pace(settings.client_patience_seconds, whole_seconds)
 
 
 def _check_encoding(request: Request) -> None:

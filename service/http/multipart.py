@@ -7,6 +7,7 @@ memory: a temporary file would be biometric data at rest that nobody erases.
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -18,6 +19,8 @@ from service.http.bodies import chunks
 from service.identity.enroll import EnrollmentImage
 
 MAXIMUM_FILE_NAME_LENGTH = 200
+MAXIMUM_PARTS = 1000
+"""Parts of any name: each costs processor time of the event loop, whether somebody reads it or not."""
 OVERHEAD_BYTES = 1024 * 1024  # boundaries and headers, and enough of an oversized image to see that it is too large
 
 
@@ -65,9 +68,9 @@ async def read_pictures(
 
 
 async def file_chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
-    """The content of the only file of a form, as it arrives."""
+    """The content of the only file of a form, as it arrives. The caller keeps it on disk."""
     has_ended = False
-    async for part in parts(request, limit_bytes + OVERHEAD_BYTES):
+    async for part in parts(request, limit_bytes + OVERHEAD_BYTES, "disk"):
         if has_ended:
             raise InvalidRequest("only one file is allowed")
         for piece in part.pieces:
@@ -78,12 +81,12 @@ async def file_chunks(request: Request, limit_bytes: int) -> AsyncIterator[bytes
         raise InvalidRequest("the form holds no file")
 
 
-async def parts(request: Request, limit_bytes: int) -> AsyncIterator[Part]:
+async def parts(request: Request, limit_bytes: int, kept: Literal["memory", "disk"] = "memory") -> AsyncIterator[Part]:
     """Each part when data of it has arrived, and once more at its end."""
     form = _Form()
     parser = form.parser(request.headers.get("content-type", ""))
     try:
-        async for chunk in chunks(request, limit_bytes):
+        async for chunk in chunks(request, limit_bytes, kept):
             parser.write(chunk)
             for part in form.arrived():
                 yield part
@@ -104,6 +107,7 @@ class _Form:
     def __init__(self) -> None:
         self.complete = False
         self._waiting: list[Part] = []
+        self._count = 0
         self._header = b""
         self._value = b""
         self._disposition = b""
@@ -126,6 +130,9 @@ class _Form:
         return arrived
 
     def _part_begin(self) -> None:
+        self._count += 1
+        if self._count > MAXIMUM_PARTS:
+            raise InvalidRequest(f"the form has more than {MAXIMUM_PARTS} parts")
         self._disposition = b""
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:

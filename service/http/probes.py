@@ -87,7 +87,7 @@ async def _read(request: Request, kind: type[Body], limit_bytes: int) -> Body:
     settings = server_state(request).settings
     if announces_image(request):
         of_image = math.ceil(settings.maximum_image_bytes * 4 / 3) + MAXIMUM_JSON_BYTES
-        limit_bytes = min(settings.maximum_request_bytes, of_image)
+        limit_bytes = min(settings.maximum_json_bytes, of_image)
     body = await read_json(request, kind, limit_bytes)
     for name in ("url", "image_url"):
         if getattr(body, name) is not msgspec.UNSET:

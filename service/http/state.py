@@ -13,6 +13,7 @@ from service.database.connection import Database
 from service.encoder.encoders import Encoders
 from service.encoder.runtime.backpressure import Reservation
 from service.errors import TooManyRequests
+from service.http.budgets import ByteBudget
 from service.http.readiness import Readiness
 from service.settings import Settings
 
@@ -55,6 +56,16 @@ class ServerState:
     def readiness(self) -> Readiness:
         """Whether the database is usable."""
         return Readiness(self.database.logins)
+
+    @cached_property
+    def held_bytes(self) -> ByteBudget:
+        """Bytes of request bodies in memory."""
+        return ByteBudget(self.settings.maximum_held_bytes, "memory")
+
+    @cached_property
+    def spooled_bytes(self) -> ByteBudget:
+        """Bytes of arriving imports on disk."""
+        return ByteBudget(self.settings.maximum_spooled_bytes, "disk")
 
     @cached_property
     def streams(self) -> "Streams":

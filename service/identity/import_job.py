@@ -3,13 +3,13 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from service.database.quotas import check_quota_for_one_face
+from service.database.quotas import check_quota_for_one_face, check_room_for_bytes, no_room
 from service.database.session import release_connection
 from service.errors import InvalidDataset, NotFound, PayloadTooLarge
 from service.gallery.bulk_writing import finish_load
@@ -24,17 +24,32 @@ LARGE_FACES = 1000
 """An import of at least this many faces is followed by a vacuum. Fewer change nothing that a search would notice."""
 
 
-async def start_import(session: AsyncSession, gallery_name: str, chunks: AsyncIterator[bytes], limit_bytes: int) -> Job:
+@dataclass(frozen=True)
+class ArrivingFile:
+    """A dataset file that a client is sending."""
+
+    pieces: AsyncIterator[bytes]
+    limit_bytes: int
+    """Largest file that the server accepts."""
+    declared_bytes: int
+    """Its length, as far as the client has told it; else 0."""
+    folder: Path
+    """Where the file lies until it is in the database. The folder is made if it does not exist."""
+
+
+async def start_import(session: AsyncSession, gallery_name: str, arriving: ArrivingFile) -> Job:
     """Keep the file and queue its import, both when the caller commits.
 
-    No connection is held while the file arrives, so the session must have no uncommitted writes. Raises PayloadTooLarge
-    beyond `limit_bytes`.
+    The quota of stored bytes is checked before the file arrives and while it arrives, so that a file that cannot be
+    stored does not fill the disk. No connection is held meanwhile, so the session must have no uncommitted writes.
+    Raises PayloadTooLarge or QuotaExceeded.
     """
     gallery = await find_gallery(session, gallery_name)
     await check_quota_for_one_face(session, gallery.id)
+    room_bytes = await check_room_for_bytes(session, arriving.declared_bytes)
     await release_connection(session)
-    with tempfile.TemporaryFile() as file:
-        await _receive(chunks, file, limit_bytes)
+    with await asyncio.to_thread(_open_unlinked, arriving.folder) as file:
+        await _receive(arriving, file, room_bytes)
         gallery = await find_same_gallery(session, gallery)
         arguments = {"gallery": gallery.name, "gallery_id": gallery.id}
         job = await create_job(session, IMPORT, arguments, one_at_a_time=f"import into gallery {gallery.id}")
@@ -57,12 +72,20 @@ async def tidy_after_import(engine: AsyncEngine, result: dict[str, Any]) -> None
         await finish_load(engine)
 
 
-async def _receive(chunks: AsyncIterator[bytes], file: BinaryIO, limit_bytes: int) -> None:
+def _open_unlinked(folder: Path) -> BinaryIO:
+    """A new file in `folder` without a name: the kernel deletes it with the process, however the process ends."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder)
+
+
+async def _receive(arriving: ArrivingFile, file: BinaryIO, room_bytes: int | None) -> None:
     size = 0
-    async for chunk in chunks:
+    async for chunk in arriving.pieces:
         size += len(chunk)
-        if size > limit_bytes:
-            raise PayloadTooLarge(f"the dataset has more than {limit_bytes} bytes")
+        if size > arriving.limit_bytes:
+            raise PayloadTooLarge(f"the dataset has more than {arriving.limit_bytes} bytes")
+        if room_bytes is not None and size > room_bytes:
+            raise no_room()
         await asyncio.to_thread(file.write, chunk)
     if size == 0:
         raise InvalidDataset("the file is empty")

@@ -1,5 +1,7 @@
 """Errors of the legacy dialect: `{"error": "..."}`, with 400 for every fault of the request."""
 
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 from fastapi import Request
@@ -68,7 +70,7 @@ async def test_an_image_above_the_size_limit_is_refused(client: httpx.AsyncClien
 
 async def test_too_many_fields_are_refused(client: httpx.AsyncClient) -> None:
     fields: list[Field] = [("files", b"x", "a.jpg")] * 1001
-    assert_refused(await post(client, "/encoder/images", *fields), "1000 fields")
+    assert_refused(await post(client, "/encoder/images", *fields), "1000 parts")
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "multipart/form-data", ""])
@@ -99,3 +101,18 @@ async def test_the_answer_about_an_unexpected_error_does_not_show_its_message() 
 async def test_a_quota_says_when_to_come_back() -> None:
     answer = await answer_error(Request({"type": "http"}), QuotaExceeded("full", retry_after_seconds=7))
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+
+
+async def test_a_form_of_endless_parts_that_nobody_reads_is_refused_early(client: httpx.AsyncClient) -> None:
+    """Each part costs processor time of the event loop, also a part with an unknown name."""
+    taken: list[int] = []
+    parts = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n\r\n' * 100
+
+    async def body() -> AsyncIterator[bytes]:
+        while True:
+            taken.append(100)
+            yield parts
+
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    assert_refused(await client.post("/encoder/image", content=body(), headers=headers), "1000 parts")
+    assert sum(taken) <= 1200

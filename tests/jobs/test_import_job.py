@@ -27,7 +27,7 @@ from service.jobs.jobs import find_job, list_jobs
 from service.settings import Settings
 from tests.conftest import new_tenant
 from tests.jobs.conftest import StartWorker
-from tests.support.jobs import chunks_of, dataset_of, finished
+from tests.support.jobs import arriving, chunks_of, dataset_of, finished
 from tests.support.waiting import GUARD_SECONDS, until
 
 ROOT_FOLDER = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ async def test_an_uploaded_dataset_becomes_references(
     session: AsyncSession, gallery: Gallery, start_worker: StartWorker
 ) -> None:
     rows = [("Ada", [0.1, 0.2, 0.3]), ("Bob", [1.0, 0.0, 2.5]), ("Ada", [0.3, 0.2, 0.1])]
-    job = await start_import(session, "staff", chunks_of(dataset_of(rows), 10), 10_000)
+    job = await start_import(session, "staff", arriving(chunks_of(dataset_of(rows), 10), 10_000))
     await session.commit()
     async with start_worker():
         job = await finished(session, job)
@@ -77,7 +77,7 @@ async def test_a_wrong_row_fails_the_job_and_nothing_of_the_file_is_stored(
     session: AsyncSession, gallery: Gallery, start_worker: StartWorker
 ) -> None:
     content = dataset_of([("Ada", [0.1, 0.2, 0.3])] * 2500 + [("Bob", [0.1, 0.2])])
-    job = await start_import(session, "staff", chunks_of(content), 10**6)
+    job = await start_import(session, "staff", arriving(chunks_of(content), 10**6))
     await session.commit()
     async with start_worker():
         job = await finished(session, job)
@@ -92,11 +92,11 @@ async def test_an_upload_that_is_too_large_or_empty_or_has_no_gallery_makes_no_j
     session: AsyncSession, gallery: Gallery
 ) -> None:
     with pytest.raises(PayloadTooLarge):
-        await start_import(session, "staff", chunks_of(b"x" * 101), 100)
+        await start_import(session, "staff", arriving(chunks_of(b"x" * 101), 100))
     with pytest.raises(InvalidDataset):
-        await start_import(session, "staff", chunks_of(b""), 100)
+        await start_import(session, "staff", arriving(chunks_of(b""), 100))
     with pytest.raises(NotFound):
-        await start_import(session, "nobody", chunks_of(b"[]"), 100)
+        await start_import(session, "nobody", arriving(chunks_of(b"[]"), 100))
     await session.commit()
     assert (await list_jobs(session)).items == []
 
@@ -109,13 +109,13 @@ async def test_no_connection_is_held_while_an_upload_arrives(
         assert database.engine.pool.status().endswith("Current Checked out connections: 0")
         yield b"]"
 
-    await start_import(session, "staff", slow(), 100)
+    await start_import(session, "staff", arriving(slow(), 100))
 
 
 async def test_an_import_does_not_go_into_a_gallery_that_was_recreated_meanwhile(
     session: AsyncSession, gallery: Gallery, start_worker: StartWorker
 ) -> None:
-    job = await start_import(session, "staff", chunks_of(b"[]"), 100)
+    job = await start_import(session, "staff", arriving(chunks_of(b"[]"), 100))
     await session.commit()
     await delete_gallery(session, gallery)
     await create_gallery(session, "staff", gallery.space)
@@ -139,7 +139,7 @@ async def test_an_import_beyond_the_tenants_quota_fails_and_leaves_nothing(
         gallery = await create_gallery(session, "staff", space)
         await session.commit()
         job = await start_import(
-            session, "staff", chunks_of(dataset_of([("Ada", [1.0]), ("Ada", [2.0]), ("Ada", [3.0])])), 1000
+            session, "staff", arriving(chunks_of(dataset_of([("Ada", [1.0]), ("Ada", [2.0]), ("Ada", [3.0])])), 1000)
         )
         await session.commit()
         job = await finished(session, job)
@@ -182,7 +182,7 @@ async def test_an_import_whose_worker_is_killed_is_run_once_by_the_next_one(
     await session.commit()
     values = np.random.default_rng(0).standard_normal((12_000, 64)).round(6)
     content = dataset_of([(f"person {number // 3}", row) for number, row in enumerate(values.tolist())])
-    job = await start_import(session, "large", chunks_of(content, 10**6), 10**9)
+    job = await start_import(session, "large", arriving(chunks_of(content, 10**6), 10**9))
     await session.commit()
 
     async with tenant_session(database.engine, gallery.tenant_id) as holder:
@@ -220,7 +220,7 @@ async def test_a_large_import_tidies_the_tables_that_searches_read(
         pytest.skip("before PostgreSQL 17 only autovacuum may do it")
     before = await _vacuums(session)
     rows = [(f"person {number}", [0.1, number, 0.3]) for number in range(1200)]
-    job = await start_import(session, "staff", chunks_of(dataset_of(rows)), 10**6)
+    job = await start_import(session, "staff", arriving(chunks_of(dataset_of(rows)), 10**6))
     await session.commit()
     async with start_worker():
         assert (await finished(session, job)).status == "succeeded"

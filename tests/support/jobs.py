@@ -1,10 +1,13 @@
 """Waiting for jobs, and files to import."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.identity.import_job import ArrivingFile
 from service.jobs.jobs import Job, find_job
 from tests.support.waiting import GUARD_SECONDS
 
@@ -13,6 +16,11 @@ async def chunks_of(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
     """Return the content in chunks, like an upload."""
     for start in range(0, len(content), size):
         yield content[start : start + size]
+
+
+def arriving(pieces: AsyncIterator[bytes], limit_bytes: int) -> ArrivingFile:
+    """A file whose client has not told its length."""
+    return ArrivingFile(pieces, limit_bytes, 0, Path(tempfile.gettempdir()))
 
 
 async def job_when(session: AsyncSession, job: Job, is_reached: Callable[[Job], object]) -> Job:

@@ -10,7 +10,6 @@ from service.http.multipart import parts
 from service.identity.uploaded_datasets import ArrivingDataset, UploadedDataset
 
 DATASET = "dataset"
-MAXIMUM_PARTS = 1000
 MAXIMUM_TEXT_BYTES = 64 * 1024
 
 
@@ -19,13 +18,9 @@ class Form:
 
     def __init__(self) -> None:
         self._contents: dict[str, list[bytes | UploadedDataset]] = {}
-        self._count = 0
 
     def add(self, name: str, content: bytes | UploadedDataset) -> None:
         """Add a part that has arrived."""
-        self._count += 1
-        if self._count > MAXIMUM_PARTS:
-            raise InvalidRequest(f"the form has more than {MAXIMUM_PARTS} fields")
         self._contents.setdefault(name, []).append(content)
 
     def __contains__(self, name: str) -> bool:
