@@ -10,6 +10,7 @@ import functools
 import gc
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -30,13 +31,14 @@ from service.database.connection import open_database
 from service.database.schema.migrate import migrate
 from service.encoder.opening import open_encoders
 from service.errors import InvalidSettings, ServiceError
-from service.http.connections import BoundedConnection
+from service.http.connection_limits import RESERVED_CONNECTIONS, ConnectionLimits
+from service.http.connections import MAXIMUM_HEAD_BYTES, BoundedConnection
 from service.http.protection import server_options
-from service.http.request_log import MAXIMUM_HEAD_BYTES
 from service.settings import Settings
 from service.telemetry import MULTIPROCESS_FOLDER, configure_logging, logger
 
-MAXIMUM_CONNECTIONS = 1000
+OWN_FILES = 256
+"""File descriptors that are kept for the database, models and temporary files."""
 KEEP_ALIVE_SECONDS = 30
 GRACE_SECONDS = 20
 """A stopping server gives requests in progress this long to finish."""
@@ -47,6 +49,7 @@ _PR_SET_PDEATHSIG = 1
 
 def serve(settings: Settings) -> None:
     """Serve on SERVER_IP:SERVER_PORT until a signal stops the process. Raises ServiceError if it cannot start."""
+    _raise_limit_of_files(settings)
     config = _config(settings, functools.partial(_app_of_process, settings), factory=True)
     listening = _listen(config)
     if settings.env == "development":
@@ -70,8 +73,12 @@ def _config(settings: Settings, app: Any, **options: Any) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        http=functools.partial(BoundedConnection, patience_seconds=settings.client_patience_seconds),  # type: ignore[arg-type]
-        limit_concurrency=MAXIMUM_CONNECTIONS,
+        ws="none",  # a WebSocket would leave the limits and deadlines of BoundedConnection
+        http=functools.partial(
+            BoundedConnection,  # type: ignore[arg-type]
+            patience_seconds=settings.client_patience_seconds,
+            limits=_limits(settings),
+        ),
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_worker_healthcheck=HEALTH_SECONDS,
@@ -79,6 +86,27 @@ def _config(settings: Settings, app: Any, **options: Any) -> uvicorn.Config:
         **options,
         **server_options(settings),
     )
+
+
+def _limits(settings: Settings) -> ConnectionLimits:
+    """The limits of connections; fewer than the settings ask for if the process may not open that many files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = settings.maximum_connections
+    if files != resource.RLIM_INFINITY:
+        most = max(1, min(most, files - RESERVED_CONNECTIONS - OWN_FILES))
+    return ConnectionLimits(most, settings.maximum_connections_per_address, settings.trusted_proxies)
+
+
+def _raise_limit_of_files(settings: Settings) -> None:
+    """Let the process, and the processes that it starts, open a file for each connection, as far as the system allows.
+
+    The usual limit is 1,024 files. A process at its limit accepts no connection, not even one that asks for health.
+    """
+    wanted = settings.maximum_connections + RESERVED_CONNECTIONS + OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _serve_in_processes(settings: Settings, config: uvicorn.Config, listening: socket.socket) -> None:

@@ -3,6 +3,7 @@
 A validation error names the field and the mistake, never the value.
 """
 
+import errno
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -19,10 +20,11 @@ from service.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
-    Overloaded,
+    OutOfDisk,
+    OutOfFiles,
     PayloadTooLarge,
+    RetryLater,
     ServiceError,
-    TooManyRequests,
     Unauthenticated,
     UnsupportedMediaType,
 )
@@ -39,11 +41,17 @@ _OF_STATUS: dict[int, tuple[type[ServiceError], str]] = {
     413: (PayloadTooLarge, ""),
     415: (UnsupportedMediaType, ""),
 }
+_OF_ERRNO: dict[int, type[RetryLater]] = {
+    errno.EMFILE: OutOfFiles,
+    errno.ENFILE: OutOfFiles,
+    errno.ENOSPC: OutOfDisk,
+    errno.EDQUOT: OutOfDisk,
+}
 
 
 def install_problems(app: FastAPI) -> None:
     """Answer every error of `app` as a problem."""
-    for kind in (ServiceError, RequestValidationError, HTTPException, *DATABASE_FAILURES):
+    for kind in (ServiceError, RequestValidationError, HTTPException, OSError, *DATABASE_FAILURES):
         app.add_exception_handler(kind, _answer)
 
 
@@ -60,7 +68,7 @@ def problem(error: ServiceError, request_id: str, headers: Mapping[str, str] | N
     extra = dict(headers or {})
     if isinstance(error, Unauthenticated):
         extra["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooManyRequests | Overloaded):
+    if isinstance(error, RetryLater):
         extra["Retry-After"] = str(error.retry_after_seconds)
     elif error.status == 503:
         extra["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -81,6 +89,9 @@ def known_error(error: Exception) -> ServiceError | None:
         if error.status >= 500:
             logger("http").warning("request failed", problem=error.slug, detail=error.detail)
         return error
+    if isinstance(error, OSError) and error.errno in _OF_ERRNO:
+        logger("http").warning("request failed", problem=_OF_ERRNO[error.errno].slug)
+        return _OF_ERRNO[error.errno]("try again in a moment", retry_after_seconds=RETRY_AFTER_SECONDS)
     if isinstance(error, RequestValidationError):
         return _invalid(error)
     if isinstance(error, HTTPException):

@@ -15,13 +15,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import telemetry
 from service.encoder.runtime.memory import is_lack_of_memory, release_memory
-from service.errors import AmbiguousLength, HeadTooLarge, OutOfMemory, ServiceError
+from service.errors import AmbiguousLength, HeadTooLarge, OutOfMemory, ServiceError, TooManyConnections
+from service.http.bodies import release_held_bytes
+from service.http.connection_limits import HEALTH_PATHS, ONLY_HEALTH
+from service.http.connections import MAXIMUM_HEAD_BYTES
 from service.http.problems import METHODS, problem
 from service.http.protection import protected
 from service.http.targets import has_two_lengths, normalize_target
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-MAXIMUM_HEAD_BYTES = 32 * 1024
 CLIENT_LEFT = 499
 _IS_HEAD = "is_head"
 
@@ -59,7 +61,11 @@ class RequestMiddleware:
                 await problem(error, send.request_id)(scope, receive, send)
                 return
             if has_two_lengths(scope):
-                await _refuse_two_lengths(scope, receive, send)
+                # what follows on the connection may be part of the body or another request
+                await _refuse(AmbiguousLength("send either Content-Length or Transfer-Encoding"), scope, receive, send)
+                return
+            if scope["state"].get(ONLY_HEALTH) and scope["path"] not in HEALTH_PATHS:
+                await _refuse(TooManyConnections("try again in a moment", retry_after_seconds=1), scope, receive, send)
                 return
             await self._app(inner, receive, send)
         except ClientDisconnect:
@@ -73,6 +79,7 @@ class RequestMiddleware:
                 answer = problem(ServiceError("the log has details under request_id"), send.request_id)
                 await answer(scope, receive, send)
         finally:
+            release_held_bytes(scope["state"])
             if lacks_memory:  # here the error no longer holds what the request has allocated
                 release_memory()
                 await problem(OutOfMemory("try again in a moment"), send.request_id)(scope, receive, send)
@@ -134,9 +141,8 @@ def _request_id(scope: Scope) -> str:
     return secrets.token_hex(8)
 
 
-async def _refuse_two_lengths(scope: Scope, receive: Receive, send: "_Sender") -> None:
-    """Refuse the request and close the connection: what follows on it may be part of the body or another request."""
-    error = AmbiguousLength("send either Content-Length or Transfer-Encoding")
+async def _refuse(error: ServiceError, scope: Scope, receive: Receive, send: "_Sender") -> None:
+    """Refuse the request and close the connection."""
     await problem(error, send.request_id, {"Connection": "close"})(scope, receive, send)
 
 
