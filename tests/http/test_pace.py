@@ -8,7 +8,7 @@ MEBIBYTE = 1024 * 1024
 
 
 def seconds_until_refused(pace: Pace, *, every: float, size: int) -> float:
-    """Count pieces of `size` bytes, one `every` so many seconds, until the body is refused."""
+    """Count a piece of `size` bytes each `every` seconds, until the body is refused."""
     waited = 0.0
     while True:
         waited += every
