@@ -100,7 +100,7 @@ def _limits(settings: Settings) -> ConnectionLimits:
 def _raise_limit_of_files(settings: Settings) -> None:
     """Let the process, and the processes that it starts, open a file for each connection, as far as the system allows.
 
-    The usual limit is 1,024 files. A process at its limit accepts no connection at all, so health is not answered either.
+    The usual limit is 1,024 files. A process at its limit accepts no connection at all.
     """
     wanted = settings.maximum_connections + RESERVED_CONNECTIONS + OWN_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
