@@ -7,6 +7,7 @@ from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
+from service.database.session import release_connection
 from service.errors import PayloadTooLarge
 from service.gallery.galleries import find_gallery
 from service.http.bodies import chunks, declared_bytes, is_multipart
