@@ -354,3 +354,22 @@ class NotOffered(ServiceError):
 
     slug = "not-offered"
     status = 501
+
+
+class VideoNotInstalled(NotOffered):
+    """This installation cannot decode videos."""
+
+    slug = "video-not-installed"
+
+
+class UnreadableVideo(InvalidRequest):
+    """The video cannot be decoded."""
+
+    slug = "unreadable-video"
+
+
+class VideoSourceUnavailable(ServiceError):
+    """The video source does not answer."""
+
+    slug = "video-source-unavailable"
+    status = 502

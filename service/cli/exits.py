@@ -19,6 +19,8 @@ from service.errors import (
     InvalidSettings,
     NotFound,
     ServiceError,
+    VideoNotInstalled,
+    VideoSourceUnavailable,
 )
 
 
@@ -40,13 +42,20 @@ class ExitCode(IntEnum):
     CONFLICT = 6
     """The name is taken, or the embedding spaces differ."""
     UNAVAILABLE = 7
-    """The database, an encoder, a model or a setting cannot be used."""
+    """The database, an encoder, a model, a setting or a video source cannot be used."""
     FAILED = 8
     """Any other failure; LOGGER_LEVEL=DEBUG shows the traceback."""
 
 
 _CODE_OF_STATUS = {404: ExitCode.NOT_FOUND, 409: ExitCode.CONFLICT}
-_UNAVAILABLE = (DatabaseUnavailable, EncoderUnavailable, InvalidModel, InvalidSettings)
+_UNAVAILABLE = (
+    DatabaseUnavailable,
+    EncoderUnavailable,
+    InvalidModel,
+    InvalidSettings,
+    VideoNotInstalled,
+    VideoSourceUnavailable,
+)
 _GENERAL = {NotFound, Conflict, InvalidRequest}
 """Errors printed without their title, because the detail alone says more."""
 

@@ -11,6 +11,7 @@ from service.cli.files import check_drawing, read_file
 from service.cli.options import Image
 from service.cli.output import Json, write_json, write_line, write_table
 from service.cli.recognize import corners
+from service.cli.watch import DEFAULT_RATE, is_video, open_video, show_video
 
 if TYPE_CHECKING:
     from service.encoder.contract import DetectedFace
@@ -22,16 +23,24 @@ async def detect(
     *,
     annotated: Annotated[
         Path | None,
-        typer.Option("--annotate", metavar="OUT", help="Write the image with boxes to this .jpg, .png or .webp file."),
+        typer.Option(
+            "--annotate",
+            metavar="OUT",
+            help="Write the image with boxes to this .jpg, .png or .webp file, a video to .mp4 or .mkv.",
+        ),
     ] = None,
     encoder: EncoderName = None,
     as_json: Json = False,
 ) -> None:
-    """Find the faces in an image.
+    """Find the faces in an image or a video.
 
-    Largest first. Nothing is stored.
+    Largest first. Nothing is stored. A video gives the faces that it shows, each followed over its frames.
     """
     from service.encoder.images.annotate import annotate
+
+    if is_video(image):
+        await _detect_in_video(image, annotated, encoder, as_json)
+        return
 
     drawing = None if annotated is None else check_drawing(annotated)
     data = read_file(image)
@@ -50,6 +59,15 @@ async def detect(
         return
     rows = [_row(number, face) for number, face in enumerate(faces, start=1)]
     write_table(["face", "left, top, right, bottom", "score", "quality"], rows, "The image shows no face.")
+
+
+async def _detect_in_video(path: str, annotated: Path | None, encoder: str | None, as_json: bool) -> None:
+    settings = read_settings()
+    async with open_video(path, DEFAULT_RATE, annotated, settings) as video:
+        from service.video.analysis import Analysis
+
+        with encoders_named(settings, encoder) as encoders:
+            await show_video(video, Analysis(encoders, encoders.default, None), as_json)
 
 
 @asynchronous

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.context import CommandContext, asynchronous, open_context
+from service.cli.context import CommandContext, asynchronous, open_context, read_settings
 from service.cli.encoders import encoders_for
 from service.cli.exits import ExitCode
 from service.cli.files import check_drawing, read_embeddings, read_file, tell_missing_characters
@@ -23,6 +23,7 @@ from service.cli.options import (
     json_object,
 )
 from service.cli.output import Json, progress, remark, write_json, write_table
+from service.cli.watch import DEFAULT_RATE, is_video, open_video, recognize_video
 from service.errors import InvalidRequest, ServiceError
 from service.identity.limits import MAXIMUM_MEAN_OF
 
@@ -39,13 +40,17 @@ if TYPE_CHECKING:
 async def recognize(
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE...", help="Image files and folders of images; - reads standard input."),
+        typer.Argument(
+            metavar="IMAGE...", help="Image files and folders of images, or one video; - reads standard input."
+        ),
     ],
     *,
     annotated: Annotated[
         Path | None,
         typer.Option(
-            "--annotate", metavar="OUT", help="Write the image with boxes and names to this .jpg, .png or .webp file."
+            "--annotate",
+            metavar="OUT",
+            help="Write the image with boxes and names to this .jpg, .png or .webp file, a video to .mp4 or .mkv.",
         ),
     ] = None,
     embedding: Annotated[
@@ -67,7 +72,16 @@ async def recognize(
     Prints every face with its match, or no match, and the nearest other candidates, also below the threshold. With
     several galleries, which must have one embedding space, every candidate names its gallery. For several images or a
     folder --json prints one line per image, with its path; exit code 3: some images cannot be read, 4: none can.
+    A video is treated as `watch` does.
     """
+    if len(images) == 1 and is_video(images[0]) and not embedding:
+        names = galleries or [DEFAULT_GALLERY]
+        where = names[0] if len(names) == 1 else names
+        options = {"threshold": threshold, "metadata": json_object(metadata), "mean_of": mean_of}
+        opened = open_video(images[0], DEFAULT_RATE, annotated, read_settings())
+        async with opened as video, open_context(tenant) as context:
+            await recognize_video(context, video, where, options, as_json)
+        return
     several = _are_several(images)
     if embedding and annotated is not None:
         raise InvalidRequest("--annotate needs an image; --embedding reads none")

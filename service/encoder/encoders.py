@@ -84,6 +84,12 @@ class Encoders:
         most = self._maximum_faces if maximum_faces is None else maximum_faces
         return await self._pipeline.encode(self._encoder(space), image, most, bulk=bulk, slot=self._slot)
 
+    async def embed(
+        self, space: EmbeddingSpace, image: Image, faces: Sequence[DetectedFace], *, bulk: bool = False
+    ) -> list[EncodedFace]:
+        """The embeddings of faces that `detect` found in the same image, in their order. Empty without faces."""
+        return await self._pipeline.embed(self._encoder(space), image, faces, bulk=bulk) if faces else []
+
     def reserve_slot(self) -> Reservation:
         """Reserve a slot for an image before its upload is read. Raises Overloaded if images are refused now.
 

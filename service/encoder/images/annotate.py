@@ -5,6 +5,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
@@ -52,9 +53,33 @@ def annotate(
 ) -> bytes:
     """The image with a box and a label per face, and a red dot per landmark, as a file of that format.
 
+    The drawing is that of `draw_faces`.
+    """
+    file = io.BytesIO()
+    _drawn(image, boxes, landmarks, unmatched).save(file, format, quality=90)
+    return file.getvalue()
+
+
+def draw_faces(
+    image: Image,
+    boxes: Sequence[tuple[Box, str]],
+    landmarks: Sequence[tuple[tuple[float, float], ...]] = (),
+    unmatched: Container[int] = (),
+) -> Image:
+    """A copy of the image with a box and a label per face, and a red dot per landmark.
+
     Boxes are green, and amber for the indexes (from 0) in `unmatched`. A label is shortened until it covers no other
     face. Characters that no font of the machine has become a question mark, after the number of the face.
     """
+    return np.asarray(_drawn(image, boxes, landmarks, unmatched))
+
+
+def _drawn(
+    image: Image,
+    boxes: Sequence[tuple[Box, str]],
+    landmarks: Sequence[tuple[tuple[float, float], ...]],
+    unmatched: Container[int],
+) -> Pillow.Image:
     picture = Pillow.fromarray(image)
     draw = ImageDraw.Draw(picture)
     line = max(2, round(max(picture.size) / 400))
@@ -69,9 +94,7 @@ def annotate(
             taken.append(_label(draw, text, box, others, _AMBER if place in unmatched else _GREEN))
     for x, y in (point for points in landmarks for point in points):
         draw.ellipse((x - line, y - line, x + line, y + line), fill=_RED)
-    file = io.BytesIO()
-    picture.save(file, format, quality=90)
-    return file.getvalue()
+    return picture
 
 
 def has_missing_characters(labels: Sequence[str]) -> bool:

@@ -121,6 +121,20 @@ class Pipeline:
 
         return await self._process(bulk, slot, step)
 
+    async def embed(
+        self, encoder: Encoder, image: Image, faces: Sequence[DetectedFace], *, bulk: bool
+    ) -> list[EncodedFace]:
+        """Embed faces that `detect` found in `image`, in their order."""
+
+        def step(entry: QueueEntry, _: PixelShare) -> Future[list[EncodedFace]]:
+            entry.cancellation.raise_if_set()
+            with self._clock.measured("align"):
+                crops = encoder.align(image, faces)
+            embedded = self._batching[id(encoder)].submit(crops, entry)
+            return _then(embedded.done, lambda embeddings: self._finish(list(faces), embeddings, embedded))
+
+        return await self._process(bulk, None, step)
+
     def reserve_slot(self) -> Reservation:
         """Reserve a slot for an image. Raises Overloaded if an image would be refused now."""
         return self._back_pressure.reserve()
