@@ -69,15 +69,16 @@ async def compare(
         for path, data in zip((first, second), images, strict=True):
             await check_picture(encoders, path, data)
         verification = await compare_pictures(encoders, *images, threshold=threshold, review=Review.of(settings))
-    _print_verification(verification, "the same person", as_json)
+    _print_verification(verification, "the same person", as_json, is_comparison=True)
 
 
-def _print_verification(verification: "Verification", claim: str, as_json: bool) -> None:
-
+def _print_verification(
+    verification: "Verification", claim: str, as_json: bool, *, is_comparison: bool = False
+) -> None:
     if as_json:
-        from service.api.recognition_answers import VerificationShape
+        from service.api.recognition_answers import ComparisonShape, VerificationShape
 
-        write_json(VerificationShape.of(verification))
+        write_json(ComparisonShape.of_two(verification) if is_comparison else VerificationShape.of(verification))
     else:
         verb = "is" if verification.verified else "is not"
         numbers = f"similarity {verification.similarity:.3f}, threshold {verification.threshold:.3f}"

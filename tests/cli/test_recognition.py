@@ -110,7 +110,9 @@ def test_a_higher_threshold_refuses_a_match(command: Command, images: Path) -> N
 
 def test_two_images_are_compared_without_a_gallery(bare_command: Command, images: Path) -> None:
     assert bare_command("compare", "people/ada/1.jpg", "people/ada/2.jpg").code == 0
-    assert bare_command("compare", "people/ada/1.jpg", "people/bob/1.jpg", "--json").json["verified"] is False
+    compared = bare_command("compare", "people/ada/1.jpg", "people/bob/1.jpg", "--json").json
+    assert compared["verified"] is False
+    assert [face.keys() for face in compared["faces"]] == [{"box", "detection_score", "quality"}] * 2
     assert "text.jpg" in bare_command("compare", "people/ada/1.jpg", "text.jpg").err
 
 

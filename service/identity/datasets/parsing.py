@@ -105,7 +105,21 @@ def _ndjson_reference(line: bytes, space: EmbeddingSpace) -> ReferenceRow:
     if metadata is not None:
         check_metadata(metadata)
     source = free_value("source", row.source)
+    _check_space(source, space)
     return ReferenceRow(check_name(row.person, "person"), external_id, values, source, metadata)
+
+
+def _check_space(source: Any, space: EmbeddingSpace) -> None:
+    """Raises InvalidDataset if the row is of a file of `References.save` whose encoder is another one.
+
+    Embeddings of two encoders may have the same dimension. A gallery of an external space takes what its owner says.
+    """
+    described = source.get("embedding_space") if isinstance(source, dict) else None
+    if not isinstance(described, dict) or space.is_external:
+        return
+    digest = described.get("digest")
+    if isinstance(digest, str) and digest != space.digest:
+        raise InvalidDataset(f"the embedding was made with {described.get('name')}, not with {space.name}")
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], piece: bytes) -> Any:

@@ -72,6 +72,16 @@ def test_ndjson_is_read_line_by_line() -> None:
     ]
 
 
+def test_a_saved_reference_of_another_encoder_of_the_same_dimension_is_refused() -> None:
+    mine = EmbeddingSpace("dlib", "1" * 64, 2, "euclidean", 0.45)
+    line = b'{"person": "Ada", "embedding": [1, 2], "source": {"embedding_space": {"name": "%s", "digest": "%s"}}}\n'
+    own, other = line % (b"dlib", b"1" * 64), line % (b"insightface:small", b"2" * 64)
+    assert len(list(read_rows(io.BytesIO(own), "ndjson", mine))) == 1
+    with pytest.raises(InvalidDataset, match="line 2: the embedding was made with insightface:small, not with dlib"):
+        list(read_rows(io.BytesIO(own + other), "ndjson", mine))
+    assert len(list(read_rows(io.BytesIO(own + other), "ndjson", SPACE))) == 2  # an external space takes every encoder
+
+
 def test_a_label_called_person_is_a_label() -> None:
     assert read(b'{"person": [{"embedding": [1, 2]}]}')[0] == "encoder"
     assert read(b'{"embedding": [1, 2], "person": "Ada"}')[0] == "ndjson"
