@@ -9,6 +9,7 @@ import subprocess
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.types import Message
 
 from service.encoder.fake_pictures import draw_people
 from tests.api.operations import operations
@@ -52,6 +53,23 @@ async def test_head_has_the_same_problems_as_get(client: httpx.AsyncClient, anon
     assert (await client.head("/nothing")).status_code == 404
     refused = await client.head("/v1/detect")
     assert (refused.status_code, refused.headers["allow"], refused.content) == (405, "POST", b"")
+
+
+async def test_the_application_itself_sends_no_body_for_head(application: FastAPI) -> None:
+    """The client of the other tests and uvicorn would drop a body; another server may not."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {"type": "http", "method": "HEAD", "path": "/healthz", "raw_path": b"/healthz", "query_string": b""}
+    await application({**scope, "headers": [(b"host", b"a")], "http_version": "1.1"}, receive, send)
+    start, *bodies = sent
+    assert start["status"] == 200
+    assert [message.get("body", b"") for message in bodies] == [b""]
 
 
 async def test_allow_names_head_beside_get(client: httpx.AsyncClient) -> None:
@@ -122,7 +140,7 @@ def test_on_a_terminal_serve_prints_its_address_and_how_to_get_a_key(server: Ser
     os.close(inside)
     shown = b""
     try:
-        while b"Ctrl-C" not in shown:
+        while b"Ctrl-C" not in shown and b'"event"' not in shown:
             shown += os.read(terminal, 4096)
         lines = shown.decode().splitlines()
         assert [line for line in lines if re.search(rf" http://127\.0\.0\.1:{server.port}$", line)]
