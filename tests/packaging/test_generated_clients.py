@@ -1,7 +1,7 @@
 """Clients that are generated from the OpenAPI document enroll and recognize against a running server.
 
 openapi-python-client, openapi-generator and its Java runtime come from the Python package index
-(constraints-generators.txt).
+(constraints-generators.txt), openapi-typescript and the TypeScript compiler from that of npm (the folder typescript).
 """
 
 import importlib.util
@@ -19,6 +19,7 @@ from service.encoder.fake_pictures import draw_people
 from tests.support.server import ServerProcess
 from tests.support.waiting import GUARD_SECONDS
 
+TYPESCRIPT = Path(__file__).with_name("typescript")
 EMBEDDING = [1.0] + [0.0] * 511
 OF_PYTHON_CLIENT = """
 import io, json, sys
@@ -94,7 +95,8 @@ def test_openapi_python_client_makes_a_client_that_enrolls_and_recognizes(
         ["--path", str(document), "--output-path", str(target)],
     )
     assert "WARNING parsing" not in said
-    assert use(service, target.parent, OF_PYTHON_CLIENT) == ["Ada", 1, "Ada", "Eve", True]
+    program = [sys.executable, "-c", OF_PYTHON_CLIENT]
+    assert use(service, target.parent, program) == ["Ada", 1, "Ada", "Eve", True]
 
 
 def test_openapi_generator_makes_a_client_that_enrolls_and_recognizes(
@@ -111,7 +113,24 @@ def test_openapi_generator_makes_a_client_that_enrolls_and_recognizes(
         [java, "-jar", str(Path(found.origin).with_name("openapi-generator.jar")), "generate", "-g", "python"],
         ["-i", str(document), "-o", str(target), "--additional-properties=packageName=generated"],
     )
-    assert use(service, target, OF_GENERATOR) == ["Ada", 1, "Ada", "Eve", True]
+    program = [sys.executable, "-c", OF_GENERATOR]
+    assert use(service, target, program) == ["Ada", 1, "Ada", "Eve", True]
+
+
+def test_openapi_typescript_makes_types_with_which_a_client_enrolls_and_recognizes(
+    service: tuple[ServerProcess, str], document: Path
+) -> None:
+    node, packages = shutil.which("node"), TYPESCRIPT / "node_modules"
+    if node is None:
+        pytest.skip("left out: Node.js is not installed")
+    if not (packages / "openapi-typescript").is_dir():
+        pytest.skip("left out: openapi-typescript is not installed (npm ci --prefix tests/packaging/typescript)")
+    target = document.parent / "client"
+    shutil.copytree(TYPESCRIPT, target, ignore=shutil.ignore_patterns("node_modules"))
+    (target / "node_modules").symlink_to(packages)
+    run([node, str(packages / "openapi-typescript/bin/cli.js")], [str(document), "-o", str(target / "schema.d.ts")])
+    run([node, str(packages / "typescript/bin/tsc")], ["-p", str(target)])
+    assert use(service, target, [node, "client.js"]) == ["Ada", 1, "Ada", "Eve", True]
 
 
 def java_program() -> str | None:
@@ -122,14 +141,14 @@ def java_program() -> str | None:
     return str(Path(package.origin).with_name("java-runtime") / "bin" / "java")
 
 
-def use(service: tuple[ServerProcess, str], folder: Path, program: str) -> object:
-    """Run a program that uses the generated client, and return its result."""
+def use(service: tuple[ServerProcess, str], folder: Path, program: list[str]) -> object:
+    """Run a program that uses the generated client, and return what it prints."""
     server, key = service
     ada = folder / "ada.jpg"
     ada.write_bytes(draw_people(["Ada"]))
     environment = os.environ | {"PYTHONPATH": str(folder)}
     done = subprocess.run(
-        [sys.executable, "-c", program, server.url, key, str(ada)],
+        [*program, server.url, key, str(ada)],
         check=False,
         cwd=folder,
         env=environment,
