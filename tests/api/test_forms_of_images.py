@@ -9,6 +9,8 @@ from fastapi import FastAPI
 
 from service.encoder.encoders import Encoders
 from service.encoder.fake_pictures import draw_people
+from service.errors import ImageTooLarge
+from service.http.base64_images import decode_base64_image
 from tests.api.test_overload import overloaded
 
 IMAGE = draw_people(["Ada"])
@@ -207,3 +209,9 @@ async def test_a_compressed_body_is_refused_by_the_name_of_its_encoding(
 async def test_the_encoding_identity_is_no_compression(client: httpx.AsyncClient) -> None:
     headers = {"content-encoding": "identity"}
     assert (await client.post("/v1/galleries", json={"name": "staff"}, headers=headers)).status_code == 201
+
+
+def test_a_text_over_the_limit_is_not_decoded() -> None:
+    with pytest.raises(ImageTooLarge):
+        decode_base64_image("A" * 16, limit_bytes=11)
+    assert decode_base64_image("A" * 16, limit_bytes=12) == bytes(12)
