@@ -67,7 +67,8 @@ def _check_legacy(settings: Settings) -> None:
 
 @contextlib.asynccontextmanager
 async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
-    database = await asyncio.to_thread(open_database, settings)
+    timeout_seconds = settings.database_statement_timeout_seconds
+    database = await asyncio.to_thread(open_database, settings, statement_timeout_seconds=timeout_seconds)
     async with database:
         await asyncio.to_thread(migrate, database.logins)
         encoders = await asyncio.to_thread(open_encoders, settings)

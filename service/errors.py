@@ -349,6 +349,13 @@ class DatabaseUnavailable(ServiceError):
     status = 503
 
 
+class StatementTimedOut(DatabaseUnavailable):
+    """A statement of the database took too long."""
+
+    slug = "statement-timed-out"
+    status = 504
+
+
 class NotOffered(ServiceError):
     """This server does not offer the operation."""
 

@@ -89,6 +89,18 @@ class Settings(BaseSettings):
         description="Pooler such as PgBouncer at DATABASE_SERVICE_URL: auto (found at the start) | transaction | off "
         "(none, or one in session mode).",
     )
+    database_connections_per_tenant: int | None = Field(
+        default=None,
+        ge=1,
+        description="Largest number of these connections that one tenant holds; empty: all but a quarter.",
+    )
+    database_statement_timeout_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        description="Seconds after which PostgreSQL stops a statement of a request (status 504); 0: never. Jobs and "
+        "commands have no limit.",
+    )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("face-identity"),
         description="Folder of the embedded database, installed models and secrets.",
@@ -218,24 +230,27 @@ class Settings(BaseSettings):
         le=1.0,
         description="Share of probes that are searched again exactly, to check the search.",
     )
-    tenant_requests_per_minute: int | None = Field(
-        default=None, gt=0, description="Quota of a new tenant: requests per minute that run no model; empty: no limit."
+    tenant_requests_per_minute: int = Field(
+        default=0,
+        ge=0,
+        description="Quota of a new tenant: requests per minute that run no model; 0: no limit.",
     )
-    tenant_inferences_per_minute: int | None = Field(
-        default=None,
-        gt=0,
-        description="Quota of a new tenant: images per minute that a model processes; empty: no limit.",
+    tenant_inferences_per_minute: int = Field(
+        default=3_000,
+        ge=0,
+        description="Quota of a new tenant: images, and the work of as many images in big searches, per minute; 0: no "
+        "limit. The default is ten doors that send five images a second each.",
     )
-    tenant_maximum_galleries: int | None = Field(
-        default=None, gt=0, description="Quota of a new tenant: galleries; empty: no limit."
+    tenant_maximum_galleries: int = Field(
+        default=1_000, ge=0, description="Quota of a new tenant: galleries; 0: no limit."
     )
-    tenant_maximum_faces_per_gallery: int | None = Field(
-        default=None,
-        gt=0,
-        description="Quota of a new tenant: faces per gallery, and people per gallery; empty: no limit.",
+    tenant_maximum_faces_per_gallery: int = Field(
+        default=0,
+        ge=0,
+        description="Quota of a new tenant: faces per gallery, and people per gallery; 0: no limit.",
     )
-    tenant_maximum_stored_bytes: int | None = Field(
-        default=None, gt=0, description="Quota of a new tenant: stored bytes; empty: no limit."
+    tenant_maximum_stored_bytes: int = Field(
+        default=64 * 1024 * MEBIBYTE, ge=0, description="Quota of a new tenant: stored bytes; 0: no limit."
     )
     legacy_api: Literal["off", "key", "open"] = Field(
         default="key",

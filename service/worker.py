@@ -33,8 +33,13 @@ from service.jobs.jobs import (
 )
 from service.jobs.queue import TryAgainLater, queue_app, work_off
 from service.telemetry import logger
+from service.turns import act_for
 
-CONCURRENT_JOBS = 2
+CONCURRENT_JOBS = 3
+MOST_JOBS_OF_ONE_TENANT = 2
+"""Two jobs of a tenant run at one time, as long as there are two. One place is kept for the other tenants, who would
+otherwise wait until a long import has ended.
+"""
 SHUTDOWN_SECONDS = 5.0
 """Time that a stopping worker gives to its running jobs before they go back to the queue."""
 MAXIMUM_ATTEMPTS = 10
@@ -91,7 +96,7 @@ async def _work_until(runner: "JobRunner", stop: asyncio.Event) -> None:
 
 async def _work(runner: "JobRunner") -> None:
     logins = runner.database.logins
-    app = queue_app(logins.service, runner.run_job, pooled=logins.service_is_pooled)
+    app = queue_app(logins.service, runner.run_job, MOST_JOBS_OF_ONE_TENANT, pooled=logins.service_is_pooled)
     async with app.open_async():
         sweeping = asyncio.create_task(_sweep(runner.engine))
         try:
@@ -129,6 +134,7 @@ class JobRunner:
 
     async def run_job(self, tenant_id: int, number: int) -> None:
         """Run one job unless it is finished or removed. Raises TryAgainLater if it cannot run now."""
+        act_for(tenant_id)
         try:
             async with tenant_session(self.engine, tenant_id) as session:
                 await self._run_claimed(session, tenant_id, number)

@@ -15,6 +15,7 @@ from service.access.key_format import read_key, read_operator_key
 from service.access.quotas import CostClass, RateLimits
 from service.database.statements import fetch_row
 from service.errors import TooManyRequests, Unauthenticated
+from service.turns import act_for
 
 _ADMIT = "SELECT * FROM admit_v2(%(tenant)s, %(digest)s, %(cost_class)s, 1)"
 _ADMIT_OPERATOR = "SELECT * FROM admit_operator_v1(%(digest)s)"
@@ -49,6 +50,7 @@ async def admit(engine: AsyncEngine, key: str, cost_class: CostClass = "request"
     presented = read_key(key)
     if presented is None:
         raise Unauthenticated("not an API key of this service")
+    act_for(presented.tenant_id)  # the lookup waits for its turn beside this tenant's other work
     values = {"tenant": presented.tenant_id, "digest": presented.digest, "cost_class": cost_class}
     row = await fetch_row(engine, _ADMIT, values)
     if row is None or not hmac.compare_digest(row.digest, presented.digest):

@@ -14,7 +14,9 @@ from service.errors import InvalidRequest
 from service.settings import Settings
 
 CostClass = Literal["request", "inference"]
-"""Cost class of a request: `inference` runs a model on images, `request` is everything else."""
+"""Cost class of a request: `inference` runs a model on images, `request` is everything else. A big search counts in
+both classes, with its units beyond the first.
+"""
 
 _SELECT_USAGE = text("""
     SELECT (SELECT count(*) FROM gallery WHERE tenant_id = :tenant AND expires_at IS NULL) AS galleries,
@@ -54,11 +56,11 @@ class Quotas(RateLimits):
 def quotas_of_new_tenants(settings: Settings) -> Quotas:
     """The quotas that the settings give to a new tenant."""
     return Quotas(
-        requests_per_minute=settings.tenant_requests_per_minute,
-        inferences_per_minute=settings.tenant_inferences_per_minute,
-        maximum_galleries=settings.tenant_maximum_galleries,
-        maximum_faces_per_gallery=settings.tenant_maximum_faces_per_gallery,
-        maximum_stored_bytes=settings.tenant_maximum_stored_bytes,
+        requests_per_minute=settings.tenant_requests_per_minute or None,
+        inferences_per_minute=settings.tenant_inferences_per_minute or None,
+        maximum_galleries=settings.tenant_maximum_galleries or None,
+        maximum_faces_per_gallery=settings.tenant_maximum_faces_per_gallery or None,
+        maximum_stored_bytes=settings.tenant_maximum_stored_bytes or None,
     )
 
 

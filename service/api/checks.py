@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.shapes import Cursor, Limit, Similarity
 from service.errors import Forbidden
 from service.gallery.galleries import find_gallery
 from service.gallery.people import Person
-from service.http.callers import CurrentCaller, GalleryName, check_scope
+from service.http.callers import CurrentCaller, GalleryName, charging_searches, check_scope
 from service.http.openapi import problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
@@ -114,7 +115,13 @@ class Check(BaseModel):
 @router.get("", responses=problems(Forbidden))
 @needs("read")
 async def check(
-    gallery: GalleryName, session: RequestSession, caller: CurrentCaller, limit: Limit = 100, cursor: Cursor = None
+    *,
+    request: Request,
+    gallery: GalleryName,
+    session: RequestSession,
+    caller: CurrentCaller,
+    limit: Limit = 100,
+    cursor: Cursor = None,
 ) -> Check:
     """Find references that are unlike the person's other references, and people of different names who look alike.
 
@@ -122,4 +129,5 @@ async def check(
     `recognize`, because looking for similar people is identification.
     """
     check_scope(caller, "recognize")
-    return Check.of(await check_people(session, await find_gallery(session, gallery), limit, cursor))
+    found_gallery = await find_gallery(session, gallery)
+    return Check.of(await check_people(session, found_gallery, limit, cursor, charge=charging_searches(request)))

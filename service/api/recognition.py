@@ -21,7 +21,7 @@ from service.api.shapes import (
 from service.errors import EmbeddingSpaceMismatch, InvalidRequest, NoFaceFound, NotLive, ServiceError
 from service.gallery.people import metadata_of_people
 from service.http.bodies import MAXIMUM_JSON_BYTES, Vector
-from service.http.callers import GalleryName, GalleryNames
+from service.http.callers import GalleryName, GalleryNames, charging_searches
 from service.http.openapi import body_of_images, body_of_json, problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
@@ -141,13 +141,14 @@ async def _recognize(
     include: Sequence[str],
 ) -> RecognitionShape:
     received = await receive_image_or_probes(request, state.settings.maximum_json_bytes)
+    charge = charging_searches(request)
     if isinstance(received, bytes):
-        review = Review.of(state.settings)
+        review, encoders = Review.of(state.settings), request_encoders(request)
         recognition = await recognize_picture(
-            session, request_encoders(request), galleries, received, review=review, **vars(options)
+            session, encoders, galleries, received, review=review, charge=charge, **vars(options)
         )
     else:
-        recognition = await recognize_embeddings(session, galleries, received, **vars(options))
+        recognition = await recognize_embeddings(session, galleries, received, charge=charge, **vars(options))
     metadata = await _metadata(session, recognition) if include else {}
     return RecognitionShape.of(recognition, metadata)
 

@@ -5,6 +5,7 @@ prepares the database. The service itself works as a role that is neither owner,
 """
 
 import asyncio
+from math import ceil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ from service.database.embedded.server import EmbeddedServer, start_embedded_serv
 from service.database.failures import as_lost_connection
 from service.database.libpq import IS_POOLED
 from service.database.logins import Logins, connect, is_pooled, service_login
+from service.database.pool import FairPool, usual_most_of_one
 from service.database.session import LOCAL_SETTINGS
 from service.database.spooling import TEMPORARY_FOLDER
 from service.database.types import SERVICE_ROLE
@@ -101,11 +103,12 @@ def _trouble(detail: str) -> str:
     return "the embedded database does not start; the server's log gives the reason"
 
 
-def open_database(settings: Settings, linger_seconds: float = 0.0) -> Database:
+def open_database(settings: Settings, linger_seconds: float = 0.0, statement_timeout_seconds: float = 0.0) -> Database:
     """Find the server that `settings` names, or start the embedded one. Does not migrate; see `schema/migrate.py`.
 
-    The embedded server runs for `linger_seconds` after its last user. Raises InvalidSettings for an unreadable URL, and
-    DatabaseUnavailable if the server cannot be reached or started.
+    The embedded server runs for `linger_seconds` after its last user. PostgreSQL stops a statement of the service after
+    `statement_timeout_seconds`; 0: never, for commands, which nobody else waits for. Raises InvalidSettings for an
+    unreadable URL, and DatabaseUnavailable if the server cannot be reached or started.
     """
     server: EmbeddedServer | None = None
     if settings.database_url:
@@ -124,7 +127,13 @@ def open_database(settings: Settings, linger_seconds: float = 0.0) -> Database:
     logins = Logins(administrator, service, pooled)
     folder = settings.data_dir / "temporary"
     engine = open_pool(
-        service, settings.database_pool_size, settings.search_audit_share, pooled=pooled, temporary_folder=folder
+        service,
+        settings.database_pool_size,
+        settings.search_audit_share,
+        pooled=pooled,
+        temporary_folder=folder,
+        most_of_one=settings.database_connections_per_tenant or usual_most_of_one(settings.database_pool_size),
+        statement_timeout_seconds=statement_timeout_seconds,
     )
     return Database(logins, engine, server)
 
@@ -172,14 +181,19 @@ def open_pool(
     pooled: bool = False,
     idle_seconds: int = _IDLE_SECONDS,
     temporary_folder: Path | None = None,
+    most_of_one: int | None = None,
+    statement_timeout_seconds: float = 0.0,
 ) -> AsyncEngine:
     """Make a pool of at most `connections` connections. The caller disposes of the engine.
 
     `audit_share`: the share of probes for which `gallery.search` repeats a search exactly, 0 to 1.
     `pooled`: a pooler stands before the server (`logins.is_pooled`). `idle_seconds`: the server ends a transaction that
-    does nothing for so long; 0: never. `temporary_folder`: see `spooling.py`.
+    does nothing for so long; 0: never. `temporary_folder`: see `spooling.py`. `most_of_one`: the connections that one
+    tenant may hold; None: all. `statement_timeout_seconds`: see `open_database`.
     """
     settings = {"jit": "off", "idle_in_transaction_session_timeout": f"{idle_seconds}s"}
+    if statement_timeout_seconds:
+        settings["statement_timeout"] = f"{ceil(statement_timeout_seconds * 1000)}ms"
     options: dict[str, Any] = {
         SEARCH_AUDIT_SHARE: audit_share,
         TEMPORARY_FOLDER: temporary_folder,
@@ -192,6 +206,8 @@ def open_pool(
     engine = create_async_engine(
         login,
         execution_options=options,
+        poolclass=FairPool,
+        most_of_one=connections if most_of_one is None else min(most_of_one, connections),
         pool_size=connections,
         max_overflow=0,
         pool_timeout=30,

@@ -5,7 +5,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from service.errors import DatabaseUnavailable, ServiceError
+from service.errors import DatabaseUnavailable, ServiceError, StatementTimedOut
 
 _Idle = psycopg.errors.IdleInTransactionSessionTimeout
 DRIVER_FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, _Idle)
@@ -27,6 +27,11 @@ def as_lost_connection(context: ExceptionContext) -> Exception | None:
 
 def unavailable(error: BaseException) -> DatabaseUnavailable:
     """The error for a failure of the database. The detail names no host: it is shown to clients."""
+    if isinstance(getattr(error, "orig", error), psycopg.errors.QueryCanceled):
+        return StatementTimedOut(
+            "a statement was stopped, most likely after DATABASE_STATEMENT_TIMEOUT_SECONDS; ask for less in one "
+            "request, or let the operator raise the setting"
+        )
     if isinstance(getattr(error, "orig", error), psycopg.errors.DiskFull):
         return DatabaseUnavailable("no space is left on the disk of the database")
     return DatabaseUnavailable("try again in a moment")

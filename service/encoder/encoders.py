@@ -91,7 +91,8 @@ class Encoders:
         return await self._pipeline.embed(self._encoder(space), image, faces, bulk=bulk) if faces else []
 
     def reserve_slot(self) -> Reservation:
-        """Reserve a slot for an image before its upload is read. Raises Overloaded if images are refused now.
+        """Reserve a slot for an image of the acting tenant before its upload is read. Raises Overloaded if it would be
+        refused now.
 
         The slot stays reserved for 0.1 s. Use it as a context manager around the request, and encode the image by
         `with_slot`.

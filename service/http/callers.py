@@ -3,17 +3,18 @@
 This takes one round trip to the database. No connection is held afterwards.
 """
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, get_args
 
 from fastapi import Depends, Path, Query, Request
 from starlette.datastructures import Headers
 
-from service.access.authentication import Caller, Operator, admit, admit_operator
+from service.access.authentication import Caller, Operator, admit, admit_operator, charge
 from service.access.key_format import read_key
 from service.access.quotas import CostClass
 from service.database.names import canonical_name
 from service.errors import Forbidden, NotFound, Unauthenticated
-from service.http.state import ServerState
+from service.http.state import ServerState, server_state
 from service.identity.spaces import MAXIMUM_GALLERIES
 
 OPERATOR_SCOPE = "operator"
@@ -61,6 +62,17 @@ def check_gallery(caller: Caller, name: str) -> None:
 def no_gallery(name: str) -> NotFound:
     """The error for a gallery that does not exist, or that the key may not use."""
     return NotFound(f"there is no gallery named {name!r}")
+
+
+def charging_searches(request: Request) -> Callable[[int], Awaitable[None]]:
+    """Charges units of a search against both rate limits of the caller. Raises TooManyRequests."""
+    engine, caller = server_state(request).database.engine, current_caller(request)
+
+    async def charge_units(units: int) -> None:
+        for cost_class in get_args(CostClass):
+            await charge(engine, caller, cost_class, units)
+
+    return charge_units
 
 
 def current_caller(request: Request) -> Caller:

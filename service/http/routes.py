@@ -1,7 +1,8 @@
 """Routes that need a key, of a tenant or of the operator: caller and scope are checked before the body is read, and
 before an image takes a place in the queue, so that strangers take nobody's place.
 
-An overloaded server refuses images before it reads them.
+An overloaded server refuses images of the tenant that overloads it before it reads them. The work of every route ends
+when its client disconnects.
 
 A route for tenants names its scope with `@needs("scope")`. A route without a scope cannot be made.
 """
@@ -29,6 +30,7 @@ from service.errors import (
     PayloadTooLarge,
     RequestTimedOut,
     ServiceError,
+    StatementTimedOut,
     TooManyRequests,
     Unauthenticated,
     UnsupportedMediaType,
@@ -118,15 +120,24 @@ class KeyedRoute(APIRoute):
         """Authenticate the caller, then answer with `answer`. Raises Unauthenticated or Forbidden."""
         raise NotImplementedError
 
-    async def read_strictly(self, request: Request) -> Request:
-        """The request with its JSON parsed strictly, if the route has a JSON body."""
-        return await StrictRequest.of(request) if self.body_field is not None else request
+    def strictly(self, answer: Answer) -> Answer:
+        """The handler for a request whose JSON is parsed strictly before, if the route has a JSON body."""
+        if self.body_field is None:
+            return answer
+
+        async def answer_strictly(request: Request) -> Response:
+            return await answer(await StrictRequest.of(request))
+
+        return answer_strictly
 
 
 class TenantRoute(KeyedRoute):
     """A route for the keys of tenants that have the needed scope. It commits the session of the request."""
 
-    usual_problems = (Unauthenticated, Forbidden, NotFound, InvalidRequest, TooManyRequests, DatabaseUnavailable)
+    usual_problems = (
+        *(Unauthenticated, Forbidden, NotFound, InvalidRequest, TooManyRequests),
+        *(DatabaseUnavailable, StatementTimedOut),
+    )
 
     async def authenticate_and_answer(self, request: Request, state: ServerState, answer: Answer) -> Response:
         key = key_in(request.headers)
@@ -138,12 +149,12 @@ class TenantRoute(KeyedRoute):
         await self._authenticate(request, state, key, "request")
         if self.runs_model and is_json(request):
             return await self._answer_json(await peek(request), state, answer)
-        return await answer_and_commit(request, answer(await self.read_strictly(request)))
+        return await answer_and_commit(request, cancel_on_disconnect(request, self.strictly(answer)))
 
     async def _answer_json(self, request: Request, state: ServerState, answer: Answer) -> Response:
         """Answer a request with an image or embeddings as JSON. An image needs a slot and is charged, as in a form."""
         if not announces_image(request):
-            return await answer_and_commit(request, answer(request))
+            return await answer_and_commit(request, cancel_on_disconnect(request, answer))
         with await _reserve_slot(state) as slot:
             request.state.image_slot = slot
             await charge(state.database.engine, current_caller(request), "inference", 1)
@@ -170,13 +181,13 @@ class OperatorRoute(KeyedRoute):
 
     needed_scope = OPERATOR_SCOPE
     security = OPERATOR_SECURITY
-    usual_problems = (Unauthenticated, Forbidden, NotFound, InvalidRequest, DatabaseUnavailable)
+    usual_problems = (Unauthenticated, Forbidden, NotFound, InvalidRequest, DatabaseUnavailable, StatementTimedOut)
 
     async def authenticate_and_answer(self, request: Request, state: ServerState, answer: Answer) -> Response:
         operator = await operator_with(state, key_in(request.headers))
         request.scope["key"] = to_text(operator.key_id)
         self.check_query(request)
-        return await answer(await self.read_strictly(request))
+        return await cancel_on_disconnect(request, self.strictly(answer))
 
 
 def _query_parameters(dependant: Dependant) -> frozenset[str]:
@@ -186,7 +197,7 @@ def _query_parameters(dependant: Dependant) -> frozenset[str]:
 
 
 async def _reserve_slot(state: ServerState) -> Reservation:
-    """Reserve a slot for an image. Raises Overloaded, after a moment, if images are refused now.
+    """Reserve a slot for an image of the caller. Raises Overloaded, after a moment, if it would be refused now.
 
     The key is known by then: places that anybody could take would be taken from tenants. The moment keeps clients that
     retry at once from spending the processors on refusals.

@@ -12,10 +12,12 @@ import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.names import canonical_name
+from service.database.session import release_connection
 from service.gallery.galleries import Gallery
 from service.gallery.people import Person, find_person_named, list_people
 from service.gallery.references import PersonVectors, read_vectors, similarities
 from service.gallery.search.search import MAXIMUM_PROBES, search
+from service.gallery.search.turns import Charge, charge_nothing, search_units
 
 MAXIMUM_COMPARED = 2000
 """References of one person that are compared with each other: the matrix of similarities takes 16 MB then."""
@@ -74,14 +76,24 @@ async def unlike_references(session: AsyncSession, gallery: Gallery, person: Per
 
 
 async def check_people(
-    session: AsyncSession, gallery: Gallery, limit: int = 100, cursor: str | None = None
+    session: AsyncSession,
+    gallery: Gallery,
+    limit: int = 100,
+    cursor: str | None = None,
+    *,
+    charge: Charge = charge_nothing,
 ) -> Consistency:
     """Check `limit` people in the order they were added; their look-alikes are searched in the whole gallery.
+
+    `charge`: called before the searches with their cost beyond the first unit. The session must have no uncommitted
+    writes, because its connection goes back to the pool then.
 
     Raises Forbidden if the gallery is for verification only: looking for other people is identification.
     """
     gallery.check_identification()
     page = await list_people(session, gallery, limit, cursor)
+    await release_connection(session)
+    await charge(search_units([gallery], sum(min(person.faces, MAXIMUM_COMPARED) for person in page.items)) - 1)
     inconsistent: list[InconsistentPerson] = []
     look_alikes: list[LookAlikes] = []
     same_names: list[SameName] = []

@@ -16,6 +16,7 @@ from service.errors import InvalidRequest
 from service.gallery.content import check_metadata
 from service.gallery.galleries import Gallery
 from service.gallery.search.search import Candidate, search, search_galleries
+from service.gallery.search.turns import Charge, charge_nothing, search_units
 from service.identity.decision import Decision, check_threshold, decide
 from service.identity.limits import MAXIMUM_CANDIDATES, MAXIMUM_MEAN_OF, MAXIMUM_PROBES
 from service.identity.review import NO_REVIEW, Objection, Review
@@ -55,6 +56,7 @@ async def recognize_picture(
     metadata: Mapping[str, Any] | None = None,
     mean_of: int = 1,
     review: Review = NO_REVIEW,
+    charge: Charge = charge_nothing,
 ) -> Identification:
     """Recognize every face of an image file, largest first; no face is an empty result, not an error.
 
@@ -62,6 +64,7 @@ async def recognize_picture(
     `threshold`: None is the gallery's own, of several galleries the highest.
     `metadata`: only people whose metadata contains this object (PostgreSQL's `@>`).
     `mean_of`: a person's similarity is the mean of that many nearest references, or of all if there are fewer.
+    `charge`: called before the search with its cost beyond the first unit, which the image has paid.
 
     The session must have no uncommitted writes: its connection goes back to the pool while the model works. Raises
     Forbidden if a gallery is for verification only.
@@ -74,6 +77,7 @@ async def recognize_picture(
         return Identification([], query.threshold, galleries)
     objections = [review.of_probe(face.face, galleries[0].space.name) for face in encoded]
     probes = [face.embedding for face, objection in zip(encoded, objections, strict=True) if objection is None]
+    await charge(search_units(galleries, len(probes)) - 1)
     decided = await query.decide_all(session, probes)
     if not any(decision.candidates for decision in decided):  # a match proves that the gallery still exists
         for gallery in galleries:
@@ -95,6 +99,7 @@ async def recognize_embeddings(
     threshold: float | None = None,
     metadata: Mapping[str, Any] | None = None,
     mean_of: int = 1,
+    charge: Charge = charge_nothing,
 ) -> Identification:
     """Recognize embeddings of the galleries' own space, each of shape (dimension,), in their order.
 
@@ -105,6 +110,7 @@ async def recognize_embeddings(
     if not 1 <= len(probes) <= MAXIMUM_PROBES:
         raise InvalidRequest(f"1 to {MAXIMUM_PROBES} embeddings are allowed")
     checked = [check_embedding(values, query.galleries[0].space) for values in probes]
+    await charge(search_units(galleries, len(checked)) - 1)
     decisions = await query.decide_all(session, checked)
     return Identification([IdentifiedFace(None, decision) for decision in decisions], query.threshold, galleries)
 

@@ -23,6 +23,7 @@ from service.identity.datasets.importing import batches
 from service.identity.datasets.parsing import read_rows
 
 _PIECES_AT_ONCE = 16
+_DECIMAL_BYTES = 10
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class UploadedDataset:
 
     pieces: tuple[bytes, ...]
     digest: str
+
+    def estimated_references(self, space: EmbeddingSpace) -> int:
+        """About the number of embeddings in the file, for the cost of a search: decimals take 10 bytes or more."""
+        return sum(map(len, self.pieces)) // (_DECIMAL_BYTES * space.dimension)
 
 
 class ArrivingDataset:

@@ -1,16 +1,18 @@
 """The queue as a worker reads it: procrastinate over psycopg 3.
 
-Every statement here is procrastinate's. The entry of a job is added by `jobs.create_job`, in the transaction that makes
-the job's row. An entry holds the numbers of the tenant and the job, and nothing else of theirs.
+Every statement here is procrastinate's, except the one that fetches the next job. The entry of a job is added by
+`jobs.create_job`, in the transaction that makes the job's row. An entry holds the numbers of the tenant and the job,
+and nothing else of theirs.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import procrastinate
+from procrastinate.connector import BaseConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job as QueueEntry
 from procrastinate.jobs import Status
@@ -34,6 +36,45 @@ _CONNECT_SECONDS = 5.0
 _REPORT_ATTEMPTS = 5
 _REPORT_DELAY_SECONDS = 1.0
 
+_REMEMBERED_TENANTS = 1_000
+"""A tenant that was served before the last so many counts as one that was never served."""
+
+# The statement of procrastinate's function `procrastinate_fetch_job_v2` with another order and one more condition: of
+# the jobs that no lock keeps waiting, the next is that of the tenant served longest ago. One statement, because two
+# workers may look at the same moment; SKIP LOCKED gives each of them another job. LEFT JOIN: procrastinate's connector
+# wants one row, also if there is no job.
+_FETCH = """
+    WITH candidate AS (
+        SELECT jobs.id FROM procrastinate_jobs AS jobs
+        WHERE jobs.status = 'todo' AND jobs.queue_name = ANY(%(queues)s::varchar[])
+            AND (jobs.scheduled_at IS NULL OR jobs.scheduled_at <= now())
+            AND NOT EXISTS (
+                SELECT FROM procrastinate_jobs AS other
+                WHERE jobs.lock IS NOT NULL AND other.lock = jobs.lock AND (other.status = 'doing' OR (
+                    other.status = 'todo' AND (other.priority, -other.id) > (jobs.priority, -jobs.id)))
+            )
+            AND (
+                SELECT count(*) FROM procrastinate_jobs AS running
+                WHERE running.status = 'doing' AND running.worker_id = %(worker_id)s
+                    AND running.args->>'tenant_id' = jobs.args->>'tenant_id'
+            ) < %(most_of_one)s
+        ORDER BY array_position(%(served)s::integer[], CAST(jobs.args->>'tenant_id' AS integer)) NULLS FIRST,
+            jobs.priority DESC, jobs.id
+        LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
+    ), fetched AS (
+        UPDATE procrastinate_jobs SET status = 'doing', worker_id = %(worker_id)s
+        FROM candidate WHERE procrastinate_jobs.id = candidate.id
+        RETURNING procrastinate_jobs.*
+    )
+    SELECT fetched.id, status, task_name, priority, lock, queueing_lock, args, scheduled_at, queue_name, attempts,
+        worker_id
+    FROM (VALUES (1)) AS one (row) LEFT JOIN fetched ON true
+"""
+
+# The message of procrastinate's trigger for a new job. A worker that found no job looks again only after such a
+# message, or after POLL_SECONDS.
+_LOOK_AGAIN = "SELECT pg_notify(%(channel)s, json_build_object('type', 'job_inserted', 'job_id', 0)::text)"
+
 RunJob = Callable[[int, int], Awaitable[None]]
 """Runs one job, given the numbers of the tenant and the job."""
 
@@ -52,14 +93,50 @@ class _RetryPostponed(BaseRetryStrategy):
 
 
 class _PersistentManager(JobManager):
-    """Reports the end of a job several times if the database does not answer.
+    """Fetches jobs of the tenants in turn, and reports the end of a job several times if the database does not answer.
 
-    procrastinate reports it once. If that fails, the entry stays in the state "doing" of a live worker, and no worker
-    ever takes it again.
+    procrastinate fetches the oldest job, so that one tenant's imports would hold up all others, and its priorities are
+    fixed when a job is queued. Here the tenant that this worker served longest ago is next, and no tenant has more than
+    `most_of_one` jobs in one worker, so that a place stays free for the others.
+
+    procrastinate reports the end once. If that fails, the entry stays in the state "doing" of a live worker, and no
+    worker ever takes it again.
     """
+
+    def __init__(self, connector: BaseConnector, most_of_one: int) -> None:
+        super().__init__(connector)
+        self._most_of_one = most_of_one
+        self._served: dict[int, None] = {}
+        """The tenants that this worker has served, the one served longest ago first."""
+        self._found_none = False
+        """Whether the last look found no job that may run."""
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> QueueEntry | None:
+        row = await self.connector.execute_query_one_async(
+            query=_FETCH,
+            queues=list(queues or [QUEUE]),
+            worker_id=worker_id,
+            served=list(self._served),
+            most_of_one=self._most_of_one,
+        )
+        self._found_none = row is None or row["id"] is None
+        if self._found_none:
+            return None
+        job = QueueEntry.from_row(row)
+        self._note_served(int(str(job.task_kwargs["tenant_id"])))
+        return job
+
+    def _note_served(self, tenant_id: int) -> None:
+        self._served.pop(tenant_id, None)
+        self._served[tenant_id] = None
+        while len(self._served) > _REMEMBERED_TENANTS:
+            del self._served[next(iter(self._served))]
 
     async def finish_job(self, job: QueueEntry, status: Status, delete_job: bool) -> None:
         await _report(lambda: super(_PersistentManager, self).finish_job(job, status, delete_job))
+        if self._found_none:  # the tenant's next job, or the next job with the same lock, may run now
+            with contextlib.suppress(ConnectorException):
+                await self.connector.execute_query_async(_LOOK_AGAIN, channel=f"procrastinate_queue_v1#{QUEUE}")
 
     async def retry_job(self, job: QueueEntry, *arguments: Any, **options: Any) -> None:
         await _report(lambda: super(_PersistentManager, self).retry_job(job, *arguments, **options))
@@ -77,8 +154,9 @@ async def _report(send: Callable[[], Awaitable[None]]) -> None:
             return
 
 
-def queue_app(service_login: URL, run_job: RunJob, *, pooled: bool = False) -> procrastinate.App:
-    """procrastinate's application, not yet open (`async with app.open_async()`). It calls `run_job` for each job.
+def queue_app(service_login: URL, run_job: RunJob, most_of_one: int, *, pooled: bool = False) -> procrastinate.App:
+    """procrastinate's application, not yet open (`async with app.open_async()`). It calls `run_job` for each job, for
+    at most `most_of_one` jobs of one tenant at a time.
 
     `pooled`: a pooler stands before the server, so no statement is prepared.
     """
@@ -90,7 +168,7 @@ def queue_app(service_login: URL, run_job: RunJob, *, pooled: bool = False) -> p
         kwargs={"prepare_threshold": None if pooled else 5},
     )
     app = procrastinate.App(connector=connector)
-    app.job_manager = _PersistentManager(connector)
+    app.job_manager = _PersistentManager(connector, most_of_one)
 
     @app.task(name=TASK, queue=QUEUE, retry=_RetryPostponed())
     async def run(tenant_id: int, number: int) -> None:

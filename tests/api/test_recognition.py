@@ -1,9 +1,19 @@
 """Recognition, verification and comparison over HTTP: the response formats that clients rely on."""
 
+import uuid
+
 import httpx
 import pytest
+from fastapi import FastAPI
 
+from service.access.keys import create_key
+from service.access.operator import operator_transaction
+from service.access.quotas import Quotas
+from service.access.tenants import create_tenant
+from service.database.connection import Database
+from service.database.session import tenant_session
 from service.encoder.fake_pictures import draw_nobody, draw_people
+from tests.support.server import open_client
 
 RECOGNIZE = "/v1/galleries/staff/recognize"
 
@@ -163,3 +173,20 @@ async def test_every_similarity_is_rounded_alike(client: httpx.AsyncClient, ada:
     assert compared == pytest.approx(verified, abs=1e-3)  # stored references are half vectors
     for similarity in (recognized, verified, compared):
         assert similarity == round(similarity, 6)
+
+
+async def test_a_thousand_probes_cost_more_than_one_request(application: FastAPI, database: Database) -> None:
+    async with operator_transaction(database.engine) as connection:
+        quotas = Quotas(requests_per_minute=30)
+        number = await create_tenant(connection, f"tenant-{uuid.uuid4().hex[:12]}", quotas)
+    async with tenant_session(database.engine, number) as session:
+        _, key = await create_key(session, "test")
+        await session.commit()
+    many = {"embeddings": [[1.0, 0.0]] * 1000}
+    async with open_client(application, key) as client:
+        await client.post("/v1/galleries", json={"name": "staff", "embedding_space": "external:test:2"})
+        answers = [await client.post(RECOGNIZE, json=many) for _ in range(5)]
+    statuses = [answer.status_code for answer in answers]
+    assert 200 in statuses[:2]
+    assert 429 in statuses  # five requests of 10 units each, within the minute that the limit of 30 units is for
+    assert answers[statuses.index(429)].json()["type"] == "urn:face-identity:too-many-requests"

@@ -19,6 +19,7 @@ from service.errors import Conflict, DatabaseUnavailable
 from service.jobs import queue
 from service.jobs.jobs import Job, JobProgress, begin_attempt, create_job, find_job, finish_job
 from service.worker import MAXIMUM_ATTEMPTS, Handler, JobRunner
+from tests.conftest import new_tenant
 from tests.jobs.conftest import StartWorker
 from tests.support.jobs import finished, job_when
 from tests.support.waiting import GUARD_SECONDS, until
@@ -400,3 +401,78 @@ async def test_a_report_that_never_arrives_raises_an_error(monkeypatch: pytest.M
 
     with pytest.raises(ConnectorException):
         await queue._report(send)
+
+
+async def queued(sessions: dict[str, AsyncSession], names: str) -> list[tuple[AsyncSession, Job]]:
+    """A job for each letter of `names`, in that order, for the tenant of the session of that name."""
+    return [(sessions[name], await start_job(sessions[name], name=name)) for name in names]
+
+
+async def all_finished(jobs: list[tuple[AsyncSession, Job]]) -> None:
+    for session, job in jobs:
+        await finished(session, job)
+
+
+async def test_the_long_jobs_of_one_tenant_do_not_hold_up_the_job_of_another(
+    session: AsyncSession, other_session: AsyncSession, start_worker: StartWorker
+) -> None:
+    release = asyncio.Event()
+    running: list[str] = []
+
+    async def work(_: AsyncSession, job: Job, __: JobProgress) -> dict[str, Any]:
+        running.append(job.arguments["name"])
+        if job.arguments["name"] == "a":
+            await release.wait()
+        return {}
+
+    jobs = await queued({"a": session, "b": other_session}, "aaaaab")
+    async with start_worker(handlers_of(work)):
+        await finished(*jobs[-1])
+        assert running.count("a") <= worker.MOST_JOBS_OF_ONE_TENANT
+        release.set()
+        await all_finished(jobs)
+
+
+async def test_jobs_of_the_tenants_take_turns(
+    database: Database,
+    session: AsyncSession,
+    other_session: AsyncSession,
+    start_worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "CONCURRENT_JOBS", 1)
+    order: list[str] = []
+
+    async def work(_: AsyncSession, job: Job, __: JobProgress) -> dict[str, Any]:
+        order.append(job.arguments["name"])
+        return {}
+
+    async with tenant_session(database.engine, await new_tenant(database)) as third:
+        jobs = await queued({"a": session, "b": other_session, "c": third}, "aaaabbbbc")
+        async with start_worker(handlers_of(work)):
+            await all_finished(jobs)
+    assert "".join(order) == "abcababab"
+
+
+async def test_a_worker_looks_for_the_next_job_of_a_tenant_as_soon_as_one_ends(
+    session: AsyncSession, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker would find the third job only when it polls, which it never does here."""
+    monkeypatch.setattr(queue, "POLL_SECONDS", 1e6)
+
+    async def work(_: AsyncSession, __: Job, ___: JobProgress) -> dict[str, Any]:
+        return {}
+
+    jobs = await queued({"a": session}, "aaaaaa")
+    async with start_worker(handlers_of(work)):
+        await all_finished(jobs)
+
+
+def test_a_worker_remembers_a_limited_number_of_tenants(database: Database) -> None:
+    async def run_job(_: int, __: int) -> None: ...
+
+    manager = queue.queue_app(database.logins.service, run_job, 1).job_manager
+    assert isinstance(manager, queue._PersistentManager)
+    for tenant in range(2 * queue._REMEMBERED_TENANTS):
+        manager._note_served(tenant)
+    assert len(manager._served) == queue._REMEMBERED_TENANTS

@@ -22,8 +22,10 @@ from service.access.quotas import quotas_of_new_tenants
 from service.access.tenants import find_or_create_tenant
 from service.compat.legacy.errors import answer_error
 from service.http.callers import caller_with, check_scope, key_in
+from service.http.disconnects import cancel_on_disconnect
 from service.http.sessions import answer_and_commit
 from service.http.state import ServerState, server_state
+from service.turns import act_for
 
 SCOPE = "recognize"
 _NO_KEY = 0  # no key has this number; such a caller has the rate limits of its tenant only
@@ -45,7 +47,8 @@ class LegacyRoute(APIRoute):
             check_scope(caller, SCOPE)
             request.state.caller = caller
             request.scope["tenant_id"] = caller.tenant_id
-            return await answer_and_commit(request, answer(request))
+            act_for(caller.tenant_id)
+            return await answer_and_commit(request, cancel_on_disconnect(request, answer))
 
         return answer_caller
 

@@ -17,7 +17,8 @@ from service.encoder.contract import DetectedFace
 from service.errors import InvalidRequest, NotOffered, UnreadableImage, UnsupportedImageFormat
 from service.gallery.content import check_name
 from service.gallery.galleries import Gallery
-from service.http.callers import check_gallery, current_caller
+from service.gallery.search.turns import units_of
+from service.http.callers import charging_searches, check_gallery, current_caller
 from service.http.sessions import RequestSession
 from service.http.state import CurrentServerState, ServerState, request_encoders
 from service.identity.legacy_recognition import encode_portrait, label_faces, legacy_space
@@ -86,6 +87,9 @@ async def recognize_image(
     named = await _named_gallery(request, session, form)
     space = _space(state) if named is None else named.space
     encoded = await request_encoders(request).encode(space, data)
+    # Charged before the session begins its transaction: a request holds one connection at a time.
+    size = named.faces if named is not None else form.dataset().estimated_references(space)
+    await charging_searches(request)(units_of([size], len(encoded)) - 1)
     if named is None:
         lifetime = timedelta(seconds=state.settings.legacy_dataset_seconds)
         gallery = await gallery_of_dataset(session, form.dataset(), space, lifetime)

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar, get_args
 
@@ -24,8 +24,9 @@ from service.encoder.runtime.memory import has_memory_for, is_lack_of_memory, re
 from service.encoder.runtime.pixel_budget import PixelBudget, PixelShare
 from service.encoder.runtime.processors import RunCounter
 from service.encoder.runtime.scheduling import Batching, ImageEmbeddings, Priority, PriorityThreads
-from service.errors import OutOfMemory
+from service.errors import OutOfMemory, Overloaded
 from service.telemetry import FACES_ENCODED, IMAGES_ENCODED, STAGE_SECONDS
+from service.turns import acting_tenant
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -137,7 +138,7 @@ class Pipeline:
 
     def reserve_slot(self) -> Reservation:
         """Reserve a slot for an image. Raises Overloaded if an image would be refused now."""
-        return self._back_pressure.reserve()
+        return self._back_pressure.reserve(acting_tenant())
 
     def load(self) -> QueueState:
         """Return the counters of the queue."""
@@ -161,26 +162,37 @@ class Pipeline:
 
         Other threads may set that result. The event loop wakes once, when the whole image is done.
         """
-        entry = self._back_pressure.enter(bulk=bulk, slot=slot)
+        done: Future[T] = Future()
+        entry = self._back_pressure.enter(
+            bulk=bulk, slot=slot, tenant=acting_tenant(), pushed_out=lambda refusal: _refuse(done, refusal)
+        )
         try:
             with self._runs.image():
-                return await asyncio.wrap_future(self._submit(entry, step))
+                self._submit(entry, step, done)
+                return await asyncio.wrap_future(done)
         except asyncio.CancelledError:
             entry.cancellation.cancel()
             raise
         finally:
             self._back_pressure.leave(entry)
 
-    def _submit(self, entry: QueueEntry, step: Step[T]) -> Future[T]:
-        done: Future[T] = Future()
+    def _submit(self, entry: QueueEntry, step: Step[T], done: Future[T]) -> None:
+        """Queue `step` for a thread. It completes `done`."""
+        priority = Priority.BULK if entry.bulk else Priority.INTERACTIVE
 
         def work() -> None:
+            try:
+                self._back_pressure.start(entry)  # from here on no other image pushes this one out
+            except CancelledError:
+                return  # the caller has gone, or has the refusal already
+            except Overloaded as refusal:
+                _refuse(done, refusal)
+                return
             if not done.set_running_or_notify_cancel():
                 return
             began = time.perf_counter()
             lacks_memory = False
             try:
-                self._back_pressure.start(entry)
                 with contextlib.closing(self._budget.share(entry.cancellation)) as share:
                     result = step(entry, share)
             except BaseException as error:  # raised where the result is awaited
@@ -195,9 +207,10 @@ class Pipeline:
                 self._has_lacked_memory = True
                 release_memory()
                 done.set_exception(OutOfMemory("the image needs more memory than there is now; try again in a moment"))
+            else:
+                self._threads.charge(priority, entry.tenant, self._back_pressure.turns_beyond_one(entry))
 
-        self._threads.submit(work, Priority.BULK if entry.bulk else Priority.INTERACTIVE)
-        return done
+        self._threads.submit(work, priority, entry.tenant)
 
     def _finish(
         self, faces: list[DetectedFace], embeddings: list[Embedding], embedded: ImageEmbeddings
@@ -284,6 +297,11 @@ def _settle(done: Future[T], result: Callable[[], T]) -> None:
     except BaseException as error:  # raised where the result is awaited
         lack = OutOfMemory("the faces need more memory than there is now; try again in a moment")
         done.set_exception(lack if is_lack_of_memory(error) else error)
+
+
+def _refuse(done: Future[T], refusal: Overloaded) -> None:
+    with contextlib.suppress(InvalidStateError):  # the caller has gone
+        done.set_exception(refusal)
 
 
 def _completed(value: T) -> Future[T]:

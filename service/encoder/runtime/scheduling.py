@@ -1,8 +1,8 @@
 """Which work runs next: threads that take the most urgent work first, and batches of the faces that wait.
 
 No work runs on the event loop. Embedding comes first, because its images are nearly done; then images of interactive
-requests; then bulk work. The standard library has no thread pool with priorities and a share for the lowest, so
-`PriorityThreads` is written here.
+requests; then bulk work. Among images of one priority, and among faces, tenants take turns. The standard library has
+no thread pool with priorities and a share for the lowest, so `PriorityThreads` is written here.
 
 Faces of several images and requests are embedded together. A batch takes all faces that wait when it begins, and never
 waits for more: a single face runs alone. A GPU session runs one batch at a time, so that batches grow meanwhile. On a
@@ -21,6 +21,7 @@ from typing import NamedTuple
 from service.embedding import Embedding
 from service.encoder.contract import Encoder, Image
 from service.encoder.runtime.backpressure import QueueEntry
+from service.turns import NOBODY, TurnQueue
 
 
 class Priority(IntEnum):
@@ -41,7 +42,11 @@ class PriorityThreads:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._waiting: dict[Priority, deque[Callable[[], None]]] = {priority: deque() for priority in Priority}
+        self._finishing: deque[Callable[[], None]] = deque()
+        self._waiting: dict[Priority, TurnQueue[Callable[[], None]]] = {
+            Priority.INTERACTIVE: TurnQueue(),
+            Priority.BULK: TurnQueue(),
+        }
         self._changed = threading.Condition()
         self._closed = False
         self._since_bulk = 0
@@ -49,16 +54,25 @@ class PriorityThreads:
         for thread in self._started:
             thread.start()
 
-    def submit(self, work: Callable[[], None], priority: Priority) -> None:
-        """Queue `work` for a thread. Raises RuntimeError after close, except for work that finishes images in progress.
+    def submit(self, work: Callable[[], None], priority: Priority, tenant: int = NOBODY) -> None:
+        """Queue `work` of a tenant for a thread.
 
+        Raises RuntimeError after close, except for work that finishes images in progress.
         Running work submits that. Its own thread runs it next, so it is not lost if all other threads have ended.
         """
         with self._changed:
             if self._closed and priority is not Priority.FINISHING:
                 raise RuntimeError("the encoders are closed")
-            self._waiting[priority].append(work)
+            if priority is Priority.FINISHING:
+                self._finishing.append(work)
+            else:
+                self._waiting[priority].append(tenant, work)
             self._changed.notify()
+
+    def charge(self, priority: Priority, tenant: int, turns: float) -> None:
+        """Charge a tenant for work that cost more than one turn, or less."""
+        with self._changed:
+            self._waiting[priority].charge(tenant, turns)
 
     def close(self) -> None:
         """Finish the submitted work, then end the threads."""
@@ -71,7 +85,7 @@ class PriorityThreads:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not any(self._waiting.values()):
+                while not (self._finishing or any(self._waiting.values())):
                     if self._closed:
                         return
                     self._changed.wait()
@@ -83,9 +97,11 @@ class PriorityThreads:
         if bulk and self._since_bulk >= _BULK_SHARE:
             self._since_bulk = 0
             return bulk.popleft()
-        priority = next(priority for priority in Priority if self._waiting[priority])
-        self._since_bulk = 0 if priority is Priority.BULK else self._since_bulk + 1
-        return self._waiting[priority].popleft()
+        if not self._finishing and not self._waiting[Priority.INTERACTIVE]:
+            self._since_bulk = 0
+            return bulk.popleft()
+        self._since_bulk += 1
+        return self._finishing.popleft() if self._finishing else self._waiting[Priority.INTERACTIVE].popleft()
 
 
 @dataclass
@@ -113,7 +129,7 @@ class Batching:
         self._threads = threads
         self._most_runs = 1 if encoder.batching.one_at_a_time else threads.threads
         self._lock = threading.Lock()
-        self._waiting: deque[_WaitingCrop] = deque()
+        self._waiting: TurnQueue[_WaitingCrop] = TurnQueue()
         self._runs = 0
 
     def submit(self, crops: Sequence[Image], entry: QueueEntry) -> ImageEmbeddings:
@@ -122,7 +138,8 @@ class Batching:
         if not crops:
             _succeed(image)
         with self._lock:
-            self._waiting.extend(_WaitingCrop(crop, image, number) for number, crop in enumerate(crops))
+            for number, crop in enumerate(crops):
+                self._waiting.append(entry.tenant, _WaitingCrop(crop, image, number))
             wanted = -(-len(self._waiting) // self._encoder.batching.largest)
             starts = min(self._most_runs - self._runs, wanted)
             self._runs += max(0, starts)

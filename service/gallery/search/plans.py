@@ -180,8 +180,11 @@ def _exact_scan(inputs: PlanInputs, limit: int) -> Plan:
 
 
 def cost(plan: Plan, inputs: PlanInputs) -> float:
-    """Estimated microseconds of the server for one probe, without the fixed cost of a statement."""
-    if plan.path is SearchPath.ALL:
+    """Estimated microseconds of the server for one probe, without the fixed cost of a statement.
+
+    A filter is counted as if every person passed it.
+    """
+    if plan.path.is_exact:
         return inputs.faces * _ROW_COST[SearchPath.ALL]
     read = inputs.templates if plan.path is SearchPath.PEOPLE else inputs.faces
     compared = plan.expected * (inputs.faces / max(1, inputs.templates) if plan.path is SearchPath.PEOPLE else 1.0)

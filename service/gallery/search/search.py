@@ -24,6 +24,7 @@ from service.gallery.galleries import Gallery
 from service.gallery.people import Person
 from service.gallery.search.plans import Plan, SearchPath, choose, exact, plan_inputs
 from service.gallery.search.statements import CandidateRow, StatementShape, statement, statement_of_one_person
+from service.gallery.search.turns import probes_per_slice, slice_turn
 from service.gallery.writing import comparable
 from service.telemetry import SEARCH_AUDITED, SEARCH_MISSED, logger
 
@@ -55,7 +56,7 @@ async def search(
     metadata: Mapping[str, Any] | None = None,
     mean_of: int = 1,
 ) -> list[list[Candidate]]:
-    """For each probe the `limit` nearest people, most similar first. Up to 1,000 probes take one statement.
+    """For each probe the `limit` nearest people, most similar first. Many probes take one statement for each slice.
 
     `metadata` keeps only people whose metadata contains this object (PostgreSQL's `@>`). With `mean_of` a person's
     similarity is the mean of that many nearest references, or of all references if there are fewer.
@@ -66,10 +67,15 @@ async def search(
         return []
     matrix = _matrix(probes, gallery.space)
     running = _Search(session, gallery, limit, wanted, mean_of)
-    plan = choose(plan_inputs(gallery), limit, is_filtered=wanted is not None, mean_of=mean_of)
-    results = await running.ask(matrix, plan)
-    await running.complete(matrix, plan, results)
-    await running.audit(matrix, plan, results)
+    inputs = plan_inputs(gallery)
+    plan = choose(inputs, limit, is_filtered=wanted is not None, mean_of=mean_of)
+    size = probes_per_slice(plan, inputs)
+    if len(matrix) <= size:
+        return await running.find(matrix, plan)
+    results = []
+    for start in range(0, len(matrix), size):
+        async with slice_turn(session):
+            results += await running.find(matrix[start : start + size], plan)
     return results
 
 
@@ -154,6 +160,13 @@ class _Search:
         self._limit = limit
         self._metadata = metadata
         self._mean_of = mean_of
+
+    async def find(self, matrix: _Matrix, plan: Plan) -> list[list[Candidate]]:
+        """The candidates of each probe, by `plan`, completed and audited."""
+        results = await self.ask(matrix, plan)
+        await self.complete(matrix, plan, results)
+        await self.audit(matrix, plan, results)
+        return results
 
     async def ask(self, matrix: _Matrix, plan: Plan) -> list[list[Candidate]]:
         """The candidates of each probe, by `plan`."""

@@ -1,5 +1,6 @@
 """Back-pressure: tests of the counters, on a clock that each test moves itself."""
 
+import contextlib
 from concurrent.futures import CancelledError
 
 import pytest
@@ -211,3 +212,66 @@ def test_a_few_clients_that_retry_at_once_end_the_strain(back_pressure: BackPres
         back_pressure.start(waiting[0])
         working.append(waiting.pop(0))
     entered(back_pressure, 2 * IMAGES_PER_THREAD - 4)
+
+
+def test_a_full_queue_takes_the_image_of_another_tenant_in_place_of_the_newest(back_pressure: BackPressure) -> None:
+    told: list[int] = []
+    entries = [
+        back_pressure.enter(bulk=False, tenant=1, pushed_out=lambda _, number=number: told.append(number))  # type: ignore[misc]
+        for number in range(2 * IMAGES_PER_THREAD)
+    ]
+    quiet = back_pressure.enter(bulk=False, tenant=2)
+    assert told == [2 * IMAGES_PER_THREAD - 1]
+    assert (quiet.state, entries[-1].state) == ("waiting", "left")
+    assert back_pressure.load().waiting == 2 * IMAGES_PER_THREAD
+    with pytest.raises(CancelledError):
+        back_pressure.start(entries[-1])
+    back_pressure.leave(entries[-1])
+    assert (back_pressure.load().running, back_pressure.load().waiting) == (0, 2 * IMAGES_PER_THREAD)
+
+
+def test_only_the_tenant_that_fills_the_queue_is_strained(back_pressure: BackPressure, clock: Clock) -> None:
+    for _ in range(2 * IMAGES_PER_THREAD):
+        back_pressure.enter(bulk=False, tenant=1)
+    with pytest.raises(Overloaded):
+        back_pressure.reserve(1)
+    quiet = [back_pressure.enter(bulk=False, tenant=2) for _ in range(4)]
+    clock.now += 1.0
+    for entry in quiet:
+        back_pressure.start(entry)  # a strained server would refuse it, because it waited too long
+        back_pressure.leave(entry)
+    with pytest.raises(Overloaded):
+        back_pressure.enter(bulk=False, tenant=1)
+
+
+def test_twenty_four_clients_of_one_tenant_make_no_image_of_another_fail(
+    back_pressure: BackPressure, clock: Clock
+) -> None:
+    """Field report: 24 clients that retry at once made 5 of 6 images of another tenant fail."""
+    waiting: list[QueueEntry] = []
+    for _ in range(200):
+        for _ in range(24):
+            with contextlib.suppress(Overloaded):
+                waiting.append(back_pressure.enter(bulk=False, tenant=1))
+        quiet = back_pressure.enter(bulk=False, tenant=2)
+        clock.now += 0.05
+        done(back_pressure, quiet, seconds=0.05)
+        first = next(entry for entry in waiting if entry.state == "waiting")
+        with contextlib.suppress(Overloaded):
+            back_pressure.start(first)
+        back_pressure.leave(first)
+
+
+def test_tenants_with_equal_numbers_of_images_do_not_push_each_other_out(back_pressure: BackPressure) -> None:
+    entries = [back_pressure.enter(bulk=False, tenant=tenant) for tenant in (1, 2) for _ in range(IMAGES_PER_THREAD)]
+    with pytest.raises(Overloaded):
+        back_pressure.enter(bulk=False, tenant=2)
+    assert {entry.state for entry in entries} == {"waiting"}
+
+
+def test_a_reservation_is_pushed_out_if_no_image_waits(back_pressure: BackPressure) -> None:
+    slots = [back_pressure.reserve(1) for _ in range(2 * IMAGES_PER_THREAD)]
+    back_pressure.reserve(2)
+    with pytest.raises(Overloaded):
+        back_pressure.enter(bulk=False, slot=slots[-1], tenant=1)
+    assert back_pressure.enter(bulk=False, slot=slots[0], tenant=1).state == "waiting"

@@ -12,7 +12,10 @@ from service.encoder.contract import BatchShape, DetectedFace, Image
 from service.encoder.encoders import Encoders
 from service.encoder.fake import FakeEncoder
 from service.encoder.fake_pictures import people_pixels
+from service.encoder.runtime.backpressure import IMAGES_PER_THREAD
 from service.encoder.runtime.scheduling import Priority, PriorityThreads
+from service.errors import Overloaded
+from service.turns import act_for
 from tests.encoder.runtime.gated_encoder import HANG_SECONDS, GatedEncoder, begun, image_of, until
 from tests.support.encoders import LIMITS, cosine
 
@@ -203,3 +206,55 @@ async def test_an_error_of_the_network_reaches_every_request_of_the_batch_and_no
     assert len(await before) == 1
     assert len(await encoders.encode(encoders.default, image_of(200))) == 1
     assert (encoders.current_load().running, encoders.current_load().waiting) == (0, 0)
+
+
+async def test_images_of_tenants_take_turns(encoder: GatedEncoder, encoders: Encoders) -> None:
+    first = [asyncio.create_task(encoders.detect(encoders.default, image_of(200))) for _ in range(2)]
+    await begun(encoders, 2)
+    busy = [asyncio.create_task(of_tenant(1, encoders, image_of(300))) for _ in range(10)]
+    await begun(encoders, 12)
+    quiet = asyncio.create_task(of_tenant(2, encoders, image_of(400)))
+    await begun(encoders, 13)
+    encoder.detection_gate.set()
+    await asyncio.gather(*first, *busy, quiet)
+    order = [height for height in encoder.detected if height >= 300]
+    assert order.index(400) <= 3  # two threads, and one image of each tenant in turn
+
+
+async def test_an_image_that_is_pushed_out_is_refused_at_once(encoder: GatedEncoder, encoders: Encoders) -> None:
+    busy = [asyncio.create_task(of_tenant(1, encoders, image_of(300))) for _ in range(2 * IMAGES_PER_THREAD)]
+    await begun(encoders, 2 * IMAGES_PER_THREAD)
+    quiet = asyncio.create_task(of_tenant(2, encoders, image_of(400)))
+    with pytest.raises(Overloaded):
+        await busy[-1]  # the gate is still closed, so no thread has come to it
+    encoder.detection_gate.set()
+    await quiet
+    await asyncio.gather(*busy, return_exceptions=True)
+    assert encoders.current_load().running == encoders.current_load().waiting == 0
+
+
+async def test_faces_of_tenants_take_turns_in_the_batches() -> None:
+    encoder = GatedEncoder(largest=4, one_at_a_time=True)
+    encoder.detection_gate.set()
+    encoder.recognition_gate.clear()
+    encoders = Encoders([encoder], LIMITS, 200, threads=3)
+    names = [f"person {number}" for number in range(12)]
+    first = asyncio.create_task(encoders.encode(encoders.default, image_of(200)))
+    await until(lambda: len(encoder.arrived_crops) == 1)
+    busy = asyncio.create_task(of_tenant(1, encoders, image_of(300, *names), embeds=True))
+    await until(lambda: 300 in encoder.aligned)
+    quiet = asyncio.create_task(of_tenant(2, encoders, image_of(400), embeds=True))
+    await until(lambda: 400 in encoder.aligned)
+    order: list[str] = []
+    busy.add_done_callback(lambda _: order.append("busy"))
+    quiet.add_done_callback(lambda _: order.append("quiet"))
+    encoder.recognition_gate.set()
+    await asyncio.gather(first, busy, quiet)
+    encoders.close()
+    assert order == ["quiet", "busy"]
+
+
+async def of_tenant(tenant: int, encoders: Encoders, image: Image, *, embeds: bool = False) -> None:
+    """Detect or embed the faces of an image on behalf of a tenant."""
+    act_for(tenant)
+    await (encoders.encode if embeds else encoders.detect)(encoders.default, image)
