@@ -53,7 +53,7 @@ class TurnQueue(Generic[T]):
         return bool(self._waiting)
 
     def __iter__(self) -> Iterator[int]:
-        """The tenants that wait, the next one first. Among equals the one that began to wait first is next."""
+        """The tenants that wait, the next one first. Among equals the tenant that began to wait first is next."""
         return iter(sorted(self._waiting, key=self._served.__getitem__))
 
     def append(self, tenant: int, item: T) -> None:

@@ -15,7 +15,7 @@ from service.turns import Turns, acting_tenant
 
 _TENANT = "tenant that borrowed the connection"
 BATCH_SHARE = 4
-"""One in so many connections may run slices of big batches at one time."""
+"""Slices of big batches run on a quarter of the connections at one time."""
 
 
 def usual_most_of_one(connections: int) -> int:
@@ -36,7 +36,7 @@ class FairPool(AsyncAdaptedQueuePool):
         self.turns = Turns(self.size(), most_of_one)
         share = max(1, self.size() // BATCH_SHARE)
         self.batch_turns = Turns(share, share)
-        """Places for slices of big batches, each of which keeps a processor of the database busy."""
+        """Places for slices of big batches, because each keeps a processor of the database busy."""
 
     def recreate(self) -> "FairPool":
         """A new pool like this one. SQLAlchemy calls it when the engine is disposed of, or has lost its connections."""

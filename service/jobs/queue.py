@@ -1,6 +1,6 @@
 """The queue as a worker reads it: procrastinate over psycopg 3.
 
-Every statement here is procrastinate's, except the one that fetches the next job. The entry of a job is added by
+Every statement here is procrastinate's, except the statement that fetches the next job. The entry of a job is added by
 `jobs.create_job`, in the transaction that makes the job's row. An entry holds the numbers of the tenant and the job,
 and nothing else of theirs.
 """
@@ -37,7 +37,7 @@ _REPORT_ATTEMPTS = 5
 _REPORT_DELAY_SECONDS = 1.0
 
 _REMEMBERED_TENANTS = 1_000
-"""A tenant that was served before the last so many counts as one that was never served."""
+"""A worker remembers the order of this many tenants. A forgotten tenant counts as never served."""
 
 # The statement of procrastinate's function `procrastinate_fetch_job_v2` with another order and one more condition: of
 # the jobs that no lock keeps waiting, the next is that of the tenant served longest ago. One statement, because two

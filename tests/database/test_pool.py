@@ -25,7 +25,7 @@ def turns_of(engine: AsyncEngine) -> Turns:
 
 @pytest.fixture
 async def four(database: Database) -> AsyncIterator[AsyncEngine]:
-    """A pool of four connections, of which a tenant may hold three."""
+    """A pool of four connections. A tenant may hold three of them."""
     engine = open_pool(database.logins.service, 4, most_of_one=3)
     yield engine
     await engine.dispose()

@@ -50,7 +50,7 @@ def probes_per_slice(plan: Plan, inputs: PlanInputs) -> int:
 async def slice_turn(session: AsyncSession) -> AsyncIterator[None]:
     """Wait for the turn of a slice.
 
-    A session within a transaction does not wait: it holds a connection, and whoever has a turn may need one.
+    A session within a transaction does not wait: it holds a connection, and the search that has the turn may need it.
     """
     engine = session.bind
     turns = batch_turns(engine.sync_engine) if isinstance(engine, AsyncEngine) else None
