@@ -32,6 +32,7 @@ from service.jobs.jobs import (
     take_back_attempt,
 )
 from service.jobs.queue import TryAgainLater, queue_app, work_off
+from service.jobs.turns import Turns
 from service.telemetry import logger
 from service.turns import act_for
 
@@ -42,8 +43,8 @@ otherwise wait until a long import has ended.
 """
 SHUTDOWN_SECONDS = 5.0
 """Time that a stopping worker gives to its running jobs before they go back to the queue."""
-MAXIMUM_ATTEMPTS = 10
-"""A job that ended its worker this many times fails: its input may be what kills the process."""
+MAXIMUM_LOSSES = 2
+"""A job that was running when a worker was lost, this many times, fails: its input may be what ends the process."""
 SWEEP_SECONDS = 600.0
 RESTART_SECONDS = 2.0
 _DATABASE_ERRORS = (*DATABASE_FAILURES, DatabaseUnavailable)
@@ -98,6 +99,7 @@ async def _work(runner: "JobRunner") -> None:
     logins = runner.database.logins
     app = queue_app(logins.service, runner.run_job, MOST_JOBS_OF_ONE_TENANT, pooled=logins.service_is_pooled)
     async with app.open_async():
+        await runner.take_back_all()
         sweeping = asyncio.create_task(_sweep(runner.engine))
         try:
             await work_off(
@@ -131,12 +133,24 @@ class JobRunner:
         self.encoders = encoders
         self.engine: AsyncEngine = database.open_job_pool(2 * CONCURRENT_JOBS + 1)
         self.handlers = handlers
+        self._turns = Turns()
+        self._interrupted: dict[tuple[int, int], int] = {}
+        """Attempts that the end of this worker or an outage of the database interrupted, by tenant and number of the
+        job. Each is taken back as soon as the database answers: only a lost worker counts against a job.
+        """
 
     async def run_job(self, tenant_id: int, number: int) -> None:
         """Run one job unless it is finished or removed. Raises TryAgainLater if it cannot run now."""
         act_for(tenant_id)
         try:
+            await self._take_back(tenant_id, number)
             async with tenant_session(self.engine, tenant_id) as session:
+                if not await claim_job(session, number):  # until this session ends: the turn may come much later
+                    raise TryAgainLater("another worker has the job")
+                queued = await find_job_number(session, number)
+            if queued is None or queued.is_finished:  # the queue may hand out a job again after its worker was lost
+                return
+            async with self._turns.taken(alone=queued.attempts > 0), tenant_session(self.engine, tenant_id) as session:
                 await self._run_claimed(session, tenant_id, number)
         except asyncio.CancelledError:
             await asyncio.shield(self._take_back(tenant_id, number))
@@ -148,23 +162,30 @@ class JobRunner:
         if not await claim_job(session, number):
             raise TryAgainLater("another worker has the job")
         queued = await find_job_number(session, number)
-        if queued is None or queued.is_finished:  # the queue may hand out a job again after its worker was lost
+        if queued is None or queued.is_finished:  # another worker has ended it meanwhile
             return
         async with tenant_session(self.engine, tenant_id) as own, own.begin():
             job = await begin_attempt(own, number)
         if job is None:
             return
-        failure = await self._attempt(session, job, JobProgress(self.engine, tenant_id, number))
-        if failure is not None:
-            await session.rollback()
-            await fail_job(session, number, failure)
-            await session.commit()
+        try:
+            failure = await self._attempt(session, job, JobProgress(self.engine, tenant_id, number))
+            if failure is not None:
+                await session.rollback()
+                await fail_job(session, number, failure)
+                await session.commit()
+        except (asyncio.CancelledError, *_DATABASE_ERRORS):
+            self._interrupted[tenant_id, number] = job.attempts
+            raise
 
     async def _attempt(self, session: AsyncSession, job: Job, progress: JobProgress) -> ServiceError | None:
         """Do the work and commit it. Returns the reason if the job fails; then nothing is committed."""
         try:
-            if job.attempts > MAXIMUM_ATTEMPTS:
-                return ServiceError(f"given up after {MAXIMUM_ATTEMPTS} attempts that did not end")
+            if job.attempts > MAXIMUM_LOSSES:
+                return ServiceError(
+                    f"given up: its worker was lost {MAXIMUM_LOSSES} times while the job ran, so its input may be what "
+                    "ends the worker, by its size or by a fault in the service"
+                )
             handler = self.handlers[job.kind]
             result = await handler.work(session, job, progress)
             await finish_job(session, job.number, result)
@@ -189,10 +210,18 @@ class JobRunner:
             except SQLAlchemyError as error:
                 logger("worker").warning("tidying after a job failed", error=type(error).__name__)
 
+    async def take_back_all(self) -> None:
+        """Take back every attempt that an outage of the database has interrupted."""
+        for tenant_id, number in list(self._interrupted):
+            await self._take_back(tenant_id, number)
+
     async def _take_back(self, tenant_id: int, number: int) -> None:
-        with contextlib.suppress(*_DATABASE_ERRORS):
-            async with tenant_session(self.engine, tenant_id) as session, session.begin():
-                await take_back_attempt(session, number)
+        attempts = self._interrupted.get((tenant_id, number))
+        if attempts is not None:
+            with contextlib.suppress(*_DATABASE_ERRORS):
+                async with tenant_session(self.engine, tenant_id) as session, session.begin():
+                    await take_back_attempt(session, number, attempts)
+                del self._interrupted[tenant_id, number]
 
 
 def _log_bug(job: Job, error: Exception) -> None:

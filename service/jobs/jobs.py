@@ -155,10 +155,14 @@ async def begin_attempt(session: AsyncSession, number: int) -> Job | None:
     return None if row is None else _job(row)
 
 
-async def take_back_attempt(session: AsyncSession, number: int) -> None:
-    """Record that a worker was asked to stop: the job waits as if the attempt had not begun."""
+async def take_back_attempt(session: AsyncSession, number: int, attempts: int) -> None:
+    """Record that a worker was asked to stop, or lost the database: the job waits as if the attempt had not begun.
+
+    `attempts` is the number of this attempt. If another one has begun since, nothing changes.
+    """
     values = {"status": "queued", "attempts": job_table.c.attempts - 1, "done": 0, "total": None}
-    await session.execute(update(job_table).where(*_is(session, number), _IS_UNFINISHED).values(values))
+    condition = *_is(session, number), _IS_UNFINISHED, job_table.c.attempts == attempts
+    await session.execute(update(job_table).where(*condition).values(values))
 
 
 async def record_progress(session: AsyncSession, number: int, done: int, total: int | None) -> None:

@@ -85,7 +85,7 @@ async def test_a_finished_job_never_changes_again(session: AsyncSession) -> None
     await begin_attempt(session, job.number)
     await finish_job(session, job.number, {"faces": 3})
     await record_progress(session, job.number, 1, 2)
-    await take_back_attempt(session, job.number)
+    await take_back_attempt(session, job.number, 1)
     await fail_job(session, job.number, NotFound("too late"))
     stored = await find_job(session, job.id)
     assert (stored.status, stored.result, stored.error, stored.attempts) == ("succeeded", {"faces": 3}, None, 1)

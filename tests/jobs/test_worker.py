@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import signal
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,7 +20,8 @@ from service.encoder.encoders import Encoders
 from service.errors import Conflict, DatabaseUnavailable
 from service.jobs import queue
 from service.jobs.jobs import Job, JobProgress, begin_attempt, create_job, find_job, finish_job
-from service.worker import MAXIMUM_ATTEMPTS, Handler, JobRunner
+from service.settings import Settings
+from service.worker import MAXIMUM_LOSSES, Handler, JobRunner
 from tests.conftest import new_tenant
 from tests.jobs.conftest import StartWorker
 from tests.support.jobs import finished, job_when
@@ -208,18 +211,78 @@ async def test_a_stopping_worker_returns_a_long_job_to_the_queue(
         assert (await finished(session, job)).status == "succeeded"
 
 
-async def test_a_job_that_kills_its_worker_every_time_fails(session: AsyncSession, start_worker: StartWorker) -> None:
-    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
-        raise AssertionError("it must not be begun again")
+WORKER = """
+import asyncio, os, signal, sys
+from service.database.connection import open_database
+from service.encoder.opening import open_encoders
+from service.settings import Settings
+from service.worker import Handler, run_worker
 
-    job = await create_job(session, "test", {})
-    for _ in range(MAXIMUM_ATTEMPTS):
-        await begin_attempt(session, job.number)
+innocent_runs = asyncio.Event()
+
+async def work(session, job, progress):
+    if not job.arguments["kills"] and job.attempts == 1:
+        innocent_runs.set()
+        await asyncio.sleep(3600)
+    if job.arguments["kills"]:
+        if job.attempts == 1:
+            await innocent_runs.wait()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+async def main():
+    settings = Settings(_env_file=None, data_dir=sys.argv[1], database_url=sys.argv[2] or None, encoder="fake")
+    async with open_database(settings) as database:
+        await run_worker(database, open_encoders(settings), handlers={"test": Handler(work)})
+
+asyncio.run(main())
+"""
+"""A worker whose deadly jobs end its process. At their first attempt another job runs beside them."""
+
+
+async def test_a_job_that_kills_its_worker_twice_fails_and_the_others_go_on(
+    session: AsyncSession, own_settings: Settings, start_worker: StartWorker
+) -> None:
+    deadly, beside = [await create_job(session, "test", {"kills": kills}) for kills in (True, False)]
     await session.commit()
+    address = own_settings.database_url or ""
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", WORKER, str(own_settings.data_dir), address
+        )
+        assert await asyncio.wait_for(process.wait(), GUARD_SECONDS) == -signal.SIGKILL
+
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
+        assert not job.arguments["kills"], "it must not be begun again"
+        return {}
+
     async with start_worker(handlers_of(work)):
-        current = await finished(session, job)
-    assert current.error is not None
-    assert "given up" in current.error["detail"]
+        later = await start_job(session, kills=False)
+        failed = await finished(session, deadly)
+        assert [(await finished(session, job)).status for job in (beside, later)] == ["succeeded"] * 2
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert f"its worker was lost {MAXIMUM_LOSSES} times" in failed.error["detail"]
+
+
+async def test_outages_of_the_database_do_not_count_against_a_job(
+    database: Database, tenant_id: int, start_worker: StartWorker
+) -> None:
+    attempts = 0
+
+    async def work(own: AsyncSession, job: Job, progress: JobProgress) -> dict[str, Any]:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= MAXIMUM_LOSSES + 1:
+            drop_connections(database)
+        await own.execute(text("SELECT 1"))
+        return {}
+
+    async with start_worker(handlers_of(work)):
+        async with tenant_session(database.engine, tenant_id) as session:
+            job = await start_job(session)
+        ended = await finished_through_outage(database, tenant_id, job)
+    assert (ended.status, ended.attempts, attempts) == ("succeeded", 1, MAXIMUM_LOSSES + 2)
 
 
 async def test_a_worker_outlives_the_loss_of_every_connection(

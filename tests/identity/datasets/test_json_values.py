@@ -2,7 +2,10 @@
 
 import io
 import json
+import sys
 import tracemalloc
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -95,3 +98,37 @@ def test_an_endless_value_is_refused_with_little_memory(content: bytes) -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 * MAXIMUM_PIECE_BYTES
     finally:
         tracemalloc.stop()
+
+
+def steps(content: bytes) -> int:
+    """Lines of the module that run until the values of a list are cut out."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace if frame.f_code.co_filename == module.__file__ else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        pieces = JsonValues(io.BytesIO(content))
+        for _ in pieces.entries():
+            pieces.value()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("part", [b"[],", b"[[]],", b"{},", b'"",', b'"\\\\",', b'{"a":[1]},', b"[1,2],"])
+def test_twice_as_long_a_row_takes_twice_as_many_steps(part: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that is searched from its beginning after each read takes four times as many."""
+    monkeypatch.setattr(module, "READ_BYTES", 1024)
+    short, long = (steps(b"[[" + part * times + b"0]]") for times in (4000, 8000))
+    assert long < 2.2 * short
+
+
+def test_a_text_of_backslashes_takes_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "READ_BYTES", 1024)
+    short, long = (steps(b'["' + b"\\\\" * times + b'"]') for times in (4000, 8000))
+    assert long < 2.2 * short
