@@ -35,7 +35,7 @@ from service.http.connection_limits import RESERVED_CONNECTIONS, ConnectionLimit
 from service.http.connections import MAXIMUM_HEAD_BYTES, BoundedConnection
 from service.http.protection import server_options
 from service.settings import Settings
-from service.telemetry import MULTIPROCESS_FOLDER, configure_logging, logger
+from service.telemetry import MULTIPROCESS_FOLDER, configure_logging, logger, structure_native_lines
 
 OWN_FILES = 256
 """File descriptors that are kept for the database, models and temporary files."""
@@ -131,6 +131,7 @@ async def _serve_alone(settings: Settings, listening: socket.socket) -> None:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         _tune_interpreter()
+        structure_native_lines()
         _log_address(listening, settings)
         with _signals_ignored_after_shutdown():
             config = _config(settings, app, lifespan="off")
@@ -193,6 +194,7 @@ def _app_of_process(settings: Settings) -> FastAPI:
         _die_with(parent)
     app = create_app(settings)
     _tune_interpreter()
+    structure_native_lines()
     return app
 
 

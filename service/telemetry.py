@@ -1,9 +1,11 @@
 """Structured logs and metrics. Neither ever holds an embedding, an image or a secret."""
 
+import faulthandler
 import logging
 import os
 import re
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -20,6 +22,7 @@ NO_DESCRIPTORS = "no file descriptor is free, so new connections wait; raise the
 SECONDS_BETWEEN = 10.0
 """The pause between two lines about missing file descriptors."""
 _PLACES = 12
+_NATIVE_LINE_BYTES = 200
 _GAUGE_FILE = re.compile(r"gauge_live\w*_(\d+)\.db")  # as prometheus-client names them; the number is a process id
 _registry = CollectorRegistry()
 REQUESTS = Counter("face_identity_requests", "Answered requests.", ["method", "route", "status"], registry=_registry)
@@ -99,6 +102,36 @@ def _structure_library_logs() -> None:
     root = logging.getLogger()
     if not any(isinstance(handler, LibraryLogs) for handler in root.handlers):
         root.addHandler(LibraryLogs())
+
+
+def structure_native_lines() -> None:
+    """Write what libraries in C print to standard error as structured lines, from now on in this process.
+
+    libjpeg, for example, prints a bare line for each damaged image, which readers of a JSON log cannot parse. File
+    descriptor 2 becomes a pipe that a thread reads, and Python's own `sys.stderr` keeps the former target. A full pipe
+    takes no more, because a library that waited for the thread while it holds the interpreter lock would wait for ever.
+    A terminal is left as it is.
+    """
+    if sys.platform == "win32" or sys.stderr.isatty():
+        return
+    kept = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    os.dup2(writing, 2)
+    os.close(writing)
+    sys.stderr = kept
+    faulthandler.enable(kept)  # a crash does not wait for the thread
+    threading.Thread(target=_log_native_lines, args=(reading,), name="native-lines", daemon=True).start()
+
+
+def _log_native_lines(reading: int) -> None:
+    with os.fdopen(reading, "rb") as lines:
+        while line := lines.readline(_NATIVE_LINE_BYTES):
+            text = "".join(
+                character if character.isprintable() else "?" for character in line.decode("ascii", "replace")
+            )
+            if text.strip("? "):
+                logger("library").warning("a native library printed a line", text=text.rstrip("? "))
 
 
 def configure_logging(level: str) -> None:

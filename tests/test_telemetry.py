@@ -61,3 +61,51 @@ def test_every_warning_of_a_library_is_one_json_line_without_the_text_of_the_err
     assert forgotten["places"][-1].endswith("fail")
     assert (descriptors["event"], descriptors["kind"]) == (NO_DESCRIPTORS, "OSError")
     assert (other["event"], other["level"]) == ("line\nbreak", "warning")
+
+
+NATIVE = """
+import io, os, sys
+import cv2, numpy
+from PIL import Image
+from service.telemetry import configure_logging, logger, structure_native_lines
+
+configure_logging("INFO")
+structure_native_lines()
+file = io.BytesIO()
+Image.effect_noise((64, 64), 90).convert("RGB").save(file, "JPEG")
+data = file.getvalue()
+damaged = data[: len(data) // 2] + data[-2:]
+cv2.imdecode(numpy.frombuffer(damaged, numpy.uint8), cv2.IMREAD_COLOR)
+os.write(2, b"\\xff\\x00 odd " + b"x" * 500 + b"\\n")
+logger("test").info("own line")
+sys.stdin.readline()
+"""
+
+
+def test_lines_that_libraries_in_c_print_are_lines_of_the_log() -> None:
+    """libjpeg prints a bare line for a damaged image."""
+    process = subprocess.Popen([sys.executable, "-c", NATIVE], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stderr is not None
+    seen: list[dict[str, str]] = []
+    while len(seen) < 5 or "own line" not in {line["event"] for line in seen}:
+        seen.append(json.loads(process.stderr.readline()))
+    process.communicate("end\n")
+    assert any("Corrupt JPEG data" in line.get("text", "") for line in seen)
+    native = [line for line in seen if line["event"] == "a native library printed a line"]
+    assert {(line["room"], line["level"]) for line in native} == {("library", "warning")}
+    assert all(len(line["text"]) <= 200 and line["text"].isprintable() for line in native)
+
+
+def test_libraries_in_c_never_wait_for_the_log() -> None:
+    """The thread that reads the pipe cannot run while a library holds the interpreter lock."""
+    program = """
+import ctypes, os
+from service.telemetry import configure_logging, structure_native_lines
+configure_logging("CRITICAL")
+structure_native_lines()
+write = ctypes.PyDLL(None).write  # keeps the interpreter lock
+for _ in range(100):
+    write(2, b"x" * 65536, 65536)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stderr == b""

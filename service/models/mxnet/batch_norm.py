@@ -72,6 +72,7 @@ def foldable(symbol: Symbol, wanted: Sequence[int], outputs: Sequence[Source]) -
         before: number
         for number in wanted
         if symbol.nodes[number].op == "BatchNorm"
+        and symbol.nodes[number].inputs  # without an input its translation is refused
         and symbol.nodes[before := symbol.nodes[number].inputs[0].node].op in _LINEAR
         and readers[before] == 1
     }

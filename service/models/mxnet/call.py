@@ -32,6 +32,15 @@ class Call:
         """The first input."""
         return self.tensor(0)
 
+    @property
+    def channels(self) -> int | None:
+        """Size of the second dimension of the first input, None if it is unknown. Raises InvalidModel if the input has
+        no second dimension.
+        """
+        if self.data.rank < 2:
+            raise self.attributes.refusal(f"its input has {self.data.rank} dimensions, but channels are needed")
+        return self.data.shape[1]
+
     def tensor(self, place: int) -> Tensor:
         """The input at `place`, computed by another node."""
         found = self.inputs[place] if place < len(self.inputs) else None

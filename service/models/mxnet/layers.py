@@ -55,7 +55,7 @@ def fully_connected(call: Call, norm: Call | None) -> Tensor:
 
 def batch_norm(call: Call, _: Call | None) -> Tensor:
     """A BatchNorm that is not folded."""
-    norm = read_batch_norm(call, call.data.shape[1])
+    norm = read_batch_norm(call, call.channels)
     shape, read, graph = call.parameters.shape(norm.beta), call.parameters.read, call.graph
     gamma, ones = norm.gamma, np.ones(shape, dtype=np.float32)
     weights = [

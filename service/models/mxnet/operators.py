@@ -38,10 +38,10 @@ def leaky_relu(call: Call) -> Tensor:
 
 def _prelu(call: Call) -> Tensor:
     call.expect(2)
-    gamma, rank = call.parameter(1), call.data.rank
+    gamma, rank, channels = call.parameter(1), call.data.rank, call.channels
     size = math.prod(call.parameters.shape(gamma))
-    if size not in (1, call.data.shape[1] or size):
-        raise call.attributes.refusal(f"{gamma} has {size} numbers, but there are {call.data.shape[1]} channels")
+    if size not in (1, channels or size):
+        raise call.attributes.refusal(f"{gamma} has {size} numbers, but there are {channels} channels")
     shape = (size,) + (1,) * (rank - 2)  # ONNX aligns shapes at the right
     slopes = call.graph.floats(f"{call.name}.slopes", shape, lambda: call.parameters.read(gamma).reshape(shape))
     return call.add("PRelu", [call.data.name, slopes], call.data.shape)

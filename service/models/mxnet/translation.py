@@ -66,6 +66,8 @@ class _Translation:
         name, tensor = self.symbol.nodes[source.node].name, self._input(source)
         if not isinstance(tensor, Tensor):
             raise InvalidModel(f"{self.symbol.file_name}: the output {name} is a parameter")
+        if tensor.rank < 2:
+            raise InvalidModel(f"{self.symbol.file_name}: the output {name} has {tensor.rank} dimensions")
         if tensor.name != name:
             self.graph.add("Identity", [tensor.name], name, tensor.shape)
         shape = (_BATCH, *tensor.shape[1:])
