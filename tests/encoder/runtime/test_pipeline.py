@@ -330,12 +330,16 @@ async def test_a_lack_of_memory_is_a_503_and_the_next_image_succeeds(
 async def test_the_pixels_of_an_image_that_failed_for_lack_of_memory_are_freed(
     encoder: GatedEncoder, encoders: Encoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error, its frames and the future refer to each other, and the collector of a server runs seldom."""
+    """An error and its frames may refer to each other, and the collector of a server runs seldom."""
     pixels: list[weakref.ref[Image]] = []
 
     def fail(image: Image) -> list[DetectedFace]:
         pixels.append(weakref.ref(image))
-        raise MemoryError
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            kept = error  # the frame refers to the error, whose traceback refers to the frame
+            raise kept from None
 
     monkeypatch.setattr(encoder, "detect", fail)
     gc.disable()
