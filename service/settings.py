@@ -128,6 +128,10 @@ class Settings(BaseSettings):
     inference_provider: Literal["auto", "cpu", "cuda", "tensorrt", "openvino", "coreml"] = Field(
         default="auto", description="ONNX Runtime provider; auto: CPU for device -1, CUDA for 0..N."
     )
+    dlib_small_faces: Literal["likely", "always"] = Field(
+        default="likely",
+        description="When dlib searches for small faces: likely (nothing was found, or a small face nearly) | always.",
+    )
     liveness: Literal["off", "observe", "enforce"] = Field(
         default="off",
         description="Liveness check: off, observe (report only) or enforce; needs InsightFace's liveness addon.",

@@ -51,9 +51,12 @@ _ENLARGE_BELOW_PIXELS = 900
 class DlibEncoder:
     """HOG detection at a bounded size, landmarks and embedding at full size."""
 
-    def __init__(self, device: Device = PROCESSOR) -> None:
-        """`device`: the CPU, with the threads that ONNX Runtime may use."""
+    def __init__(self, device: Device = PROCESSOR, *, always_finely: bool = False) -> None:
+        """`device`: the CPU, with the threads that ONNX Runtime may use. `always_finely`: search every image a second
+        time, for small faces.
+        """
         self._device = device
+        self._always_finely = always_finely
         folder = _weights_folder()
         self._landmark_path = folder / _LANDMARK_FILE
         self._recognition_path = folder / _RECOGNITION_FILE
@@ -87,7 +90,7 @@ class DlibEncoder:
         models = self._models()
         detector = models.detectors.get()
         try:
-            found = _search(detector, image)
+            found = _search(detector, image, self._always_finely)
         finally:
             models.detectors.put(detector)
         faces = [_detected(models.landmarks, image, rectangle, score) for rectangle, score in found]
@@ -169,7 +172,7 @@ class _Found(NamedTuple):
     score: float
 
 
-def _search(detector: Any, image: Image) -> list[_Found]:
+def _search(detector: Any, image: Image, always_finely: bool) -> list[_Found]:
     """The faces of an image: those of a search at a bounded size and, if faces may be left, those of a finer one.
 
     The finer search costs two to three times as much as the first one, too much for every portrait. So it runs if the
@@ -181,7 +184,9 @@ def _search(detector: Any, image: Image) -> list[_Found]:
     scored = _at_scale(detector, image, scale, _NEAR_MISS_SCORE)
     found = [face for face in scored if face.score >= 0]
     finer = min(2 * scale, _LONGEST_ENLARGED_PIXELS / longest)
-    if finer <= 1.2 * scale or (found and not _may_have_small_faces(detector, image, scale, scored)):
+    if finer <= 1.2 * scale:
+        return found
+    if found and not (always_finely or _may_have_small_faces(detector, image, scale, scored)):
         return found
     return found + [face for face in _at_scale(detector, image, finer) if not _is_covered(face, found)]
 

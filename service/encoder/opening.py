@@ -96,7 +96,8 @@ class _Request(NamedTuple):
 def _open_dlib(request: _Request) -> Encoder:
     from service.encoder.dlib import DlibEncoder
 
-    return DlibEncoder(request.devices.processor)
+    always = request.settings.dlib_small_faces == "always"
+    return DlibEncoder(request.devices.processor, always_finely=always)
 
 
 def _open_fake(request: _Request) -> Encoder:

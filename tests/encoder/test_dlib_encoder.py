@@ -11,7 +11,9 @@ import pytest
 from service.encoder.contract import DetectedFace, Encoder, Image
 from service.encoder.dlib import _RECOGNITION_FILE, DlibEncoder, _weights_folder
 from service.encoder.networks.dlib_resnet import dlib_onnx_model
+from service.encoder.opening import load_encoder
 from service.errors import InvalidModel
+from service.settings import Settings
 from tests.support.encoders import people_photographs, photograph, portrait
 
 
@@ -58,6 +60,19 @@ def middles(faces: list[DetectedFace]) -> list[tuple[int, int]]:
     """Places of faces on a grid of 100 pixels, in order."""
     boxes = [face.box for face in faces]
     return sorted((int((b.left + b.right) // 200), int((b.top + b.bottom) // 200)) for b in boxes)
+
+
+def test_a_single_tiny_face_is_found_beside_a_larger_one_if_the_setting_asks_for_it(settings: Settings) -> None:
+    """Its width is a fortieth of the longer side: the first search gives no near miss."""
+    image = portrait()
+    found = {}
+    for value in ("likely", "always"):
+        encoder = load_encoder("dlib", settings.model_copy(update={"dlib_small_faces": value}))
+        one = tile(encoder, image)
+        found[value] = encoder.detect(pasted([(one, 400, 1000, 800), (one, 80, 20, 20)], 3200, 2400))
+        encoder.close()
+    assert [len(faces) for faces in found.values()] == [1, 2]
+    assert found["likely"][0].box == found["always"][0].box
 
 
 def test_a_crowd_is_found_also_behind_a_larger_face(dlib_encoder: Encoder) -> None:
