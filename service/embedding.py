@@ -58,7 +58,7 @@ def external_space(name: str) -> EmbeddingSpace | None:
     if not name.startswith("external:"):
         return None
     found = _EXTERNAL.fullmatch(name)
-    if found is None or not 1 <= int(found.group(2)) <= MAXIMUM_DIMENSION:
+    if found is None or not name.isprintable() or not 1 <= int(found.group(2)) <= MAXIMUM_DIMENSION:
         raise InvalidRequest(f"write external:LABEL:DIMENSION with a dimension of 1 to {MAXIMUM_DIMENSION}")
     digest = hashlib.sha256(name.encode()).hexdigest()
     return EmbeddingSpace(name, digest, int(found.group(2)), "cosine", EXTERNAL_THRESHOLD)

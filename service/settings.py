@@ -260,6 +260,11 @@ class Settings(BaseSettings):
         default="key",
         description="The legacy recognizer's HTTP API: off | key | open (without a key; for trusted networks only).",
     )
+    legacy_hosts: CommaSeparated = Field(
+        default=["localhost"],
+        description="Names of this server, separated by commas, that callers without a key may use (LEGACY_API=open); "
+        "its addresses are always allowed.",
+    )
     legacy_encoder: str | None = Field(
         default=None,
         description="Encoder of the legacy API and of the legacy programs; empty: the first of ENCODER.",
@@ -277,7 +282,7 @@ class Settings(BaseSettings):
     )
     logger_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Log level.")
 
-    @field_validator("encoder", "trusted_proxies", "allowed_origins", mode="before")
+    @field_validator("encoder", "trusted_proxies", "allowed_origins", "legacy_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value

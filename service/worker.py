@@ -19,7 +19,7 @@ from service.database.failures import DATABASE_FAILURES
 from service.database.session import tenant_session
 from service.encoder.encoders import Encoders
 from service.errors import Conflict, DatabaseUnavailable, ServiceError
-from service.identity.import_job import IMPORT, run_import, tidy_after_import
+from service.identity.import_job import IMPORT, run_requested_import, tidy_after_import
 from service.identity.uploaded_datasets import delete_expired_datasets
 from service.jobs.jobs import (
     Job,
@@ -60,7 +60,7 @@ class Handler:
     """Runs after the commit with the result. If it fails, the job has still succeeded."""
 
 
-HANDLERS: Mapping[str, Handler] = {IMPORT: Handler(run_import, tidy_after_import)}
+HANDLERS: Mapping[str, Handler] = {IMPORT: Handler(run_requested_import, tidy_after_import)}
 
 
 async def run_worker(

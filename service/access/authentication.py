@@ -20,6 +20,8 @@ from service.turns import act_for
 _ADMIT = "SELECT * FROM admit_v2(%(tenant)s, %(digest)s, %(cost_class)s, 1)"
 _ADMIT_OPERATOR = "SELECT * FROM admit_operator_v1(%(digest)s)"
 _CHARGE = "SELECT charge_v2(%(tenant)s, %(key)s, %(cost_class)s, %(amount)s) AS wait_seconds"
+NO_KEY = 0
+"""No key has this number. A caller without a key has the rate limits of its tenant only."""
 _REFUSAL = "the API key is unknown, expired or revoked"
 
 

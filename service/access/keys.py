@@ -15,17 +15,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from service.access.authentication import Caller
 from service.access.key_format import digest_of, hint_of, new_key, new_operator_key
 from service.access.limits import LONGEST_GRACE
-from service.access.names import SCOPES, check_name, check_scopes
+from service.access.names import MAXIMUM_NAME_LENGTH, SCOPES, check_name, check_scopes
 from service.access.operator import act_as_operator
 from service.access.quotas import RateLimits, narrower
 from service.access.tables import api_key, operator_key
 from service.database.identifiers import from_text, new_identifier, to_text
-from service.database.names import canonical_name
+from service.database.names import canonical_name, may_be_stored
+from service.database.pagination import Cursor, Page, check_limit
 from service.database.session import tenant_of
-from service.errors import Conflict, ExpiresInThePast, Forbidden, InvalidRequest, NotFound
+from service.errors import Conflict, ExpiresInThePast, Forbidden, InvalidRequest, NotFound, Unauthenticated
 
 GRACE = timedelta(days=1)
 MAXIMUM_GALLERIES = 1000
+MAXIMUM_GALLERIES_LENGTH = 50_000
+"""Characters of all names of galleries of one key."""
 MAXIMUM_LIVE_KEYS = 1000
 """Live keys of a tenant. A program that makes keys without end must not fill the table and the lists."""
 LATEST_EXPIRY = datetime(9999, 1, 1, tzinfo=UTC)
@@ -97,10 +100,12 @@ class _KeyRows(Generic[Summary]):
         statement = insert(self.table).values(**values, expires_at=expires_at, **columns).returning(*self._columns())
         return self._summary((await self.connection.execute(statement)).mappings().one())
 
-    async def list_all(self) -> list[Summary]:
-        """The keys, oldest first."""
-        statement = select(*self._columns()).where(self.is_visible).order_by(self.table.c.id)
-        return [self._summary(row) for row in (await self.connection.execute(statement)).mappings()]
+    async def list_page(self, cursors: Cursor, limit: int, cursor: str | None) -> Page[Summary]:
+        """One page of the keys, oldest first."""
+        wanted = self.is_visible & (self.table.c.id > cursors.after(cursor))
+        statement = select(*self._columns()).where(wanted).order_by(self.table.c.id).limit(check_limit(limit) + 1)
+        rows = (await self.connection.execute(statement)).mappings().all()
+        return cursors.page([self._summary(row) for row in rows], [row["id"] for row in rows], limit)
 
     async def find(self, key_id: str) -> Summary:
         """One key. Raises NotFound if there is no such key."""
@@ -189,9 +194,9 @@ async def create_key_as(session: AsyncSession, creator: Caller, request: KeyRequ
     return await _insert(session, KeyRequest(request.name, scopes, galleries, expires_at, rates), creator.key_id)
 
 
-async def list_keys(session: AsyncSession) -> list[KeySummary]:
+async def list_keys(session: AsyncSession, limit: int = 100, cursor: str | None = None) -> Page[KeySummary]:
     """The keys of the session's tenant, oldest first."""
-    return await _tenant_keys(session).list_all()
+    return await _tenant_keys(session).list_page(Cursor("keys", tenant_of(session)), limit, cursor)
 
 
 async def find_key(session: AsyncSession, key_id: str) -> KeySummary:
@@ -229,6 +234,17 @@ async def revoke_key(session: AsyncSession, key_id: str) -> KeySummary:
     return revoked
 
 
+async def check_not_revoked(session: AsyncSession, key_id: int, *, until_commit: bool = False) -> None:
+    """Raises Unauthenticated if the key was revoked after its request had begun.
+
+    `until_commit`: a revocation waits until the transaction ends. Requests with the key may wait too, so ask it last.
+    """
+    keys = _tenant_keys(session)
+    key = await (keys.lock(key_id) if until_commit else keys.find(to_text(key_id)))
+    if key.revoked_at is not None:
+        raise Unauthenticated("the API key was revoked meanwhile")
+
+
 async def create_operator_key(
     connection: AsyncConnection, name: str, expires_at: datetime | None = None
 ) -> tuple[OperatorKeySummary, str]:
@@ -237,9 +253,11 @@ async def create_operator_key(
     return await (await _operator_keys(connection)).insert(name, key, expires_at), key
 
 
-async def list_operator_keys(connection: AsyncConnection) -> list[OperatorKeySummary]:
-    """All operator keys, oldest first."""
-    return await (await _operator_keys(connection)).list_all()
+async def list_operator_keys(
+    connection: AsyncConnection, limit: int = 100, cursor: str | None = None
+) -> Page[OperatorKeySummary]:
+    """The operator keys, oldest first."""
+    return await (await _operator_keys(connection)).list_page(Cursor("operator keys"), limit, cursor)
 
 
 async def rotate_operator_key(
@@ -337,8 +355,13 @@ def _canonical_names(galleries: list[str] | None) -> list[str] | None:
 def _check_galleries(galleries: list[str] | None) -> list[str] | None:
     if galleries is None:
         return None
-    if not 1 <= len(galleries) <= MAXIMUM_GALLERIES or any(not name or "\0" in name for name in galleries):
+    if not 1 <= len(galleries) <= MAXIMUM_GALLERIES or any(not name or not may_be_stored(name) for name in galleries):
         raise InvalidRequest(f"galleries must be 1 to {MAXIMUM_GALLERIES} names, or null for all")
+    if max(map(len, galleries)) > MAXIMUM_NAME_LENGTH or sum(map(len, galleries)) > MAXIMUM_GALLERIES_LENGTH:
+        raise InvalidRequest(
+            f"galleries: a name has at most {MAXIMUM_NAME_LENGTH} characters, and all names of a key together at most "
+            f"{MAXIMUM_GALLERIES_LENGTH}"
+        )
     return sorted(set(galleries))
 
 

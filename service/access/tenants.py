@@ -15,7 +15,7 @@ from service.access.names import check_tenant_name
 from service.access.operator import act_as_operator, operator_transaction
 from service.access.quotas import Quotas, Usage, read_usage
 from service.access.tables import tenant
-from service.database.names import canonical_name
+from service.database.names import canonical_name, may_be_stored
 from service.database.session import tenant_of, tenant_session
 from service.errors import Conflict, NotFound
 
@@ -87,7 +87,7 @@ async def find_tenant(connection: AsyncConnection, name: str) -> int:
 
 async def read_tenant(connection: AsyncConnection, name: str) -> TenantSummary:
     """The tenant of that name, as the operator."""
-    tenants = await _select(connection, tenant.c.name == canonical_name(name))
+    tenants = await _select(connection, tenant.c.name == canonical_name(name)) if may_be_stored(name) else []
     if not tenants:
         raise NotFound(f"there is no tenant named {name!r}")
     return tenants[0]

@@ -11,7 +11,7 @@ from service.database.session import release_connection
 from service.errors import PayloadTooLarge
 from service.gallery.galleries import find_gallery
 from service.http.bodies import chunks, declared_bytes, is_multipart
-from service.http.callers import GalleryName
+from service.http.callers import GalleryName, current_caller
 from service.http.multipart import OVERHEAD_BYTES, file_chunks
 from service.http.openapi import BINARY, leads_to, problems
 from service.http.request_log import is_head
@@ -80,7 +80,7 @@ async def import_dataset(
     request: Request, response: Response, gallery: GalleryName, session: RequestSession, state: CurrentServerState
 ) -> StartedJob:
     """Import references from a file in a background job, either completely or, after an error, not at all."""
-    job = await start_import(session, gallery, _arriving(request, state.settings))
+    job = await start_import(session, gallery, _arriving(request, state.settings), current_caller(request).key_id)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/jobs/{job.id}"
     return StartedJob(job=job.id)
 

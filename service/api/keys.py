@@ -20,7 +20,7 @@ from service.access.keys import (
 from service.access.limits import LARGEST_RATE, LONGEST_GRACE
 from service.access.names import SCOPES
 from service.access.quotas import RateLimits
-from service.api.shapes import WHOLE, GalleryNaming, List, RequestModel, ShortName
+from service.api.shapes import WHOLE, Cursor, GalleryNaming, Limit, List, RequestModel, ShortName
 from service.errors import Conflict, NotFound
 from service.gallery.galleries import check_galleries_exist
 from service.http.callers import CurrentCaller
@@ -128,10 +128,13 @@ async def create(new: NewKey, session: RequestSession, caller: CurrentCaller) ->
 
 @router.get("")
 @needs("admin")
-async def list_all(session: RequestSession, caller: CurrentCaller) -> List[KeyShape]:
-    """List all keys, oldest first, including revoked keys."""
-    keys = [key for key in await list_keys(session) if _may_see(caller, key)]
-    return List(items=[KeyShape.model_validate(key) for key in keys], next_cursor=None)
+async def list_all(
+    session: RequestSession, caller: CurrentCaller, limit: Limit = 100, cursor: Cursor = None
+) -> List[KeyShape]:
+    """List the keys, oldest first, including revoked keys."""
+    page = await list_keys(session, limit, cursor)
+    keys = [KeyShape.model_validate(key) for key in page.items if _may_see(caller, key)]
+    return List(items=keys, next_cursor=page.next_cursor)
 
 
 @router.post("/{key}/rotate", status_code=201, responses=problems(Conflict) | _LINKS)

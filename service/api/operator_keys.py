@@ -14,7 +14,7 @@ from service.access.keys import (
     rotate_operator_key,
 )
 from service.api.keys import Rotation
-from service.api.shapes import List, RequestModel, ShortName
+from service.api.shapes import Cursor, Limit, List, RequestModel, ShortName, page_of
 from service.errors import Conflict
 from service.http.openapi import leads_to, problems
 from service.http.routes import operator_router
@@ -72,10 +72,11 @@ async def create(new: NewOperatorKey, connection: OperatorTransaction) -> MadeOp
 
 
 @router.get("")
-async def list_all(connection: OperatorTransaction) -> List[OperatorKeyShape]:
-    """List all operator keys, oldest first, including revoked keys."""
-    keys = await list_operator_keys(connection)
-    return List(items=[OperatorKeyShape.model_validate(key) for key in keys], next_cursor=None)
+async def list_all(
+    connection: OperatorTransaction, limit: Limit = 100, cursor: Cursor = None
+) -> List[OperatorKeyShape]:
+    """List the operator keys, oldest first, including revoked keys."""
+    return page_of(await list_operator_keys(connection, limit, cursor), OperatorKeyShape.model_validate)
 
 
 @router.post("/{key}/rotate", status_code=201, responses=problems(Conflict) | _LINKS)

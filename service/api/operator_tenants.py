@@ -149,7 +149,7 @@ async def create(new: NewTenant, connection: OperatorTransaction, state: Current
 @router.get("")
 async def list_all(connection: OperatorTransaction, limit: Limit = 100, cursor: Cursor = None) -> List[TenantShape]:
     """List the tenants in no particular order."""
-    cursors = Cursors("tenants")
+    cursors = Cursors("tenants", bits=31)
     tenants = await list_tenants(connection, limit=limit + 1, after=cursors.after(cursor))
     return page_of(cursors.page(tenants, [tenant.tenant_id for tenant in tenants], limit), TenantShape.of)
 

@@ -8,7 +8,7 @@ import typer
 from service.access.limits import LARGEST_RATE, LONGEST_GRACE
 from service.access.names import SCOPES
 from service.cli.context import asynchronous, open_session
-from service.cli.options import DEFAULT_TENANT, TenantName
+from service.cli.options import DEFAULT_TENANT, Cursor, Limit, TenantName, tell_next_page
 from service.cli.output import Json, remark, write_json, write_line, write_table
 
 if TYPE_CHECKING:
@@ -77,17 +77,20 @@ async def create(
 
 @application.command("list")
 @asynchronous
-async def list_all(tenant: TenantName = DEFAULT_TENANT, as_json: Json = False) -> None:
+async def list_all(
+    *, limit: Limit = 100, cursor: Cursor = None, tenant: TenantName = DEFAULT_TENANT, as_json: Json = False
+) -> None:
     """List a tenant's keys, without their secrets."""
     from service.access.keys import list_keys
 
     async with open_session(tenant) as session:
-        keys = await list_keys(session)
+        page = await list_keys(session, limit, cursor)
     if as_json:
-        write_json({"items": [_fields(key) for key in keys]})
+        write_json({"items": [_fields(key) for key in page.items], "next_cursor": page.next_cursor})
         return
     headings = ["id", "name", "begins with", "scopes", "galleries", "expires", "revoked", "last used"]
-    write_table(headings, [_row(key) for key in keys], "There are no keys.")
+    write_table(headings, [_row(key) for key in page.items], "There are no keys.")
+    tell_next_page(page)
 
 
 @application.command()

@@ -8,6 +8,7 @@ import typer
 
 from service.cli.context import asynchronous, open_migrated, read_settings
 from service.cli.keys import SHOWN_ONCE, Days, Hours, KeyId
+from service.cli.options import Cursor, Limit, tell_next_page
 from service.cli.output import Json, remark, write_json, write_line, write_table
 
 if TYPE_CHECKING:
@@ -38,18 +39,19 @@ async def create(
 
 @keys.command("list")
 @asynchronous
-async def list_all(as_json: Json = False) -> None:
+async def list_all(limit: Limit = 100, cursor: Cursor = None, as_json: Json = False) -> None:
     """List the operator keys, without their secrets."""
     from service.access.keys import list_operator_keys
     from service.access.operator import operator_transaction
 
     async with open_migrated(read_settings()) as database, operator_transaction(database.engine) as connection:
-        summaries = await list_operator_keys(connection)
+        page = await list_operator_keys(connection, limit, cursor)
     if as_json:
-        write_json({"items": [asdict(key) for key in summaries]})
+        write_json({"items": [asdict(key) for key in page.items], "next_cursor": page.next_cursor})
         return
-    rows = [(key.id, key.name, key.hint, key.expires_at, key.revoked_at, key.last_used_at) for key in summaries]
+    rows = [(key.id, key.name, key.hint, key.expires_at, key.revoked_at, key.last_used_at) for key in page.items]
     write_table(["id", "name", "begins with", "expires", "revoked", "last used"], rows, "There are no operator keys.")
+    tell_next_page(page)
 
 
 @keys.command()

@@ -10,3 +10,8 @@ import unicodedata
 def canonical_name(name: str) -> str:
     """The name in Unicode's normal form NFC, without blanks at its ends."""
     return unicodedata.normalize("NFC", name).strip()
+
+
+def may_be_stored(text: str) -> bool:
+    """False for texts that PostgreSQL cannot receive: with a NUL character or a lone surrogate."""
+    return "\0" not in text and text.encode(errors="ignore").decode() == text

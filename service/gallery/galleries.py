@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, Row, Select, delete, exists, func, insert,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.database.cursor_secret import cursor_secret
 from service.database.identifiers import new_identifier
-from service.database.names import canonical_name
+from service.database.names import canonical_name, may_be_stored
 from service.database.pagination import Cursor, Page, check_limit
 from service.database.quotas import check_at_commit
 from service.database.session import tenant_of
@@ -172,22 +173,18 @@ async def check_galleries_exist(session: AsyncSession, names: Collection[str], r
 async def find_gallery(session: AsyncSession, name: str) -> Gallery:
     """The gallery of that name. Raises NotFound if the tenant has none."""
     values = {"tenant": tenant_of(session), "name": canonical_name(name)}
-    rows = await fetch_rows(session, _SELECT_GALLERY, values) if _may_exist(name) else []
+    rows = await fetch_rows(session, _SELECT_GALLERY, values) if may_be_stored(name) else []
     if not rows:
         raise NotFound(f"there is no gallery named {name!r}")
     return gallery_of(GalleryRow(*rows[0]))
-
-
-def _may_exist(name: str) -> bool:
-    """False for names that PostgreSQL cannot receive: a NUL character or a lone surrogate."""
-    return "\0" not in name and name.encode(errors="ignore").decode() == name
 
 
 async def list_galleries(
     session: AsyncSession, limit: int = 100, cursor: str | None = None, names: frozenset[str] | None = None
 ) -> Page[Gallery]:
     """The tenant's galleries in the order of creation, only those in `names` if given."""
-    cursors = Cursor("galleries", tenant_of(session), sorted(names) if names is not None else None)
+    scope = "galleries", tenant_of(session), sorted(names) if names is not None else None
+    cursors = Cursor(*scope, bits=31, secret=await cursor_secret(session))  # the numbers are those of all tenants
     wanted = _IS_LASTING & (tables.gallery.c.id > cursors.after(cursor))
     if names is not None:
         wanted &= tables.gallery.c.name.in_(names)

@@ -17,12 +17,17 @@ import numpy.typing as npt
 from fastapi import Request
 from starlette.types import Message
 
+from service.access.authentication import NO_KEY
+from service.access.keys import check_not_revoked
+from service.database.session import tenant_session
 from service.errors import InvalidEmbedding, InvalidRequest, PayloadTooLarge, RequestTimedOut, UnsupportedMediaType
 from service.http.budgets import NO_TENANT, Holding
 from service.http.pace import Pace
 from service.http.state import server_state
 
 MAXIMUM_JSON_BYTES = 1024 * 1024
+RECHECKED_SECONDS = 10.0
+"""A key is looked up again this often while a body arrives: a revoked key ends its uploads."""
 IN_THREAD_FROM_BYTES = 128 * 1024
 PEEKED_BYTES = 1024
 MAXIMUM_VECTOR_BYTES = 256 * 1024  # 4,000 numbers of 64 bytes
@@ -95,7 +100,8 @@ async def chunks(
     """The body as it arrives, held until the request ends in the budget of the place where the caller keeps it.
 
     Raises PayloadTooLarge over the limit, RequestTimedOut if the client is too slow, UnsupportedMediaType if the body
-    is compressed, TenantBodyBudgetFull or BodyBudgetFull if other requests hold too much.
+    is compressed, Unauthenticated if the key is revoked meanwhile, TenantBodyBudgetFull or BodyBudgetFull if other
+    requests hold too much.
     """
     _check_encoding(request)
     holding, limit_bytes = _hold(request, limit_bytes, kept)
@@ -103,6 +109,7 @@ async def chunks(
         raise _too_large(limit_bytes)
     received = 0
     pace = _pace(request, kept)
+    checked_at = time.monotonic()
     stream = request.stream()
     while True:
         begun = time.monotonic()
@@ -111,6 +118,9 @@ async def chunks(
                 chunk = await anext(stream, None)
         except TimeoutError:
             raise pace.error() from None
+        if time.monotonic() - checked_at >= RECHECKED_SECONDS:
+            await _check_key(request)
+            checked_at = time.monotonic()
         if chunk is None:
             return
         received += len(chunk)
@@ -119,6 +129,14 @@ async def chunks(
             raise _too_large(limit_bytes)
         holding.add(len(chunk))
         yield chunk
+
+
+async def _check_key(request: Request) -> None:
+    """Raises Unauthenticated if the key of the request was revoked while the body arrives."""
+    caller = getattr(request.state, "caller", None)
+    if caller is not None and caller.key_id != NO_KEY:
+        async with tenant_session(server_state(request).database.engine, caller.tenant_id) as session:
+            await check_not_revoked(session, caller.key_id)
 
 
 def declared_bytes(request: Request) -> int:

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from service.access.keys import check_not_revoked
 from service.database.quotas import check_quota_for_one_face, check_room_for_bytes, no_room
 from service.database.session import release_connection
 from service.errors import InvalidDataset, NotFound, PayloadTooLarge
@@ -37,8 +38,12 @@ class ArrivingFile:
     """Where the file lies until it is in the database. The folder is made if it does not exist."""
 
 
-async def start_import(session: AsyncSession, gallery_name: str, arriving: ArrivingFile) -> Job:
-    """Keep the file and queue its import, both when the caller commits.
+async def start_import(
+    session: AsyncSession, gallery_name: str, arriving: ArrivingFile, key_id: int | None = None
+) -> Job:
+    """Keep the file and queue its import, both when the caller commits. `key_id` is the key that requests it.
+
+    The import fails if the key is revoked before it has ended. Raises Unauthenticated if it was revoked meanwhile.
 
     The quota of stored bytes is checked before the file arrives and while it arrives, so that a file that cannot be
     stored does not fill the disk. No connection is held meanwhile, so the session must have no uncommitted writes.
@@ -51,9 +56,11 @@ async def start_import(session: AsyncSession, gallery_name: str, arriving: Arriv
     with await asyncio.to_thread(_open_unlinked, arriving.folder) as file:
         await _receive(arriving, file, room_bytes)
         gallery = await find_same_gallery(session, gallery)
-        arguments = {"gallery": gallery.name, "gallery_id": gallery.id}
+        arguments = {"gallery": gallery.name, "gallery_id": gallery.id, "key_id": key_id}
         job = await create_job(session, IMPORT, arguments, one_at_a_time=f"import into gallery {gallery.id}")
         await store_input(session, job, file)
+    if key_id is not None:
+        await check_not_revoked(session, key_id, until_commit=True)
     return job
 
 
@@ -97,3 +104,21 @@ async def _gallery_of(session: AsyncSession, job: Job) -> Gallery:
     if gallery.id != job.arguments["gallery_id"]:
         raise NotFound(f"gallery {gallery.name!r} was deleted after the import was requested")
     return gallery
+
+
+async def run_requested_import(session: AsyncSession, job: Job, progress: ReportProgress) -> dict[str, Any]:
+    """Run the import for the key that requested it.
+
+    Raises Unauthenticated if the key was revoked, before or while the file is loaded: then nothing is stored.
+    """
+    await _check_requester(session, job)
+    result = await run_import(session, job, progress)
+    await _check_requester(session, job, until_commit=True)
+    return result
+
+
+async def _check_requester(session: AsyncSession, job: Job, *, until_commit: bool = False) -> None:
+    """A job of a command, or of a release before this rule, names no key."""
+    key_id = job.arguments.get("key_id")
+    if key_id is not None:
+        await check_not_revoked(session, key_id, until_commit=until_commit)

@@ -137,7 +137,7 @@ async def test_a_grace_period_is_neither_negative_nor_unlimited(session: AsyncSe
 async def test_another_tenant_does_not_find_the_key(session: AsyncSession, other_session: AsyncSession) -> None:
     summary, _ = await create_key(session, "door")
     await session.commit()
-    assert await list_keys(other_session) == []
+    assert (await list_keys(other_session)).items == []
     for attempt in (revoke_key, rotate_key, find_key):
         with pytest.raises(NotFound):
             await attempt(other_session, summary.id)
@@ -318,3 +318,23 @@ async def test_the_successor_of_a_key_for_ages_is_a_key_for_ages(session: AsyncS
 async def test_a_key_cannot_expire_after_the_latest_time(session: AsyncSession) -> None:
     with pytest.raises(InvalidRequest, match="too late"):
         await create_key(session, "door", expires_at=LATEST_EXPIRY + timedelta(seconds=1))
+
+
+async def test_the_names_of_galleries_of_a_key_are_bounded(session: AsyncSession) -> None:
+    for galleries in (["x" * 201], [f"{number:0200}" for number in range(251)]):
+        with pytest.raises(InvalidRequest, match="characters"):
+            await create_key(session, "wide", galleries=galleries)
+    await create_key(session, "wide", galleries=[f"{number:0200}" for number in range(250)])
+
+
+async def test_keys_are_listed_in_pages(session: AsyncSession) -> None:
+    made = [(await create_key(session, f"key {number}"))[0].id for number in range(5)]
+    listed: list[str] = []
+    cursor = None
+    while True:
+        page = await list_keys(session, 2, cursor)
+        assert len(page.items) <= 2
+        listed += [key.id for key in page.items]
+        if (cursor := page.next_cursor) is None:
+            break
+    assert listed == made

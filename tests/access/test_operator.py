@@ -95,7 +95,7 @@ async def test_an_operator_key_is_admitted_until_it_is_revoked(database: Databas
         summary, key = await create_operator_key(connection, "console")
     assert (await admit_operator(database.engine, key)).key_id
     async with operator_transaction(database.engine) as connection:
-        listed = {found.id: found for found in await list_operator_keys(connection)}
+        listed = {found.id: found for found in (await list_operator_keys(connection, 1000)).items}
         assert listed[summary.id].last_used_at is not None
         await revoke_operator_key(connection, summary.id)
     with pytest.raises(Unauthenticated):
@@ -153,7 +153,7 @@ async def test_a_grace_period_never_prolongs_an_operator_key(database: Database)
     async with operator_transaction(database.engine) as connection:
         old, _ = await create_operator_key(connection, "console", datetime.now(UTC) + timedelta(hours=1))
         await rotate_operator_key(connection, old.id, timedelta(days=1))
-        expires_at = {key.id: key.expires_at for key in await list_operator_keys(connection)}
+        expires_at = {key.id: key.expires_at for key in (await list_operator_keys(connection, 1000)).items}
     assert expires_at[old.id] == old.expires_at
 
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from service.api.datasets import SPOOL
 from service.database.connection import Database
 from service.database.session import tenant_session
 from service.settings import Settings
+from tests.support.server import open_client
 
 STAFF = "/v1/galleries/staff"
 DATASET = b'[["Ada","0.1,0.2,0.30000000000000004"],\n["Eve","-1.0,2.29,0.5"],\n["Ada","0.3,0.1,0.2"]]\n'
@@ -163,3 +165,27 @@ async def test_a_request_without_a_free_file_descriptor_is_told_to_retry(staff: 
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:face-identity:out-of-files")
     assert answer.headers["retry-after"]
+
+
+async def test_a_revoked_key_ends_its_upload(
+    staff: httpx.AsyncClient, application: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the file arrives, and at its end."""
+    for seconds in (0.0, 10.0**6):
+        monkeypatch.setattr("service.http.bodies.RECHECKED_SECONDS", seconds)
+        made = (await staff.post("/v1/keys", json={"name": "loader"})).json()
+        taken: list[int] = []
+
+        async def body(key: str = made["id"], taken: list[int] = taken) -> AsyncIterator[bytes]:
+            yield DATASET
+            assert (await staff.delete(f"/v1/keys/{key}")).status_code == 204
+            for _ in range(10):
+                taken.append(1)
+                yield b" "
+
+        async with open_client(application, made["key"]) as loader:
+            answer = await loader.post(f"{STAFF}/import", content=body())
+        assert (answer.status_code, answer.json()["type"]) == (401, "urn:face-identity:unauthenticated")
+        assert "revoked" in answer.json()["detail"]
+        assert len(taken) == (1 if seconds == 0.0 else 10)
+    assert (await staff.get("/v1/jobs")).json()["items"] == []

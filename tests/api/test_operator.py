@@ -135,7 +135,7 @@ async def test_an_operator_key_is_shown_once_rotated_and_revoked(
     operator_client: httpx.AsyncClient, application: FastAPI
 ) -> None:
     made = (await operator_client.post("/v1/operator/keys", json={"name": "billing"})).json()
-    listed = await operator_client.get("/v1/operator/keys")
+    listed = await operator_client.get("/v1/operator/keys", params={"limit": 1000})
     assert made["id"] in {key["id"] for key in listed.json()["items"]}
     assert made["key"] not in listed.text
     rotated = (await operator_client.post(f"/v1/operator/keys/{made['id']}/rotate", json={})).json()

@@ -17,6 +17,7 @@ from tests.support.server import open_client
 async def open_application(settings: Settings, database: Database) -> AsyncIterator[FastAPI]:
     """An application that requires no key of legacy callers; they act for a tenant of this run's own."""
     changes = {"legacy_api": "open", "legacy_tenant": f"legacy-{uuid.uuid4().hex[:12]}", "worker_in_server": False}
+    changes["legacy_hosts"] = ["service"]  # the name that clients of tests send
     app = create_app(settings.model_copy(update=changes))
     async with app.router.lifespan_context(app):
         yield app

@@ -12,6 +12,7 @@ from service.access.operator import operator_transaction
 from service.access.quotas import Quotas
 from service.access.tenants import change_quotas
 from service.app import create_app
+from service.compat.legacy.open_mode import open_quotas
 from service.database.connection import Database
 from service.database.session import tenant_session
 from service.encoder.fake_pictures import draw_people
@@ -117,3 +118,40 @@ async def test_open_callers_share_the_rate_limit_of_their_tenant(
             await change_quotas(connection, name, Quotas())
         await engine.dispose()
     assert statuses == [200, 429, 429]
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "is_answered"),
+    [
+        ("service", None, True),
+        ("SERVICE:8000", None, True),
+        ("127.0.0.1:8000", None, True),
+        ("[::1]:8000", None, True),
+        ("evil.example", None, False),
+        ("evil.example:8000", "http://evil.example:8000", False),
+        ("service.evil.example", None, False),
+        ("[", None, False),
+        ("service", "http://service", True),
+        ("service", "https://evil.example", False),
+        ("127.0.0.1", "null", False),
+    ],
+)
+async def test_a_page_of_another_site_cannot_use_open_mode(
+    gnosis: httpx.AsyncClient, host: str, origin: str | None, is_answered: bool
+) -> None:
+    """Also not by a name that was made to lead to this server (DNS rebinding)."""
+    headers = {"host": host} | ({} if origin is None else {"origin": origin})
+    answer = await post(gnosis, "/encoder/image", *FIELDS, **headers)
+    assert answer.status_code == (200 if is_answered else 403)
+
+
+async def test_a_caller_with_a_key_may_use_any_name(open_application: FastAPI, client: httpx.AsyncClient) -> None:
+    async with open_client(open_application, client.headers["x-api-key"]) as caller:
+        assert (await post(caller, "/encoder/image", *FIELDS, host="evil.example")).status_code == 200
+
+
+def test_the_tenant_of_callers_without_a_key_starts_with_limits() -> None:
+    quotas = open_quotas(Settings(_env_file=None))
+    assert (quotas.inferences_per_minute, quotas.maximum_stored_bytes) == (600, 1024**3)
+    chosen = open_quotas(Settings(_env_file=None, tenant_inferences_per_minute=5))
+    assert chosen.inferences_per_minute == 5

@@ -19,6 +19,7 @@ from service.identity.uploaded_datasets import delete_expired_datasets
 from service.settings import Settings
 from service.worker import run_worker
 from tests.compat.test_legacy_callers import Field, group_dataset, post
+from tests.support.server import MakeClient
 from tests.support.waiting import until
 
 IMAGE = draw_people(["ada"], variation=5)
@@ -241,3 +242,16 @@ async def test_labels_that_look_equal_vote_together(client: httpx.AsyncClient) -
     numbers = ",".join(map(str, (await post(client, "/encoder/image", ("file", IMAGE, "a.jpg"))).json()))
     rows = [["Zoe", numbers], ["Jose\u0301", numbers], ["Jos\u00e9 ", numbers]]
     assert await labels(client, json.dumps(rows).encode()) == ["Jos\u00e9"]
+
+
+@pytest.mark.parametrize(
+    ("key", "says"), [((["recognize"], None), "enroll"), ((["recognize", "enroll"], ["door"]), "galleries")]
+)
+async def test_a_key_that_must_not_store_people_cannot_bring_a_dataset(
+    key: tuple[list[str], list[str] | None], says: str, make_client: MakeClient, tenant_id: int, database: Database
+) -> None:
+    client = await make_client(tenant_id, *key)
+    fields: list[Field] = [("file", draw_people(["ada"]), "a.jpg"), ("dataset", b'[["Ada", "1,2"]]', "d.json")]
+    answer = await post(client, "/recognizer/image", *fields)
+    assert (answer.status_code, says in answer.json()["error"]) == (403, True)
+    assert await scratch_galleries(database, tenant_id) == []

@@ -1,5 +1,6 @@
 """Galleries: making, finding, listing in pages, changing, deleting; another tenant sees none of it."""
 
+import base64
 import math
 
 import pytest
@@ -7,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.types import metadata
-from service.errors import Conflict, InvalidRequest, NotFound
+from service.errors import Conflict, InvalidCursor, InvalidRequest, NotFound
 from service.gallery.galleries import (
     create_gallery,
     delete_gallery,
@@ -129,3 +130,28 @@ async def test_counts_follow_what_is_added_and_removed(session: AsyncSession) ->
 async def test_a_name_that_no_gallery_can_have_is_not_found(session: AsyncSession, name: str) -> None:
     with pytest.raises(NotFound):
         await find_gallery(session, name)
+
+
+async def test_a_cursor_shows_no_number_that_tenants_share(session: AsyncSession) -> None:
+    made = [await create_gallery(session, f"g{number}", space_of(3)) for number in range(3)]
+    first = (await list_galleries(session, limit=1)).next_cursor
+    second = (await list_galleries(session, limit=1, cursor=first)).next_cursor
+    assert first is not None
+    assert second is not None
+    numbers = [int.from_bytes(base64.urlsafe_b64decode(cursor)[-8:]) for cursor in (first, second)]
+    assert not {gallery.id for gallery in made} & set(numbers)
+    assert numbers[0] ^ numbers[1] != made[0].id ^ made[1].id
+    assert (await list_galleries(session, limit=1)).next_cursor == first
+
+
+async def test_a_changed_cursor_is_refused(session: AsyncSession) -> None:
+    for number in range(2):
+        await create_gallery(session, f"g{number}", space_of(3))
+    cursor = (await list_galleries(session, limit=1)).next_cursor
+    assert cursor is not None
+    content = base64.urlsafe_b64decode(cursor)
+    for position in range(len(content)):
+        changed = content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+        for damaged in (changed, content[:position]):
+            with pytest.raises(InvalidCursor):
+                await list_galleries(session, limit=1, cursor=base64.urlsafe_b64encode(damaged).decode())

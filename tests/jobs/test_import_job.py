@@ -6,25 +6,29 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.access.keys import create_key, revoke_key
 from service.access.operator import operator_transaction
 from service.access.quotas import Quotas
 from service.access.tenants import change_quotas
 from service.database.connection import Database
+from service.database.identifiers import from_text
 from service.database.session import tenant_session
 from service.embedding import external_space
 from service.errors import InvalidDataset, NotFound, PayloadTooLarge
 from service.gallery.galleries import Gallery, create_gallery, delete_gallery, gallery_counts
 from service.gallery.people import create_person
 from service.identity.datasets.writing import export_dataset
-from service.identity.import_job import start_import
-from service.jobs.jobs import find_job, list_jobs
+from service.identity.import_job import IMPORT, run_requested_import, start_import
+from service.jobs.jobs import Job, JobProgress, find_job, list_jobs
 from service.settings import Settings
+from service.worker import Handler
 from tests.conftest import new_tenant
 from tests.jobs.conftest import StartWorker
 from tests.support.jobs import arriving, chunks_of, dataset_of, finished
@@ -236,3 +240,43 @@ async def _vacuums(session: AsyncSession) -> int:
     count = await session.scalar(text(query))
     await session.rollback()
     return int(count or 0)
+
+
+async def test_a_waiting_import_fails_if_its_key_was_revoked(
+    session: AsyncSession, gallery: Gallery, start_worker: StartWorker
+) -> None:
+    key, _ = await create_key(session, "loader")
+    await session.commit()
+    content = arriving(chunks_of(dataset_of([("Ada", [0.1, 0.2, 0.3])])), 10_000)
+    job = await start_import(session, "staff", content, from_text(key.id))
+    await session.commit()
+    await revoke_key(session, key.id)
+    await session.commit()
+    async with start_worker():
+        job = await finished(session, job)
+    assert job.error is not None
+    assert (job.error["slug"], "revoked" in job.error["detail"]) == ("unauthenticated", True)
+    assert (await gallery_counts(session, gallery)).people == 0
+
+
+async def test_a_running_import_stores_nothing_if_its_key_is_revoked(
+    session: AsyncSession, gallery: Gallery, start_worker: StartWorker, database: Database, tenant_id: int
+) -> None:
+    key, _ = await create_key(session, "loader")
+    await session.commit()
+    content = arriving(chunks_of(dataset_of([("Ada", [0.1, 0.2, 0.3])])), 10_000)
+    job = await start_import(session, "staff", content, from_text(key.id))
+    await session.commit()
+
+    async def work(of_job: AsyncSession, running: Job, progress: JobProgress) -> dict[str, Any]:
+        async def revoke(done: int, total: int | None) -> None:
+            async with tenant_session(database.engine, tenant_id) as own, own.begin():
+                await revoke_key(own, key.id)
+
+        return await run_requested_import(of_job, running, revoke)
+
+    async with start_worker({IMPORT: Handler(work)}):
+        job = await finished(session, job)
+    assert job.error is not None
+    assert job.error["slug"] == "unauthenticated"
+    assert (await gallery_counts(session, gallery)).people == 0

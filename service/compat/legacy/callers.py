@@ -17,10 +17,10 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.access.authentication import Caller, charge
-from service.access.quotas import quotas_of_new_tenants
+from service.access.authentication import NO_KEY, Caller, charge
 from service.access.tenants import find_or_create_tenant
 from service.compat.legacy.errors import answer_error
+from service.compat.legacy.open_mode import check_origin, open_quotas
 from service.http.callers import caller_with, check_scope, key_in
 from service.http.disconnects import cancel_on_disconnect
 from service.http.sessions import answer_and_commit
@@ -28,7 +28,8 @@ from service.http.state import ServerState, server_state
 from service.turns import act_for
 
 SCOPE = "recognize"
-_NO_KEY = 0  # no key has this number; such a caller has the rate limits of its tenant only
+ENROLL = "enroll"
+"""The scope that a dataset needs besides: its people are stored."""
 
 
 class LegacyRoute(APIRoute):
@@ -62,8 +63,9 @@ async def _caller_of(state: ServerState, headers: Headers) -> Caller:
     key = key_in(headers) or _basic_password(headers)
     if key is None and state.settings.legacy_api == "open":
         settings, engine = state.settings, state.database.engine
-        tenant_id = await find_or_create_tenant(engine, settings.legacy_tenant, quotas_of_new_tenants(settings))
-        caller = Caller(tenant_id, _NO_KEY, frozenset({SCOPE}))
+        check_origin(headers, settings)
+        tenant_id = await find_or_create_tenant(engine, settings.legacy_tenant, open_quotas(settings))
+        caller = Caller(tenant_id, NO_KEY, frozenset({SCOPE, ENROLL}))
         await charge(engine, caller, "inference", 1)
         return caller
     return await caller_with(state, key, "inference")

@@ -11,14 +11,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
-from service.compat.legacy.callers import SCOPE
+from service.compat.legacy.callers import ENROLL, SCOPE
 from service.compat.legacy.routes import router
 from service.http.api_page import answer_with_api_page
 
 DOCUMENT = "/legacy/openapi.json"
 DOCUMENTATION = "/legacy/docs"
 DESCRIPTION = f"""The API of the legacy recognizer. Send a key with the scope `{SCOPE}` as `X-API-Key`, as
-`Authorization: Bearer` or as the password of HTTP Basic. A server with LEGACY_API=open also answers without a key."""
+`Authorization: Bearer` or as the password of HTTP Basic. A dataset needs the scope `{ENROLL}` as well. A server with
+LEGACY_API=open also answers without a key."""
 
 
 class LegacyDialect(BaseRoute):

@@ -7,18 +7,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.access.authentication import charge
+from service.access.authentication import Caller, charge
 from service.compat.legacy.answers import NOBODY, drawn_picture, faces_answer
-from service.compat.legacy.callers import LegacyRoute
+from service.compat.legacy.callers import ENROLL, LegacyRoute
 from service.compat.legacy.forms import DATASET, MAXIMUM_TEXT_BYTES, Form, read_form
 from service.database.session import release_connection
 from service.embedding import EmbeddingSpace
 from service.encoder.contract import DetectedFace
-from service.errors import InvalidRequest, NotOffered, UnreadableImage, UnsupportedImageFormat
+from service.errors import Forbidden, InvalidRequest, NotOffered, UnreadableImage, UnsupportedImageFormat
 from service.gallery.content import check_name
 from service.gallery.galleries import Gallery
 from service.gallery.search.turns import units_of
-from service.http.callers import charging_searches, check_gallery, current_caller
+from service.http.callers import charging_searches, check_gallery, check_scope, current_caller
 from service.http.sessions import RequestSession
 from service.http.state import CurrentServerState, ServerState, request_encoders
 from service.identity.legacy_recognition import encode_portrait, label_faces, legacy_space
@@ -132,6 +132,7 @@ async def _named_gallery(request: Request, session: AsyncSession, form: Form) ->
     if ("gallery" in form) == (DATASET in form):
         raise InvalidRequest("the form needs one of the fields `dataset` and `gallery`")
     if DATASET in form:
+        _check_may_store(current_caller(request))
         return None
     name = form.text("gallery")
     check_gallery(current_caller(request), name)
@@ -139,6 +140,13 @@ async def _named_gallery(request: Request, session: AsyncSession, form: Form) ->
     gallery.check_identification()
     await release_connection(session)
     return gallery
+
+
+def _check_may_store(caller: Caller) -> None:
+    """Raises Forbidden for a key that must not store people: a dataset becomes a gallery of its own."""
+    check_scope(caller, ENROLL)
+    if caller.galleries is not None:
+        raise Forbidden("this key is limited to galleries, and a dataset becomes another gallery; send `gallery`")
 
 
 async def _portrait_if_any(request: Request, space: EmbeddingSpace, data: bytes) -> list[float] | None:
