@@ -169,14 +169,14 @@ class Wire:
 HEAD = b"POST /v1/galleries/staff/recognize HTTP/1.1\r\nHost: service\r\n"
 
 
-def test_an_endless_request_head_is_cut_off(running: RunningServer) -> None:
-    with Wire(running) as wire:
+def test_an_endless_request_head_is_cut_off(impatient: RunningServer) -> None:
+    with Wire(impatient) as wire:
         assert wire.send(HEAD)
         wire.send_until_closed(b"X-A: b\r\n")
 
 
-def test_a_silent_connection_is_closed(running: RunningServer) -> None:
-    with Wire(running) as wire:
+def test_a_silent_connection_is_closed(impatient: RunningServer) -> None:
+    with Wire(impatient) as wire:
         assert wire.rest() == b""
 
 
@@ -196,11 +196,11 @@ def test_a_caller_without_a_key_cannot_continue_sending(running: RunningServer) 
         wire.send_until_closed(b"x")
 
 
-def test_a_trickling_body_is_cut_off(running: RunningServer, client: httpx.Client) -> None:
+def test_a_trickling_body_is_cut_off(impatient: RunningServer) -> None:
     """One byte a second would hold a connection for days; a body that stops is answered 408."""
-    key = client.headers["x-api-key"].encode()
+    key = impatient.new_tenant(f"trickle-{uuid.uuid4().hex[:8]}").encode()
     head = HEAD + b"X-API-Key: " + key + b"\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
-    with Wire(running) as trickle, Wire(running) as silent:
+    with Wire(impatient) as trickle, Wire(impatient) as silent:
         trickle.send(head)
         silent.send(head)
         trickle.send_until_closed(b" ")
@@ -220,8 +220,14 @@ def test_a_body_with_two_lengths_is_refused(running: RunningServer) -> None:
             assert wire.rest()[:12] in {b"HTTP/1.1 400", b"HTTP/1.1 501"}, framing
 
 
-def test_an_unread_answer_is_aborted(running: RunningServer, client: httpx.Client) -> None:
+def test_an_unread_answer_is_aborted(impatient: RunningServer) -> None:
     """Otherwise a tenant whose clients do not read could not export again."""
+    with impatient.client(f"unread-{uuid.uuid4().hex[:8]}") as client:
+        export_unread(impatient, client)
+
+
+def export_unread(impatient: RunningServer, client: httpx.Client) -> None:
+    """Leave eight exports unread, and expect the next one to come."""
     client.post("/v1/galleries", json={"name": "large", "embedding_space": "external:large:512"})
     rows = b"".join(
         b'{"person": "p%d", "embedding": [%s]}\n' % (n, b",".join([b"0.1234567"] * 512)) for n in range(1500)
@@ -233,7 +239,7 @@ def test_an_unread_answer_is_aborted(running: RunningServer, client: httpx.Clien
     asked = b"GET /v1/galleries/large/export HTTP/1.1\r\nHost: service\r\nX-API-Key: " + key + b"\r\n\r\n"
     with contextlib.ExitStack() as stack:
         for number in range(8):
-            wire = stack.enter_context(Wire(running))
+            wire = stack.enter_context(Wire(impatient))
             wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             wire.send(asked)
             status = b"HTTP/1.1 200" if number < STREAMS_OF_A_TENANT else b"HTTP/1.1 429"
