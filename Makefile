@@ -18,7 +18,7 @@ MXNET_REQUIREMENTS := benchmarks/parity/mxnet_side/requirements.txt
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: all help setup-env install demo run test test-long lint fuzz audit bench parity constraints clean
+.PHONY: all help setup-env install demo run test test-long lint fuzz siege audit bench parity constraints clean
 
 all: install help
 
@@ -64,6 +64,9 @@ test-long: install ## Run the tests that take minutes
 
 fuzz: install ## Send more than 10,000 requests generated from the OpenAPI document; takes minutes
 	$(BIN)/python -m tests.security.fuzz
+
+siege: install ## Measure an honest client while another tenant attacks the server; takes minutes
+	$(BIN)/python -m benchmarks.siege
 
 audit: install ## List known vulnerabilities of the packages in constraints-dev.txt; needs the network
 	$(BIN)/python -m pip install --quiet -e '.[audit]'

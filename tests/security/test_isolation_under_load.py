@@ -38,10 +38,12 @@ class Tenant:
 
     async def prepare(self, probe: list[float]) -> None:
         """Make a gallery, people and references. All tenants have the same embedding, so each would find the others."""
-        await self.client.post("/v1/galleries", json=GALLERY)
+        made = await self.client.post("/v1/galleries", json=GALLERY)
+        assert made.status_code == 201, made.text
         for number in range(2):
             person = {"name": f"{self.mark} {number}", "metadata": {"mark": self.mark}}
             made = await self.client.post("/v1/galleries/staff/people", json=person)
+            assert made.status_code == 201, made.text
             reference = {"embedding": probe, "source": self.mark}
             path = f"/v1/galleries/staff/people/{made.json()['id']}/faces"
             assert (await self.client.post(path, json=reference)).status_code == 201
