@@ -1,6 +1,7 @@
 """An image as a form, as the body itself, or as base64 in JSON: each route answers all of them the same."""
 
 import base64
+import contextlib
 from typing import Any
 
 import httpx
@@ -9,7 +10,7 @@ from fastapi import FastAPI
 
 from service.encoder.encoders import Encoders
 from service.encoder.fake_pictures import draw_people
-from service.errors import ImageTooLarge
+from service.errors import ImageTooLarge, Overloaded
 from service.http.base64_images import decode_base64_image
 from tests.api.test_overload import overloaded
 
@@ -183,6 +184,29 @@ async def test_an_overloaded_server_refuses_images_in_every_form(
         while (refused := await client.post("/v1/detect", **FORMS[form])).status_code == 200:
             pass  # a slot was free for a moment
     assert (refused.status_code, refused.json()["type"]) == (503, "urn:face-identity:overloaded")
+
+
+@pytest.mark.parametrize("form", ["a JPEG", "base64"])
+async def test_an_image_that_finds_no_slot_is_not_charged(
+    form: str, application: FastAPI, client: httpx.AsyncClient
+) -> None:
+    """A slot is reserved before the image is charged, so that a refusal costs the tenant nothing."""
+    encoders: Encoders = application.state.server_state.encoders
+    made = await client.post("/v1/keys", json={"name": "one image", "inferences_per_minute": 1})
+    headers = FORMS[form].get("headers", {}) | {"X-API-Key": made.json()["key"]}
+    arguments = FORMS[form] | {"headers": headers}
+    with every_slot(encoders):
+        refused = await client.post("/v1/detect", **arguments)
+    assert (refused.status_code, (await client.post("/v1/detect", **arguments)).status_code) == (503, 200)
+
+
+def every_slot(encoders: Encoders) -> contextlib.ExitStack:
+    """Reserve slots until there are no more. The result releases them."""
+    held = contextlib.ExitStack()
+    with contextlib.suppress(Overloaded):
+        while True:
+            held.enter_context(encoders.reserve_slot())
+    return held
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip"])
