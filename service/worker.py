@@ -164,18 +164,18 @@ class JobRunner:
         queued = await find_job_number(session, number)
         if queued is None or queued.is_finished:  # another worker has ended it meanwhile
             return
-        async with tenant_session(self.engine, tenant_id) as own, own.begin():
-            job = await begin_attempt(own, number)
-        if job is None:
-            return
         try:
+            async with tenant_session(self.engine, tenant_id) as own, own.begin():
+                job = await begin_attempt(own, number)
+            if job is None:
+                return
             failure = await self._attempt(session, job, JobProgress(self.engine, tenant_id, number))
             if failure is not None:
                 await session.rollback()
                 await fail_job(session, number, failure)
                 await session.commit()
         except (asyncio.CancelledError, *_DATABASE_ERRORS):
-            self._interrupted[tenant_id, number] = job.attempts
+            self._interrupted[tenant_id, number] = queued.attempts + 1  # also if only the commit of its begin was lost
             raise
 
     async def _attempt(self, session: AsyncSession, job: Job, progress: JobProgress) -> ServiceError | None:
