@@ -17,7 +17,7 @@ from service.settings import MEBIBYTE, Settings
 
 OPEN_INFERENCES_PER_MINUTE = 600
 OPEN_STORED_BYTES = 1024 * MEBIBYTE
-"""Quotas of the tenant of callers without a key, unless the settings give others to new tenants."""
+"""Largest quotas of the tenant of callers without a key when it is made. Smaller ones of new tenants hold for it."""
 
 
 def check_origin(headers: Headers, settings: Settings) -> None:
@@ -35,8 +35,10 @@ def open_quotas(settings: Settings) -> Quotas:
     quotas = quotas_of_new_tenants(settings)
     return replace(
         quotas,
-        inferences_per_minute=quotas.inferences_per_minute or OPEN_INFERENCES_PER_MINUTE,
-        maximum_stored_bytes=quotas.maximum_stored_bytes or OPEN_STORED_BYTES,
+        inferences_per_minute=min(
+            quotas.inferences_per_minute or OPEN_INFERENCES_PER_MINUTE, OPEN_INFERENCES_PER_MINUTE
+        ),
+        maximum_stored_bytes=min(quotas.maximum_stored_bytes or OPEN_STORED_BYTES, OPEN_STORED_BYTES),
     )
 
 
