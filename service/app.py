@@ -26,6 +26,7 @@ from service.http.request_log import RequestMiddleware
 from service.http.state import ServerState
 from service.settings import Settings
 from service.telemetry import logger
+from service.video.streams import Streams
 from service.worker import run_worker
 
 WORKER_GRACE_SECONDS = 10
@@ -77,10 +78,21 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
             await asyncio.to_thread(encoders.load)
             log_devices((space.name for space in encoders.spaces), settings)
             app.state.server_state = ServerState(settings, database, encoders)
-            async with _worker_beside(settings, database, encoders):
+            async with _worker_beside(settings, database, encoders), _streams(settings, app):
                 yield
         finally:
             await asyncio.to_thread(encoders.close)
+
+
+@contextlib.asynccontextmanager
+async def _streams(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
+    """The WebRTC streams of the routes. They end before the encoders are closed."""
+    streams = Streams(settings.maximum_streams, settings.maximum_streams_per_tenant, settings.ice_servers)
+    app.state.streams = streams
+    try:
+        yield
+    finally:
+        await streams.close()
 
 
 @contextlib.asynccontextmanager

@@ -275,6 +275,20 @@ class Settings(BaseSettings):
     legacy_dataset_seconds: int = Field(
         default=86_400, ge=600, description="Seconds that an uploaded dataset stays in memory after its last use."
     )
+    maximum_streams: int = Field(
+        default=8,
+        ge=0,
+        le=1000,
+        description="Most WebRTC streams of one server process; 0: none. Needs the extra video.",
+    )
+    maximum_streams_per_tenant: int = Field(
+        default=4, ge=1, le=1000, description="Most WebRTC streams of one tenant in one server process."
+    )
+    ice_servers: CommaSeparated = Field(
+        default=[],
+        description="Servers that help WebRTC peers behind NAT, separated by commas: stun:HOST:PORT | "
+        "turn:USER:PASSWORD@HOST:PORT. Empty: none, and nothing is sent but to the peers.",
+    )
     # Every value is accepted, because shells and images use the name ENV for other purposes.
     env: str = Field(
         default="production",
@@ -282,7 +296,7 @@ class Settings(BaseSettings):
     )
     logger_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Log level.")
 
-    @field_validator("encoder", "trusted_proxies", "allowed_origins", "legacy_hosts", mode="before")
+    @field_validator("encoder", "trusted_proxies", "allowed_origins", "legacy_hosts", "ice_servers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value

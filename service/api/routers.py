@@ -15,6 +15,7 @@ from service.api import (
     people,
     pictures,
     recognition,
+    streams,
     usage,
 )
 
@@ -24,6 +25,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     faces.of_gallery,
     faces.router,
     recognition.router,
+    streams.router,
     checks.router,
     pictures.router,
     datasets.router,

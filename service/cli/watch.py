@@ -26,10 +26,9 @@ from service.cli.output import Json, progress, remark, write_json, write_table
 from service.errors import InvalidRequest, UnreadableVideo
 
 if TYPE_CHECKING:
-    from service.encoder.contract import Box
     from service.encoder.images.decode import ImageLimits
     from service.settings import Settings
-    from service.video.analysis import Analysis, AnalyzedFrame, TrackedFace
+    from service.video.analysis import Analysis, AnalyzedFrame
     from service.video.appearances import Appearance
     from service.video.readings import Identity
     from service.video.sources import Source
@@ -191,7 +190,9 @@ class _Seen:
         if self.keeps_frames:
             self.frames.append(frame)
         if self.as_json:
-            write_json(_frame_fields(frame))
+            from service.video.lines import frame_fields
+
+            write_json(frame_fields(frame))
         self._end(self._current.add(frame))
 
     def finish(self) -> None:
@@ -200,8 +201,10 @@ class _Seen:
 
     def _end(self, over: "list[Appearance]") -> None:
         if self.as_json:
+            from service.video.lines import appearance_fields
+
             for appearance in over:
-                write_json({"appearance": _appearance_fields(appearance)})
+                write_json({"appearance": appearance_fields(appearance)})
         else:
             self.appearances += over
 
@@ -261,39 +264,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(tenths, 600)
     shown = f"{minutes % 60:02}:{rest / 10:04.1f}" if minutes >= 60 else f"{minutes}:{rest / 10:04.1f}"
     return f"{minutes // 60}:{shown}" if minutes >= 60 else shown
-
-
-def _frame_fields(frame: "AnalyzedFrame") -> dict[str, Any]:
-    return {
-        "frame": frame.number,
-        "seconds": round(frame.seconds, 3),
-        "faces": [_face_fields(face) for face in frame.faces],
-    }
-
-
-def _face_fields(seen: "TrackedFace") -> dict[str, Any]:
-    identity = seen.identity
-    return {
-        "track": seen.track,
-        "box": box_fields(seen.face.box),
-        "person": None if identity is None else {"id": identity.person_id, "name": identity.name},
-        "similarity": None if identity is None else round(identity.similarity, 6),
-    }
-
-
-def _appearance_fields(one: "Appearance") -> dict[str, Any]:
-    return {
-        "person": None if one.name is None else {"id": one.person_id, "name": one.name},
-        "from_seconds": round(one.from_seconds, 3),
-        "to_seconds": round(one.to_seconds, 3),
-        "best_similarity": None if one.name is None else round(one.best_similarity, 6),
-        "best_frame": one.best_frame,
-        "best_seconds": round(one.best_seconds, 3),
-        "best_box": box_fields(one.best_box),
-        "frames": one.frames,
-    }
-
-
-def box_fields(box: "Box") -> dict[str, float]:
-    """A box with the fields of `/v1`."""
-    return {side: round(getattr(box, side), 1) for side in ("left", "top", "right", "bottom")}

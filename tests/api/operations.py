@@ -7,6 +7,15 @@ from service.app import create_app
 from service.encoder.fake_pictures import draw_people
 from service.settings import Settings
 
+OFFER = "\r\n".join(
+    [
+        *("v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0", "a=group:BUNDLE 0"),
+        *("m=video 9 UDP/TLS/RTP/SAVPF 97", "c=IN IP4 0.0.0.0", "a=sendonly", "a=mid:0", "a=rtcp-mux"),
+        *("a=rtpmap:97 VP8/90000", "a=ice-ufrag:abcd", "a=ice-pwd:abcdefghijklmnopqrstuv"),
+        *("a=fingerprint:sha-256 " + ":".join(["AB"] * 32), "a=setup:actpass", ""),
+    ]
+)
+"""The offer of a WebRTC peer that sends a video and has no address."""
 PUBLIC = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics")}
 
 
@@ -85,6 +94,7 @@ _ORDERLY: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/v1/galleries/{gallery}/people/{person}/faces/{face}/move"): {"json": {"to": "{other}"}},
     ("POST", "/v1/galleries/{gallery}/recognize"): _PICTURE,
     ("POST", "/v1/galleries/{gallery}/recognize/embeddings"): _EMBEDDING,
+    ("POST", "/v1/galleries/{gallery}/streams"): {"json": {"sdp": OFFER, "type": "offer"}},
     ("GET", "/v1/galleries/{gallery}/check"): {},
     ("POST", "/v1/recognize"): _PICTURE,
     ("POST", "/v1/recognize/embeddings"): _EMBEDDING,

@@ -167,13 +167,6 @@ async def test_the_recognizer_answers_an_empty_list_for_an_image_without_a_face(
     assert (await post(gnosis, "/recognizer/image", *fields)).json() == {"faces": []}
 
 
-@pytest.mark.parametrize("path", ["/detector/stream", "/recognizer/stream"])
-async def test_streams_are_refused_in_the_error_format_of_the_dialect(gnosis: httpx.AsyncClient, path: str) -> None:
-    answer = await post(gnosis, path, ("sdp", "v=0", None), ("sdp_type", "offer", None), ("dataset", b"[]", "g.json"))
-    assert answer.status_code == 501
-    assert list(answer.json()) == ["error"]
-
-
 async def test_the_endpoints_are_documented(open_application: FastAPI) -> None:
     async with open_client(open_application) as client:
         document = (await client.get("/legacy/openapi.json")).json()

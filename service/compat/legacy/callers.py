@@ -44,7 +44,7 @@ class LegacyRoute(APIRoute):
         answer = super().get_route_handler()
 
         async def answer_caller(request: Request) -> Response:
-            caller = await _caller_of(server_state(request), request.headers)
+            caller = await caller_of(server_state(request), request.headers)
             check_scope(caller, SCOPE)
             request.state.caller = caller
             request.scope["tenant_id"] = caller.tenant_id
@@ -59,7 +59,8 @@ class LegacyRoute(APIRoute):
         await ExceptionMiddleware(super().handle, handlers)(scope, receive, send)
 
 
-async def _caller_of(state: ServerState, headers: Headers) -> Caller:
+async def caller_of(state: ServerState, headers: Headers) -> Caller:
+    """The caller of a key, or without a key that of LEGACY_API=open, charged for one image. Raises Unauthenticated."""
     key = key_in(headers) or _basic_password(headers)
     if key is None and state.settings.legacy_api == "open":
         settings, engine = state.settings, state.database.engine

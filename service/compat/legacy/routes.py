@@ -11,10 +11,11 @@ from service.access.authentication import Caller, charge
 from service.compat.legacy.answers import NOBODY, drawn_picture, faces_answer
 from service.compat.legacy.callers import ENROLL, LegacyRoute
 from service.compat.legacy.forms import DATASET, MAXIMUM_TEXT_BYTES, Form, read_form
+from service.compat.legacy.streams import StreamSearch, answer_offer
 from service.database.session import release_connection
 from service.embedding import EmbeddingSpace
 from service.encoder.contract import DetectedFace
-from service.errors import Forbidden, InvalidRequest, NotOffered, UnreadableImage, UnsupportedImageFormat
+from service.errors import Forbidden, InvalidRequest, UnreadableImage, UnsupportedImageFormat
 from service.gallery.content import check_name
 from service.gallery.galleries import Gallery
 from service.gallery.search.turns import units_of
@@ -100,11 +101,39 @@ async def recognize_image(
     return await _faces_of_picture(state, data, faces, drawn)
 
 
-@router.post("/detector/stream", tags=["detector"])
-@router.post("/recognizer/stream", tags=["recognizer"])
-async def stream() -> None:
-    """Streams over WebRTC are not offered."""
-    raise NotOffered("streams are not offered: send images")
+_OFFER = {"sdp": _TEXT, "sdp_type": _TEXT}
+
+
+@router.post("/detector/stream", tags=["detector"], openapi_extra=_form_of(_OFFER))
+async def detect_stream(request: Request, state: CurrentServerState) -> dict[str, str]:
+    """Answer the offer of a WebRTC peer that sends a video. It comes back with a box around each face."""
+    form = await _stream_form(request, state, "sdp", "sdp_type")
+    return await answer_offer(request, state, form, StreamSearch(_space(state), None))
+
+
+@router.post(
+    "/recognizer/stream",
+    tags=["recognizer"],
+    openapi_extra=_form_of(_OFFER, {"dataset": _FILE, "gallery": _TEXT}),
+)
+async def recognize_stream(request: Request, state: CurrentServerState, session: RequestSession) -> dict[str, str]:
+    """Answer the offer of a WebRTC peer that sends a video. It comes back with a box and a label for each face: its
+    label in `dataset`, or in the gallery named by `gallery`.
+    """
+    form = await _stream_form(request, state, "sdp", "sdp_type", "gallery", DATASET)
+    named = await _named_gallery(request, session, form)
+    if named is not None:
+        return await answer_offer(request, state, form, StreamSearch(named.space, named))
+    lifetime = timedelta(seconds=state.settings.legacy_dataset_seconds)
+    gallery = await gallery_of_dataset(session, form.dataset(), _space(state), lifetime)
+    return await answer_offer(request, state, form, StreamSearch(gallery.space, gallery, form.dataset()))
+
+
+async def _stream_form(request: Request, state: ServerState, *names: str) -> Form:
+    limits = dict.fromkeys(names, MAXIMUM_TEXT_BYTES)
+    if DATASET in names:
+        limits[DATASET] = state.settings.maximum_request_bytes
+    return await read_form(request, limits, state.settings.maximum_request_bytes)
 
 
 async def _form(request: Request, state: ServerState, *names: str) -> Form:
