@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from service.access.authentication import Caller
 from service.access.key_format import digest_of, hint_of, new_key, new_operator_key
 from service.access.limits import LONGEST_GRACE
-from service.access.names import MAXIMUM_NAME_LENGTH, SCOPES, check_name, check_scopes
+from service.access.names import DEFAULT_SCOPES, MAXIMUM_NAME_LENGTH, PROBE, check_name, check_scopes
 from service.access.operator import act_as_operator
 from service.access.quotas import RateLimits, narrower
 from service.access.tables import api_key, operator_key
@@ -69,7 +69,7 @@ class OperatorKeySummary:
 
 @dataclass(frozen=True)
 class KeyRequest:
-    """Request for a new key. `scopes` None: all; `galleries` None: all; `expires_at` None: never."""
+    """Request for a new key. `scopes` None: all but `probe`; `galleries` None: all; `expires_at` None: never."""
 
     name: str
     scopes: list[str] | None = None
@@ -184,7 +184,7 @@ async def create_key_as(session: AsyncSession, creator: Caller, request: KeyRequ
     Raises Forbidden if it would give more than the caller's key has, or if that key was revoked meanwhile.
     """
     parent = await _lock_creator(session, creator)
-    scopes = check_scopes(request.scopes) if request.scopes is not None else sorted(creator.scopes)
+    scopes = check_scopes(request.scopes) if request.scopes is not None else sorted(creator.scopes - {PROBE})
     galleries = _canonical_names(request.galleries)
     if galleries is None and creator.galleries is not None:
         galleries = sorted(creator.galleries)
@@ -310,7 +310,7 @@ def _earlier(first: datetime | None, second: datetime | None) -> datetime | None
 async def _insert(session: AsyncSession, request: KeyRequest, created_by: int | None = None) -> tuple[KeySummary, str]:
     await _check_number(session)
     key = new_key(tenant_of(session))
-    scopes = check_scopes(request.scopes if request.scopes is not None else list(SCOPES))
+    scopes = check_scopes(request.scopes if request.scopes is not None else DEFAULT_SCOPES)
     summary = await _tenant_keys(session).insert(
         request.name,
         key,
@@ -366,7 +366,9 @@ def _check_galleries(galleries: list[str] | None) -> list[str] | None:
 
 
 def _check_gives_no_more(creator: Caller, scopes: list[str], galleries: list[str] | None) -> None:
-    more = sorted(set(scopes) - creator.scopes)
+    # A key that exports every reference learns nothing new from probes.
+    may_give = creator.scopes | ({PROBE} if "export" in creator.scopes else set())
+    more = sorted(set(scopes) - may_give)
     if more:
         raise Forbidden(f"a key cannot give a scope that its creator lacks: {more[0]!r}")
     if creator.galleries is not None and (galleries is None or not set(galleries) <= creator.galleries):

@@ -15,7 +15,13 @@ SCOPES = {
     "export": "read embeddings in bulk",
     "erase": "delete faces, people and galleries",
     "admin": "keys and settings of the tenant",
+    "probe": "recognize and verify embeddings, see exact similarities and candidates below the threshold",
 }
+PROBE = "probe"
+DEFAULT_SCOPES = [scope for scope in SCOPES if scope != PROBE]
+"""The scopes of a key that names none. Embeddings as probes and exact similarities together rebuild the references, so
+`probe` has to be asked for.
+"""
 
 
 def check_tenant_name(name: str) -> str:

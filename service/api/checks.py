@@ -5,7 +5,9 @@ from typing import Any
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.access.names import PROBE
 from service.api.shapes import Cursor, Limit, Similarity
+from service.database.session import release_connection
 from service.errors import Forbidden
 from service.gallery.galleries import find_gallery
 from service.gallery.people import Person
@@ -14,6 +16,7 @@ from service.http.openapi import problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 from service.identity.consistency import Consistency, InconsistentPerson, LookAlikes, SameName, check_people
+from service.identity.disclosure import disclosed_consistency
 
 router = keyed_router("/v1/galleries/{gallery}/check", "checks")
 
@@ -45,7 +48,10 @@ class UnlikeFace(BaseModel):
     """A reference that is unlike the person's other references."""
 
     face: str
-    similarity: Similarity = Field(description="Similarity to the nearest of the person's other references, 0 to 1.")
+    similarity: Similarity | None = Field(
+        description="Similarity to the nearest of the person's other references, 0 to 1; null without the scope "
+        "`probe`."
+    )
 
 
 class Inconsistent(BaseModel):
@@ -130,4 +136,11 @@ async def check(
     """
     check_scope(caller, "recognize")
     found_gallery = await find_gallery(session, gallery)
-    return Check.of(await check_people(session, found_gallery, limit, cursor, charge=charging_searches(request)))
+    charge = charging_searches(request)
+
+    async def charge_units(units: int) -> None:
+        await release_connection(session)  # a request holds one connection at a time
+        await charge(units)
+
+    found = await check_people(session, found_gallery, limit, cursor, charge=charge_units)
+    return Check.of(found if PROBE in caller.scopes else disclosed_consistency(found))

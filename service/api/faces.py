@@ -78,7 +78,7 @@ _REJECTION: dict[str, Any] = {"image": "group.jpg", "reason": "several-faces", "
 _WARNING: dict[str, Any] = {
     "image": "eve.jpg",
     "reason": "unlike-other-references",
-    "detail": "the face is unlike the person's other references: similarity 0.12, the threshold is 0.45",
+    "detail": "the face is unlike the person's other references; the threshold is 0.45",
 }
 _IMAGES = body_of_images("One or more images; each shows the person alone or largest.", most=MAXIMUM_PICTURES)
 _EMBEDDING = body_of_json(

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
+from service.access.authentication import Caller
+from service.access.names import PROBE
 from service.api.shapes import Cursor, GalleryNaming, Kept, Limit, List, RequestModel, page_of
 from service.errors import Conflict, EncoderUnavailable, Forbidden
 from service.gallery.content import UNSET
@@ -169,10 +171,19 @@ async def change(
         check_scope(caller, "admin")
     threshold = changes.threshold if "threshold" in changes.model_fields_set else UNSET
     gallery = await find_gallery(session, name)
+    if threshold is not UNSET:
+        _check_lower_threshold(caller, gallery, changes.threshold)
     changed = await update_gallery(
         session, gallery, name=changes.name, threshold=threshold, verification_only=changes.verification_only
     )
     return GalleryShape.of(changed)
+
+
+def _check_lower_threshold(caller: Caller, gallery: Gallery, threshold: float | None) -> None:
+    """Raises Forbidden if the caller may not see what a lower threshold discloses: similarities below this one."""
+    new = gallery.space.threshold if threshold is None else threshold
+    if new < gallery.threshold and not caller.scopes & {"export", PROBE}:
+        raise Forbidden("to lower a threshold, a key needs the scope 'probe' or 'export'", scope=PROBE)
 
 
 @router.delete("/{gallery}", status_code=204)

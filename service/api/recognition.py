@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.access.names import PROBE
 from service.api.recognition_answers import ComparisonShape, Metadata, RecognitionShape, VerificationShape
 from service.api.shapes import (
     IMAGE_PROBLEMS,
@@ -19,14 +20,21 @@ from service.api.shapes import (
     Threshold,
 )
 from service.errors import EmbeddingSpaceMismatch, InvalidRequest, NoFaceFound, NotLive, ServiceError
+from service.gallery.galleries import find_gallery
 from service.gallery.people import metadata_of_people
 from service.http.bodies import MAXIMUM_JSON_BYTES, Vector
-from service.http.callers import GalleryName, GalleryNames, charging_searches
+from service.http.callers import GalleryName, GalleryNames, charging_searches, check_scope, current_caller
 from service.http.openapi import body_of_images, body_of_json, problems
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession
 from service.http.state import CurrentServerState, ServerState, request_encoders
 from service.http.uploads import receive_and_charge_images, receive_image_or_probes
+from service.identity.disclosure import (
+    check_disclosed_threshold,
+    disclosed_identification,
+    disclosed_verification,
+    rounded,
+)
 from service.identity.recognize import Identification, recognize_embeddings, recognize_picture
 from service.identity.review import Review
 from service.identity.verify import compare_pictures, verify_embedding, verify_picture
@@ -86,7 +94,8 @@ Options = Annotated[SearchOptions, Depends(read_search_options)]
 @router.post(
     "/galleries/{gallery}/recognize/embeddings",
     name="recognize_embeddings",
-    description="Identification (1:N) of embeddings made elsewhere. The route that takes images takes this body, too.",
+    description="Identification (1:N) of embeddings made elsewhere. The key also needs the scope `probe`. The route "
+    "that takes images takes this body, too.",
     responses=problems(*_PROBLEMS),
     openapi_extra=_PROBES,
 )
@@ -108,8 +117,8 @@ async def recognize(
 @router.post(
     "/recognize/embeddings",
     name="recognize_embeddings_in_galleries",
-    description="Identification (1:N) of embeddings over several galleries of one embedding space. The route that "
-    "takes images takes this body, too.",
+    description="Identification (1:N) of embeddings over several galleries of one embedding space. The key also needs "
+    "the scope `probe`. The route that takes images takes this body, too.",
     responses=problems(*_PROBLEMS),
     openapi_extra=_PROBES,
 )
@@ -141,16 +150,29 @@ async def _recognize(
     include: Sequence[str],
 ) -> RecognitionShape:
     received = await receive_image_or_probes(request, state.settings.maximum_json_bytes)
-    charge = charging_searches(request)
+    charge, caller = charging_searches(request), current_caller(request)
+    if PROBE not in caller.scopes:
+        await _check_threshold(session, galleries, options.threshold)
     if isinstance(received, bytes):
         review, encoders = Review.of(state.settings), request_encoders(request)
         recognition = await recognize_picture(
             session, encoders, galleries, received, review=review, charge=charge, **vars(options)
         )
     else:
+        check_scope(caller, PROBE)
         recognition = await recognize_embeddings(session, galleries, received, charge=charge, **vars(options))
+    if PROBE not in caller.scopes:
+        recognition = disclosed_identification(recognition)
     metadata = await _metadata(session, recognition) if include else {}
     return RecognitionShape.of(recognition, metadata)
+
+
+async def _check_threshold(session: AsyncSession, galleries: str | Sequence[str], threshold: float | None) -> None:
+    """Raises Forbidden for a threshold that would show more than a key without the scope `probe` may see."""
+    if threshold is not None:
+        names = [galleries] if isinstance(galleries, str) else galleries
+        found = [await find_gallery(session, name) for name in names]
+        check_disclosed_threshold(threshold, max(gallery.threshold for gallery in found))
 
 
 async def _metadata(session: AsyncSession, recognition: Identification) -> Metadata:
@@ -162,7 +184,8 @@ async def _metadata(session: AsyncSession, recognition: Identification) -> Metad
 @router.post(
     "/galleries/{gallery}/people/{person}/verify/embedding",
     name="verify_embedding",
-    description="Verification (1:1) of an embedding. The route that takes an image takes this body, too.",
+    description="Verification (1:1) of an embedding. The key also needs the scope `probe`. The route that takes an "
+    "image takes this body, too.",
     responses=problems(*_PROBLEMS, NoFaceFound, NotLive),
     openapi_extra=_PROBE,
 )
@@ -184,13 +207,19 @@ async def verify(
 ) -> VerificationShape:
     """Verification (1:1): decide whether an image or embedding shows this person."""
     received = await receive_image_or_probes(request, MAXIMUM_JSON_BYTES)
+    caller = current_caller(request)
+    if PROBE not in caller.scopes:
+        await _check_threshold(session, gallery, threshold)
     if isinstance(received, bytes):
         review = Review.of(state.settings)
         verification = await verify_picture(
             session, request_encoders(request), gallery, person, received, threshold=threshold, review=review
         )
     else:
+        check_scope(caller, PROBE)
         verification = await verify_embedding(session, gallery, person, _only(received), threshold=threshold)
+    if PROBE not in caller.scopes:
+        verification = disclosed_verification(verification)
     return VerificationShape.of(verification, with_metadata=bool(include))
 
 
@@ -206,11 +235,12 @@ async def compare(
     """Compare the faces of two images without a gallery. Nothing is stored."""
     first, second = await receive_and_charge_images(request, least=2, most=2)
     review = Review.of(state.settings)
-    return ComparisonShape.of_two(
-        await compare_pictures(
-            request_encoders(request), first.data, second.data, encoder=encoder, threshold=threshold, review=review
-        )
+    comparison = await compare_pictures(
+        request_encoders(request), first.data, second.data, encoder=encoder, threshold=threshold, review=review
     )
+    if PROBE not in current_caller(request).scopes:
+        comparison = rounded(comparison)
+    return ComparisonShape.of_two(comparison)
 
 
 def _only(probes: list[Vector]) -> Vector:

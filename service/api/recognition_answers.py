@@ -73,7 +73,7 @@ class RecognizedShape(BaseModel):
     decision: Literal["match", "no_match"]
     match: MatchShape | None
     candidates: list[CandidateShape] = Field(
-        description="The most similar people, best first, also below the threshold."
+        description="The most similar people, best first. Those below the threshold need the scope `probe`."
     )
     reason: str | None = Field(
         default=None,
@@ -121,7 +121,9 @@ class VerificationShape(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [_VERIFICATION]})
 
     verified: bool
-    similarity: Similarity
+    similarity: Similarity | None = Field(
+        description="Without the scope `probe` it has two digits, and is null if the person is not verified."
+    )
     threshold: float
     box: BoxShape | None = Field(description="The largest face of the image; null for an embedding.")
     face: str | None = Field(description="The person's reference most similar to the probe; null in a comparison.")

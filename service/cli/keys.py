@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.access.limits import LARGEST_RATE, LONGEST_GRACE
-from service.access.names import SCOPES
+from service.access.names import DEFAULT_SCOPES, SCOPES
 from service.cli.context import asynchronous, open_session
 from service.cli.options import DEFAULT_TENANT, Cursor, Limit, TenantName, tell_next_page
 from service.cli.output import Json, remark, write_json, write_line, write_table
@@ -18,7 +18,7 @@ application = typer.Typer(help="Create, list, rotate and revoke a tenant's API k
 
 Scopes = Annotated[
     list[str] | None,
-    typer.Option("--scope", help=f"What the key may do (repeatable; default: all): {', '.join(SCOPES)}."),
+    typer.Option("--scope", help=f"What the key may do (repeatable; default: all but probe): {', '.join(SCOPES)}."),
 ]
 Galleries = Annotated[
     list[str] | None, typer.Option("--gallery", help="A gallery that the key may use (repeatable; default: all).")
@@ -153,5 +153,6 @@ def _fields(key: "KeySummary") -> dict[str, object]:
 
 def _row(key: "KeySummary") -> list[object]:
     scopes = "all" if set(key.scopes) == set(SCOPES) else key.scopes
+    scopes = "all but probe" if set(key.scopes) == set(DEFAULT_SCOPES) else scopes
     galleries = "all" if key.galleries is None else key.galleries
     return [key.id, key.name, key.hint, scopes, galleries, key.expires_at, key.revoked_at, key.last_used_at]

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.names import canonical_name
-from service.database.session import release_connection
 from service.gallery.galleries import Gallery
 from service.gallery.people import Person, find_person_named, list_people
 from service.gallery.references import PersonVectors, read_vectors, similarities
@@ -25,10 +24,12 @@ MAXIMUM_COMPARED = 2000
 
 @dataclass(frozen=True)
 class UnlikeReference:
-    """A reference outside the largest group of its person. `similarity` is that to the nearest reference in it."""
+    """A reference outside the largest group of its person. `similarity` is that to the nearest reference in it, None
+    if it may not be disclosed.
+    """
 
     face_id: str
-    similarity: float
+    similarity: float | None
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,12 @@ async def check_people(
 ) -> Consistency:
     """Check `limit` people in the order they were added; their look-alikes are searched in the whole gallery.
 
-    `charge`: called before the searches with their cost beyond the first unit. The session must have no uncommitted
-    writes, because its connection goes back to the pool then.
+    `charge`: called before the searches with their cost beyond the first unit.
 
     Raises Forbidden if the gallery is for verification only: looking for other people is identification.
     """
     gallery.check_identification()
     page = await list_people(session, gallery, limit, cursor)
-    await release_connection(session)
     await charge(search_units([gallery], sum(min(person.faces, MAXIMUM_COMPARED) for person in page.items)) - 1)
     inconsistent: list[InconsistentPerson] = []
     look_alikes: list[LookAlikes] = []

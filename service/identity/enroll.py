@@ -37,7 +37,7 @@ from service.gallery.galleries import Gallery, find_gallery
 from service.gallery.people import Person, find_person, lock_people
 from service.gallery.references import known_originals
 from service.gallery.search.search import best_reference, search
-from service.identity.consistency import UnlikeReference, unlike_references
+from service.identity.consistency import unlike_references
 from service.identity.named_person import NamedPerson, find_named_person, find_or_create_person
 from service.identity.review import NO_REVIEW, Review
 from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
@@ -247,17 +247,15 @@ async def _warnings(
     """A warning for each new reference that is outside the largest group of the person's references."""
     unlike = {each.face_id: each for each in await unlike_references(session, gallery, person)} if added else {}
     return [
-        EnrollmentWarning(name, UnlikeOtherReferences, _unlike_detail(gallery, unlike[face.id]))
+        EnrollmentWarning(name, UnlikeOtherReferences, _unlike_detail(gallery))
         for face, name in zip(added, names, strict=True)
         if face.id in unlike
     ]
 
 
-def _unlike_detail(gallery: Gallery, unlike: UnlikeReference) -> str:
-    return (
-        f"the face is unlike the person's other references: similarity {unlike.similarity:.2f}, "
-        f"the threshold is {gallery.threshold:.2f}"
-    )
+def _unlike_detail(gallery: Gallery) -> str:
+    """The detail has no similarity: an enrolled embedding must not serve as a probe."""
+    return f"the face is unlike the person's other references; the threshold is {gallery.threshold:.2f}"
 
 
 async def _store_distinct(

@@ -24,11 +24,12 @@ from service.identity.spaces import find_gallery_for_pictures, find_same_gallery
 class Verification:
     """The result of a comparison. `face` is the probe's, `reference` the id of the most similar face, if any.
 
-    `person` is the claimed person, None if two images were compared. Then `compared` holds the face of each image.
+    `similarity` is None if it may not be disclosed. `person` is the claimed person, None if two images were compared.
+    Then `compared` holds the face of each image.
     """
 
     verified: bool
-    similarity: float
+    similarity: float | None
     threshold: float
     face: DetectedFace | None
     reference: str | None

@@ -52,9 +52,9 @@ async def test_a_fresh_key_names_its_tenant_scopes_and_galleries(
     assert (await find_key(session, summary.id)).last_used_at is not None
 
 
-async def test_a_key_has_all_scopes_and_galleries_by_default(session: AsyncSession) -> None:
+async def test_a_key_has_all_scopes_but_probe_and_all_galleries_by_default(session: AsyncSession) -> None:
     summary, _ = await create_key(session, "first")
-    assert set(summary.scopes) == set(SCOPES)
+    assert set(summary.scopes) == set(SCOPES) - {"probe"}
     assert summary.galleries is None
 
 

@@ -180,7 +180,7 @@ async def test_a_thousand_probes_cost_more_than_one_request(application: FastAPI
         quotas = Quotas(requests_per_minute=30)
         number = await create_tenant(connection, f"tenant-{uuid.uuid4().hex[:12]}", quotas)
     async with tenant_session(database.engine, number) as session:
-        _, key = await create_key(session, "test")
+        _, key = await create_key(session, "test", ["recognize", "enroll", "probe"])
         await session.commit()
     many = {"embeddings": [[1.0, 0.0]] * 1000}
     async with open_client(application, key) as client:

@@ -56,7 +56,7 @@ def live(client: httpx.Client, number: int) -> None:
 
 
 def test_people_are_enrolled_recognized_and_erased_through_two_servers(servers: list[ServerProcess]) -> None:
-    key = servers[0].new_key("pooled")
+    key = servers[0].new_probe_key("pooled")
     with ExitStack() as stack:
         clients = [stack.enter_context(server.client(key)) for server in servers for _ in range(CLIENTS // 2)]
         assert clients[0].post("/v1/galleries", json=GALLERY).status_code == 201

@@ -68,7 +68,7 @@ print(json.dumps([made.person.name, len(made.faces), *names, same.verified]))
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, str]]:
     """A running server, and a key."""
     process = ServerProcess(tmp_path_factory.mktemp("service"))
-    key = process.new_key()
+    key = process.new_probe_key()
     process.start()
     yield process, key
     process.close()

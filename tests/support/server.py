@@ -20,6 +20,7 @@ import pytest
 from fastapi import FastAPI
 
 from service.access.keys import create_key, create_operator_key
+from service.access.names import SCOPES
 from service.access.operator import operator_transaction
 from service.app import create_app
 from service.database.connection import Database
@@ -58,14 +59,14 @@ async def anonymous(application: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def make_client(application: FastAPI, database: Database) -> AsyncIterator[MakeClient]:
-    """Make clients whose keys have the scopes and galleries that a test names (None: all)."""
+    """Make clients whose keys have the scopes and galleries that a test names (None: all, `probe` too)."""
     made: list[httpx.AsyncClient] = []
 
     async def make(
         tenant_id: int, scopes: list[str] | None = None, galleries: list[str] | None = None
     ) -> httpx.AsyncClient:
         async with tenant_session(database.engine, tenant_id) as session:
-            _, key = await create_key(session, "test", scopes, galleries)
+            _, key = await create_key(session, "test", list(SCOPES) if scopes is None else scopes, galleries)
             await session.commit()
         made.append(open_client(application, key))
         return made[-1]
@@ -154,6 +155,13 @@ class ServerProcess:
     def new_key(self, tenant: str = "acme") -> str:
         """Make a new tenant and return its first key."""
         made = msgspec.json.decode(self.command("tenants", "create", tenant, "--json"))
+        return str(made["key"])
+
+    def new_probe_key(self, tenant: str = "acme") -> str:
+        """Make a new tenant and return a key with every scope, `probe` too. The server need not run."""
+        self.new_key(tenant)
+        scopes = [option for scope in SCOPES for option in ("--scope", scope)]
+        made = msgspec.json.decode(self.command("keys", "create", "probes", "--tenant", tenant, *scopes, "--json"))
         return str(made["key"])
 
     def client(self, key: str | None = None) -> httpx.Client:

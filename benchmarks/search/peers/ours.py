@@ -299,7 +299,7 @@ async def _make_key(database: Database, tenant: int) -> str:
     from service.access.keys import create_key
 
     async with tenant_session(database.engine, tenant) as session:
-        _, key = await create_key(session, "benchmark")
+        _, key = await create_key(session, "benchmark", ["recognize", "probe"])
         await session.commit()
     return key
 
