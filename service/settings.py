@@ -44,6 +44,9 @@ _NOT_SETTINGS = {ENV_FILE, "FACE_IDENTITY_TEST_DATA"}
 _OF_COMPOSE = ("POSTGRES_PASSWORD", "COMPOSE_")
 """Names, or beginnings of names, that docker compose reads from the same `.env`."""
 
+ROOT_DATA_FOLDER = Path("/var/lib/face-identity")
+"""Root's data folder: the system user of the embedded database can enter it, and cannot enter a closed home."""
+
 _SHARED_NAMES = {
     "ALLOWED_ORIGINS",
     "DATABASE_POOL_SIZE",
@@ -63,6 +66,13 @@ _SIMILAR = 0.8
 
 CommaSeparated = Annotated[list[str], NoDecode]
 """A list; in the environment and in files its items are separated by commas. NoDecode: the value is not JSON."""
+
+
+def default_data_folder() -> Path:
+    """The data folder if none is set: the user's own; ROOT_DATA_FOLDER for root, unless root has data in its home."""
+    own = user_data_path("face-identity")
+    is_own = os.geteuid() != 0 or bool(os.environ.get("XDG_DATA_HOME")) or own.exists()
+    return own if is_own else ROOT_DATA_FOLDER
 
 
 class Settings(BaseSettings):
@@ -102,8 +112,8 @@ class Settings(BaseSettings):
         "commands have no limit.",
     )
     data_dir: Path = Field(
-        default_factory=lambda: user_data_path("face-identity"),
-        description="Folder of the embedded database, installed models and secrets.",
+        default_factory=default_data_folder,
+        description="Folder of the embedded database, installed models and secrets; root's is /var/lib/face-identity.",
     )
     embedded_database_linger_seconds: int = Field(
         default=180,

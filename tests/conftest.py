@@ -23,6 +23,7 @@ from tests.support.encoders import (  # noqa: F401 - fixtures
     made_encoder,
     real_encoder,
 )
+from tests.support.folders import RUN, OpenFolder, opened
 from tests.support.waiting import GUARD_SECONDS
 
 pytest_plugins = ["tests.support.packs", "tests.support.legacy_models", "tests.support.pooler", "tests.support.server"]
@@ -38,9 +39,15 @@ def pytest_configure(config: pytest.Config) -> None:
     # Commands of tests stop their database at once: their folders are deleted when the tests end.
     os.environ["FACE_IDENTITY_EMBEDDED_DATABASE_LINGER_SECONDS"] = "0"
     if config.option.basetemp is None:  # a worker of pytest-xdist gets the folder of its run
-        folder = tempfile.TemporaryDirectory(prefix="face-identity-tests-", ignore_cleanup_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix=RUN, ignore_cleanup_errors=True)
         config.option.basetemp = str(Path(folder.name) / "run")
         config.add_cleanup(folder.cleanup)
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """pytest's folder for one test, which the system user of the embedded database may enter."""
+    return opened(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +62,7 @@ def settings() -> Iterator[Settings]:
 
     PostgreSQL runs as another user, so the data are not in pytest's own folder, which only this user may enter.
     """
-    with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
+    with OpenFolder() as folder:
         yield Settings(_env_file=None, data_dir=Path(folder), database_url=fresh_database(), encoder="fake")
 
 

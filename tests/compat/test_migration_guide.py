@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.folders import opened
 from tests.support.legacy_models import DETECTOR, RECOGNIZER, LegacyPair, draw_boards, jpeg_of
 from tests.support.server import ServerProcess
 from tests.support.waiting import GUARD_SECONDS
@@ -31,7 +32,7 @@ LABELS_OF_GROUP = {*PEOPLE, "Uknown"}
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory: pytest.TempPathFactory, made_legacy_pair: LegacyPair) -> Iterator[ServerProcess]:
     """A machine with the old models in their folder, images of two people, and the dataset of their old embeddings."""
-    home = tmp_path_factory.mktemp("home")
+    home = opened(tmp_path_factory.mktemp("home"))
     machine = ServerProcess(home, HOME=str(home), ENCODER="", LEGACY_API="open")
     programs = str(Path(sys.executable).parent)
     machine.environment["PATH"] = f"{programs}{os.pathsep}{machine.environment['PATH']}"

@@ -1,6 +1,5 @@
 """Database addresses: what libpq is told is what the user wrote, whatever characters it has."""
 
-import tempfile
 from pathlib import Path
 
 import psycopg
@@ -15,6 +14,7 @@ from service.database.session import tenant_session
 from service.errors import InvalidSettings
 from service.gallery.galleries import list_galleries
 from service.settings import Settings
+from tests.support.folders import OpenFolder
 
 HARD = "a b+c%d&e=f/g?h#i@j:k'l\"m\\nü"
 
@@ -64,7 +64,7 @@ async def test_options_of_the_address_are_kept_beside_our_own(database: Database
 
 @pytest.mark.parametrize("name", ["my data", "a,b", "100% +ünïcode'\"?#&@:="])
 async def test_the_application_works_in_any_data_folder(name: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
+    with OpenFolder() as folder:
         settings = Settings(_env_file=None, data_dir=Path(folder) / name, encoder="fake")
         async with open_database(settings) as opened:
             migrate(opened.logins)

@@ -17,6 +17,7 @@ from service.database.schema.migrate import configuration, migrate
 from service.database.types import SERVICE_ROLE
 from service.errors import DatabaseUnavailable, InvalidSettings
 from service.settings import Settings
+from tests.support.folders import opened
 
 RULES = "local all postgres,clerk trust\nlocal all all scram-sha-256\n"
 """Only the administrators log in without a password."""
@@ -25,7 +26,7 @@ RULES = "local all postgres,clerk trust\nlocal all all scram-sha-256\n"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A server with a database `faces`, which every test finds empty of roles with passwords."""
-    folder = tmp_path_factory.mktemp("strict") / "postgres"
+    folder = opened(tmp_path_factory.mktemp("strict")) / "postgres"
     with start_embedded_server(folder) as server:
         (folder / "data" / "pg_hba.conf").write_text(RULES)
         with connect(parse_address(server.url)) as connection:

@@ -13,6 +13,7 @@ from service.encoder.opening import open_encoders
 from service.settings import Settings
 from service.worker import Handler, run_worker
 from tests.conftest import fresh_database
+from tests.support.folders import opened
 
 StartWorker = Callable[..., AbstractAsyncContextManager[None]]
 """`async with start_worker(handlers=None)`: a worker in this process while the block runs."""
@@ -21,7 +22,7 @@ StartWorker = Callable[..., AbstractAsyncContextManager[None]]
 @pytest.fixture(scope="session")
 def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of a service for these tests, with a database that no other test uses."""
-    folder = tmp_path_factory.mktemp("jobs")
+    folder = opened(tmp_path_factory.mktemp("jobs"))
     return Settings(_env_file=None, data_dir=folder, database_url=fresh_database(), encoder="fake")
 
 

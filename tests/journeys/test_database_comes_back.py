@@ -2,12 +2,12 @@
 
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.folders import OpenFolder
 from tests.support.server import ServerProcess
 from tests.support.waiting import wait_until
 
@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 @pytest.fixture(params=["short path", "a path that is too long for a socket " + "x" * 80])
 def serving(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """A running server with a database of its own."""
-    with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
+    with OpenFolder() as folder:
         (Path(folder) / request.param).mkdir()
         server = ServerProcess(Path(folder) / request.param)
         yield server.start()

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 
 from service.database.addresses import conninfo
 from service.database.connection import Database
+from tests.support.folders import OpenFolder
 from tests.support.pooler import StartPooler
 from tests.support.server import ServerProcess
 from tests.support.waiting import wait_until
@@ -27,7 +27,7 @@ def servers(database: Database, start_pooler: StartPooler) -> Iterator[list[Serv
     with ExitStack() as stack:
         started = []
         for _ in range(2):
-            folder = stack.enter_context(TemporaryDirectory(prefix="face-identity-test-"))
+            folder = stack.enter_context(OpenFolder())
             server = ServerProcess(Path(folder))
             server.environment["DATABASE_URL"] = conninfo(database.logins.administrator)
             server.environment["DATABASE_SERVICE_URL"] = conninfo(pooler)

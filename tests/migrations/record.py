@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import json
 import subprocess
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from service.gallery.faces import NewFace, add_faces
 from service.gallery.galleries import create_gallery
 from service.gallery.people import create_person
 from service.settings import Settings
+from tests.support.folders import OpenFolder
 from tests.support.tenants import fill_tenant
 
 RECORDED = Path(__file__).with_name("recorded")
@@ -136,7 +136,7 @@ def count_rows(connection: psycopg.Connection) -> dict[str, int]:
 async def record() -> None:
     """Write every file of `recorded/`."""
     RECORDED.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="face-identity-record-") as folder:
+    with OpenFolder() as folder:
         settings = Settings(_env_file=None, data_dir=Path(folder), database_url=None, encoder="fake")
         async with open_database(settings) as database:
             migrate(database.logins)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from service.encoder.fake_pictures import draw_people
+from tests.support.folders import opened
 from tests.support.server import ServerProcess
 from tests.support.waiting import GUARD_SECONDS
 
@@ -67,7 +68,7 @@ print(json.dumps([made.person.name, len(made.faces), *names, same.verified]))
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, str]]:
     """A running server, and a key."""
-    process = ServerProcess(tmp_path_factory.mktemp("service"))
+    process = ServerProcess(opened(tmp_path_factory.mktemp("service")))
     key = process.new_probe_key()
     process.start()
     yield process, key

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -19,6 +18,7 @@ import pytest
 
 from service.settings import PREFIX, Settings
 from tests.architecture.test_tree import tracked_files
+from tests.support.folders import OpenFolder
 from tests.support.waiting import GUARD_SECONDS, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def newcomer(wheel: Path) -> Iterator[Path]:
     The dependencies come from this environment by a path file, so that nothing is downloaded. The repository is not on
     the path. Not in pytest's own folder: PostgreSQL, which is another user, cannot enter that.
     """
-    with tempfile.TemporaryDirectory(prefix="face-identity-wheel-", ignore_cleanup_errors=True) as name:
+    with OpenFolder() as name:
         root = Path(name)
         root.chmod(0o755)
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root / "environment")], check=True)

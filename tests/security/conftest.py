@@ -1,7 +1,6 @@
 """One real server process for this folder, and one for slow clients: five connections, full logging, fake encoder."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 
+from tests.support.folders import OpenFolder
 from tests.support.server import ServerProcess
 
 CONNECTIONS = 5
@@ -84,7 +84,7 @@ def impatient() -> Iterator[RunningServer]:
 @contextlib.contextmanager
 def started(**settings: str) -> Iterator[RunningServer]:
     """Run a server process with an operator's key."""
-    with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
+    with OpenFolder() as folder:
         process = ServerProcess(Path(folder), **SETTINGS | settings)
         try:
             made = msgspec.json.decode(process.command("operator", "keys", "create", "--json"))

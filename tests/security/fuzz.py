@@ -21,6 +21,7 @@ from pathlib import Path
 import httpx
 
 from service.encoder.fake_pictures import draw_people
+from tests.support.folders import OpenFolder
 from tests.support.server import ROOT_FOLDER, ServerProcess
 
 HERE = Path(__file__).parent
@@ -47,7 +48,7 @@ class Outcome:
 @contextmanager
 def served() -> Iterator[ServerProcess]:
     """A server process with an empty database of its own."""
-    with tempfile.TemporaryDirectory(prefix="face-identity-fuzz-", ignore_cleanup_errors=True) as folder:
+    with OpenFolder() as folder:
         process = ServerProcess(Path(folder), LOGGER_LEVEL="WARNING")
         try:
             yield process

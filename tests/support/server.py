@@ -10,7 +10,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from service.app import create_app
 from service.database.connection import Database
 from service.database.session import tenant_session
 from service.settings import Settings
+from tests.support.folders import OpenFolder
 from tests.support.waiting import GUARD_SECONDS, wait_until
 
 ROOT_FOLDER = Path(__file__).parents[2]
@@ -217,7 +217,7 @@ def server() -> Iterator[ServerProcess]:
 
     PostgreSQL runs as another user, so the data are not in pytest's own folder, which only this user may enter.
     """
-    with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
+    with OpenFolder() as folder:
         process = ServerProcess(Path(folder))
         yield process
         process.close()

