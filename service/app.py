@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -102,7 +103,8 @@ async def _worker_beside(settings: Settings, database: Database, encoders: Encod
         yield
         return
     stop = asyncio.Event()
-    worker = asyncio.create_task(run_worker(database, encoders, stop), name="worker")
+    retention = timedelta(days=settings.job_retention_days)
+    worker = asyncio.create_task(run_worker(database, encoders, stop, retention=retention), name="worker")
     try:
         yield
     finally:

@@ -192,6 +192,9 @@ class Settings(BaseSettings):
         description="Prefix of the paths at a proxy that removes it, such as /faces; empty: none.",
     )
     worker_in_server: bool = Field(default=True, description="Whether serve also runs background jobs.")
+    job_retention_days: int = Field(
+        default=30, ge=0, description="Days that a finished job can still be read before it is deleted."
+    )
     maximum_image_bytes: int = Field(default=20 * MEBIBYTE, gt=0, description="Largest image upload, in bytes.")
     maximum_request_bytes: int = Field(
         default=128 * MEBIBYTE, gt=0, description="Largest request with images or probes, in bytes."

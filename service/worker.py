@@ -9,11 +9,14 @@ import contextlib
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from service.access.operator import operator_transaction
+from service.access.tenants import list_tenants
 from service.database.connection import Database
 from service.database.failures import DATABASE_FAILURES
 from service.database.session import tenant_session
@@ -26,6 +29,7 @@ from service.jobs.jobs import (
     JobProgress,
     begin_attempt,
     claim_job,
+    delete_finished_jobs,
     fail_job,
     find_job_number,
     finish_job,
@@ -47,6 +51,8 @@ MAXIMUM_LOSSES = 2
 """A job that was running when a worker was lost, this many times, fails: its input may be what ends the process."""
 SWEEP_SECONDS = 600.0
 RESTART_SECONDS = 2.0
+RETENTION = timedelta(days=30)
+"""Time that a finished job can be read, if JOB_RETENTION_DAYS does not say otherwise."""
 _DATABASE_ERRORS = (*DATABASE_FAILURES, DatabaseUnavailable)
 
 
@@ -68,9 +74,13 @@ async def run_worker(
     encoders: Encoders,
     stop: asyncio.Event | None = None,
     handlers: Mapping[str, Handler] | None = None,
+    retention: timedelta = RETENTION,
 ) -> None:
-    """Run jobs until `stop` is set, through outages of the database too. `handlers` replaces HANDLERS in tests."""
-    runner = JobRunner(database, encoders, HANDLERS if handlers is None else handlers)
+    """Run jobs until `stop` is set, through outages of the database too. `handlers` replaces HANDLERS in tests.
+
+    Finished jobs are deleted after the time `retention`.
+    """
+    runner = JobRunner(database, encoders, HANDLERS if handlers is None else handlers, retention)
     stop = stop or asyncio.Event()
     try:
         while not stop.is_set():
@@ -100,7 +110,7 @@ async def _work(runner: "JobRunner") -> None:
     app = queue_app(logins.service, runner.run_job, MOST_JOBS_OF_ONE_TENANT, pooled=logins.service_is_pooled)
     async with app.open_async():
         await runner.take_back_all()
-        sweeping = asyncio.create_task(_sweep(runner.engine))
+        sweeping = asyncio.create_task(_sweep(runner.engine, runner.retention))
         try:
             await work_off(
                 app,
@@ -113,22 +123,39 @@ async def _work(runner: "JobRunner") -> None:
             await asyncio.gather(sweeping, return_exceptions=True)
 
 
-async def _sweep(engine: AsyncEngine) -> None:
-    """Delete expired datasets every SWEEP_SECONDS, until cancelled."""
+async def _sweep(engine: AsyncEngine, retention: timedelta) -> None:
+    """Delete expired datasets and old jobs every SWEEP_SECONDS, until cancelled."""
     while True:
         try:
-            deleted = await delete_expired_datasets(engine)
-            if deleted:
-                logger("worker").info("uploaded datasets expired", datasets=deleted)
+            datasets, jobs = await delete_expired_datasets(engine), await delete_old_jobs(engine, retention)
+            if datasets or jobs:
+                logger("worker").info("expired data deleted", datasets=datasets, jobs=jobs)
         except _DATABASE_ERRORS as error:  # the database is away; the next turn tries again
-            logger("worker").warning("expired datasets were not deleted", error=type(error).__name__)
+            logger("worker").warning("expired data were not deleted", error=type(error).__name__)
         await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def delete_old_jobs(engine: AsyncEngine, retention: timedelta) -> int:
+    """Delete every tenant's jobs that finished longer ago than `retention`, and return their number."""
+    async with operator_transaction(engine) as connection:
+        tenants = await list_tenants(connection)
+    deleted = 0
+    for tenant in tenants:
+        async with tenant_session(engine, tenant.tenant_id) as session, session.begin():
+            deleted += await delete_finished_jobs(session, retention)
+    return deleted
 
 
 class JobRunner:
     """Runs jobs. It has a connection pool of its own, so that jobs and requests do not wait for each other."""
 
-    def __init__(self, database: Database, encoders: Encoders, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        encoders: Encoders,
+        handlers: Mapping[str, Handler],
+        retention: timedelta = RETENTION,
+    ) -> None:
         self.database = database
         self.encoders = encoders
         self.engine: AsyncEngine = database.open_job_pool(2 * CONCURRENT_JOBS + 1)
@@ -138,6 +165,7 @@ class JobRunner:
         """Attempts that the end of this worker or an outage of the database interrupted, by tenant and number of the
         job. Each is taken back as soon as the database answers: only a lost worker counts against a job.
         """
+        self.retention = retention
 
     async def run_job(self, tenant_id: int, number: int) -> None:
         """Run one job unless it is finished or removed. Raises TryAgainLater if it cannot run now."""

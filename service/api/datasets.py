@@ -24,8 +24,6 @@ from service.settings import Settings
 
 router = keyed_router("/v1/galleries/{gallery}", "datasets")
 
-SPOOL = "spool"
-"""Folder in DATA_DIR of files that are arriving."""
 Format = Literal["dataset", "encoder", "ndjson"]
 _MEDIA_TYPES: dict[str, str] = {
     "dataset": "application/json",
@@ -90,7 +88,7 @@ def _arriving(request: Request, settings: Settings) -> ArrivingFile:
     limit_bytes, declared, is_form = settings.maximum_import_bytes, declared_bytes(request), is_multipart(request)
     pieces = file_chunks(request, limit_bytes) if is_form else chunks(request, limit_bytes, "disk")
     least_bytes = max(0, declared - OVERHEAD_BYTES) if is_form else declared
-    return ArrivingFile(pieces, limit_bytes, least_bytes, settings.data_dir / SPOOL)
+    return ArrivingFile(pieces, limit_bytes, least_bytes)
 
 
 @router.get("/export", response_class=StreamingResponse, responses=_EXPORTED)

@@ -34,6 +34,7 @@ COMMANDS = {
         "The legacy recognizer's programs, flag for flag.",
     ),
     "migrate": ("service.cli.serve:migrate", "Migrate the database to the newest schema."),
+    "purge": ("service.cli.purge:purge", "Remove the bytes of erased people from the files of the database."),
     "serve": ("service.cli.serve:serve", "Answer HTTP requests."),
     "work": ("service.cli.serve:work", "Run background jobs in a process of their own."),
 }

@@ -39,6 +39,7 @@ async def work() -> None:
     Runs until it is stopped, beside servers with WORKER_IN_SERVER=false.
     """
     import asyncio
+    from datetime import timedelta
 
     from service import worker
     from service.encoder.devices import log_devices
@@ -54,7 +55,7 @@ async def work() -> None:
         async with open_migrated(settings, lingers=False) as database:
             remark("Waiting for jobs; Ctrl-C stops.")
             structure_native_lines()
-            await worker.run_worker(database, encoders, stop)
+            await worker.run_worker(database, encoders, stop, retention=timedelta(days=settings.job_retention_days))
 
 
 def migrate(

@@ -21,7 +21,7 @@ from service.database.libpq import IS_POOLED
 from service.database.logins import Logins, connect, is_pooled, service_login
 from service.database.pool import FairPool, usual_most_of_one
 from service.database.session import LOCAL_SETTINGS
-from service.database.spooling import TEMPORARY_FOLDER
+from service.database.spooling import SPOOL, TEMPORARY_FOLDER
 from service.database.types import SERVICE_ROLE
 from service.database.values import register_dumpers
 from service.errors import DatabaseUnavailable, InvalidSettings
@@ -125,7 +125,7 @@ def open_database(settings: Settings, linger_seconds: float = 0.0, statement_tim
         service = service_login(administrator)
     pooled = settings.database_service_url is not None and _expects_pooler(settings, service)
     logins = Logins(administrator, service, pooled)
-    folder = settings.data_dir / "temporary"
+    folder = settings.data_dir / SPOOL
     engine = open_pool(
         service,
         settings.database_pool_size,

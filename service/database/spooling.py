@@ -11,6 +11,8 @@ from typing import BinaryIO, cast
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+SPOOL = "spool"
+"""Name of the folder in DATA_DIR."""
 TEMPORARY_FOLDER = "temporary_folder"
 """Execution option of the engine: the folder for temporary files, created if missing."""
 

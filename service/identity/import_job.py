@@ -1,10 +1,9 @@
 """The import job: receives a dataset file whole, then a worker loads it in one transaction."""
 
 import asyncio
-import tempfile
+import os
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -12,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from service.access.keys import check_not_revoked
 from service.database.quotas import check_quota_for_one_face, check_room_for_bytes, no_room
 from service.database.session import release_connection
+from service.database.spooling import temporary_file
 from service.errors import InvalidDataset, NotFound, PayloadTooLarge
 from service.gallery.bulk_writing import finish_load
 from service.gallery.galleries import Gallery, find_gallery
@@ -34,8 +34,6 @@ class ArrivingFile:
     """Largest file that the server accepts."""
     declared_bytes: int
     """Its length, as far as the client has told it; else 0."""
-    folder: Path
-    """Where the file lies until it is in the database. The folder is made if it does not exist."""
 
 
 async def start_import(
@@ -53,7 +51,7 @@ async def start_import(
     await check_quota_for_one_face(session, gallery.id)
     room_bytes = await check_room_for_bytes(session, arriving.declared_bytes)
     await release_connection(session)
-    with await asyncio.to_thread(_open_unlinked, arriving.folder) as file:
+    with temporary_file(session) as file:
         await _receive(arriving, file, room_bytes)
         gallery = await find_same_gallery(session, gallery)
         arguments = {"gallery": gallery.name, "gallery_id": gallery.id, "key_id": key_id}
@@ -67,22 +65,22 @@ async def start_import(
 async def run_import(session: AsyncSession, job: Job, progress: ReportProgress) -> dict[str, Any]:
     """Load the file of the job in the session's transaction. The result has people, faces and the file's format."""
     gallery = await _gallery_of(session, job)
-    with tempfile.TemporaryDirectory(prefix="face-identity-import-") as folder:
-        path = Path(folder, "dataset")
-        await write_input(session, job, path)
-        return asdict(await load_dataset(session, gallery, lambda: path.open("rb"), progress))
+    with temporary_file(session) as file:
+        await write_input(session, job, file)
+        return asdict(await load_dataset(session, gallery, lambda: _from_beginning(file), progress))
+
+
+def _from_beginning(file: BinaryIO) -> BinaryIO:
+    """Another handle on the same file, at its beginning. The caller closes it, and the file stays open."""
+    again = os.fdopen(os.dup(file.fileno()), "rb")
+    again.seek(0)
+    return again
 
 
 async def tidy_after_import(engine: AsyncEngine, result: dict[str, Any]) -> None:
     """Vacuum after a large import, once the import is committed."""
     if result["faces"] >= LARGE_FACES:
         await finish_load(engine)
-
-
-def _open_unlinked(folder: Path) -> BinaryIO:
-    """A new file in `folder` without a name: the kernel deletes it with the process, however the process ends."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return tempfile.TemporaryFile(dir=folder)
 
 
 async def _receive(arriving: ArrivingFile, file: BinaryIO, room_bytes: int | None) -> None:

@@ -4,7 +4,6 @@ A file is cut into pieces of one mebibyte, one row each. Writer and reader hold 
 """
 
 import asyncio
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from sqlalchemy import Select, insert, select
@@ -29,16 +28,13 @@ async def store_input(session: AsyncSession, job: Job, file: BinaryIO) -> int:
     return size
 
 
-async def write_input(session: AsyncSession, job: Job, path: Path) -> None:
-    """Write the input of the job to a new file at `path`. Raises FileExistsError if the file exists."""
-    file = await asyncio.to_thread(path.open, "xb")
-    try:
-        position = 0
-        while (piece := await session.scalar(_select_piece(session, job, position))) is not None:
-            await asyncio.to_thread(file.write, piece)
-            position += 1
-    finally:
-        await asyncio.to_thread(file.close)
+async def write_input(session: AsyncSession, job: Job, file: BinaryIO) -> None:
+    """Write the input of the job to `file`, and make sure that other handles on the file see it."""
+    position = 0
+    while (piece := await session.scalar(_select_piece(session, job, position))) is not None:
+        await asyncio.to_thread(file.write, piece)
+        position += 1
+    await asyncio.to_thread(file.flush)
 
 
 def _select_piece(session: AsyncSession, job: Job, position: int) -> Select[Any]:

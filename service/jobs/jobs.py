@@ -7,7 +7,7 @@ succeeded exactly if its work is stored.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import CursorResult, Row, delete, func, insert, select, text, update
@@ -188,6 +188,15 @@ async def fail_job(session: AsyncSession, number: int, error: ServiceError) -> N
     values = {"status": "failed", "error": reason, "finished_at": func.clock_timestamp()}
     await session.execute(update(job_table).where(*_is(session, number), _IS_UNFINISHED).values(values))
     await _delete_input(session, number)
+
+
+async def delete_finished_jobs(session: AsyncSession, age: timedelta) -> int:
+    """Delete the tenant's jobs that finished longer ago than `age`. Returns their number."""
+    old = job_table.c.finished_at < func.now() - age
+    deleted = await session.execute(
+        delete(job_table).where(job_table.c.tenant_id == tenant_of(session), ~_IS_UNFINISHED, old)
+    )
+    return deleted.rowcount if isinstance(deleted, CursorResult) else 0
 
 
 async def _delete_input(session: AsyncSession, number: int) -> None:

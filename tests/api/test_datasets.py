@@ -10,9 +10,9 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 
-from service.api.datasets import SPOOL
 from service.database.connection import Database
 from service.database.session import tenant_session
+from service.database.spooling import SPOOL
 from service.settings import Settings
 from tests.support.server import open_client
 

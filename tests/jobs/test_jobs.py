@@ -1,6 +1,7 @@
 """Jobs as their tenants see them."""
 
 import io
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +14,7 @@ from service.jobs.jobs import (
     begin_attempt,
     claim_job,
     create_job,
+    delete_finished_jobs,
     fail_job,
     find_job,
     finish_job,
@@ -105,15 +107,13 @@ async def test_a_failed_job_says_why(session: AsyncSession) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, 2 * PIECE_BYTES + 17])
-async def test_an_input_is_read_byte_for_byte_and_deleted_when_its_job_ends(
-    session: AsyncSession, tmp_path_factory: pytest.TempPathFactory, size: int
-) -> None:
+async def test_an_input_is_read_byte_for_byte_and_deleted_when_its_job_ends(session: AsyncSession, size: int) -> None:
     content = bytes(number * 31 % 251 for number in range(size))
     job = await create_job(session, "nothing", {})
     assert await store_input(session, job, io.BytesIO(content)) == size
-    path = tmp_path_factory.mktemp("input") / "file"
-    await write_input(session, job, path)
-    assert path.read_bytes() == content
+    file = io.BytesIO()
+    await write_input(session, job, file)
+    assert file.getvalue() == content
     await finish_job(session, job.number, {})
     assert await session.scalar(text("SELECT count(*) FROM job_input")) == 0
 
@@ -125,3 +125,14 @@ async def test_a_cursor_of_another_list_is_refused(session: AsyncSession, other_
     page = await list_jobs(session, limit=1)
     with pytest.raises(InvalidCursor, match="another list"):
         await list_jobs(other_session, limit=1, cursor=page.next_cursor)
+
+
+async def test_finished_jobs_are_deleted_after_their_time_and_unfinished_ones_are_kept(session: AsyncSession) -> None:
+    finished, failed, queued = [await create_job(session, "nothing", {}) for _ in range(3)]
+    await finish_job(session, finished.number, {})
+    await fail_job(session, failed.number, NotFound("gone"))
+    assert await delete_finished_jobs(session, timedelta(days=30)) == 0
+    await session.execute(text("UPDATE job SET finished_at = finished_at - interval '31 days'"))
+    assert await delete_finished_jobs(session, timedelta(days=32)) == 0
+    assert await delete_finished_jobs(session, timedelta(days=30)) == 2
+    assert [job.number for job in (await list_jobs(session)).items] == [queued.number]

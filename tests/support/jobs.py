@@ -1,9 +1,7 @@
 """Waiting for jobs, and files to import."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,7 +18,7 @@ async def chunks_of(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
 
 def arriving(pieces: AsyncIterator[bytes], limit_bytes: int) -> ArrivingFile:
     """A file whose client has not told its length."""
-    return ArrivingFile(pieces, limit_bytes, 0, Path(tempfile.gettempdir()))
+    return ArrivingFile(pieces, limit_bytes, 0)
 
 
 async def job_when(session: AsyncSession, job: Job, is_reached: Callable[[Job], object]) -> Job:

@@ -1,6 +1,7 @@
 """Parses a dataset file of any format into rows, and checks each row against the embedding space.
 
-InvalidDataset names the row, line or entry (counted from 1) and the field. It never quotes an embedding.
+InvalidDataset names the row, line or entry (counted from 1) and the field. It quotes neither names nor embeddings: the
+error of a job is stored, and outlives the erasure of the person.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,8 +18,6 @@ from service.identity.datasets.decimals import parse_decimals
 from service.identity.datasets.formats import DatasetFormat
 from service.identity.datasets.json_values import MAXIMUM_PIECE_BYTES, JsonValueError, JsonValues
 from service.identity.datasets.rows import EncoderEntry, NdjsonRow, explain, free_value, source_of
-
-LABEL_IN_ERRORS = 60
 
 _anything = msgspec.json.Decoder()
 _label = msgspec.json.Decoder(str)
@@ -64,17 +63,17 @@ def _dataset_row(piece: bytes, space: EmbeddingSpace) -> ReferenceRow:
 
 def _read_encoder(file: BinaryIO, space: EmbeddingSpace) -> Iterator[ReferenceRow]:
     """A label that occurs twice is one person, and both lists are read."""
-    values, place = JsonValues(file), "the first label"
+    values, place, labels = JsonValues(file), "label 1", 0
     with _At(lambda: place):
         for _ in values.items():
+            labels += 1
+            place = f"label {labels}"
             label = check_name(_decode(_label, values.value()), "label")
-            shown = f"label {label[:LABEL_IN_ERRORS]!r}"
-            place = shown
             values.take(":")
             for number in values.entries():
-                place = f"{shown}, entry {number}"
+                place = f"label {labels}, entry {number}"
                 yield _encoder_row(label, values.value(), space)
-            place = f"after {shown}"
+            place = f"after label {labels}"
         values.end()
 
 
