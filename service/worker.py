@@ -123,7 +123,7 @@ async def _work(runner: "JobRunner") -> None:
             await asyncio.gather(sweeping, return_exceptions=True)
 
 
-async def _sweep(engine: AsyncEngine, retention: timedelta) -> None:
+async def _sweep(engine: AsyncEngine, retention: timedelta = RETENTION) -> None:
     """Delete expired datasets and old jobs every SWEEP_SECONDS, until cancelled."""
     while True:
         try:

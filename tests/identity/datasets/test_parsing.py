@@ -144,7 +144,7 @@ WRONG = [
     (b'{"Ada":[{"embedding":[1,2],"img":true}]}', "label 1, entry 1: `img` is neither a string nor an integer"),
     (b'{"Ada":[{"embedding":[1,2],"img":"\\u0000"}]}', "label 1, entry 1: img: the character U+0000"),
     (b'{"Ada":[{"embedding":[1,2]}],"Bob":null}', "label 2: expected ["),
-    (b'{"Ada":[{"embedding":[1,2]}],"Bo', "after label 1: the file ends here, in the middle of a value"),
+    (b'{"Ada":[{"embedding":[1,2]}],"Bo', "label 2: the file ends here, in the middle of a value"),
     (b'{"Ada":[{"embedding":[1,', "label 1, entry 1: the file ends here, in the middle of a value"),
     (b'{"":[{"embedding":[1,2]}]}', "label 1: label: a name has 1 to 500 characters"),
     # NDJSON
