@@ -431,7 +431,7 @@ async def test_sweeping_goes_on_after_an_outage_of_the_database(
     nowhere = open_pool(database.logins.service.set(host="127.0.0.1", port=1, query={}), 1)
     sweeping = asyncio.create_task(worker._sweep(nowhere))
     written = ""
-    while written.count("expired datasets were not deleted") < 3 and not sweeping.done():
+    while written.count("expired data were not deleted") < 3 and not sweeping.done():
         await asyncio.sleep(0.01)
         written += "".join(capsys.readouterr())
     assert not sweeping.done()
