@@ -1,4 +1,4 @@
-"""`face-identity purge`: its receipt says what was done and what is still there."""
+"""`face-identity purge`: its receipt says what was done, and lists the files that still hold a marker."""
 
 import json
 import uuid
@@ -10,7 +10,7 @@ from service.settings import Settings
 from tests.cli.conftest import Command
 
 
-def test_the_receipt_lists_what_is_found_until_it_is_erased(
+def test_the_receipt_lists_a_name_until_it_is_erased(
     bare_command: Command, settings: Settings, tmp_path: Path
 ) -> None:
     if settings.database_url:
