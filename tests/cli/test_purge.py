@@ -10,9 +10,7 @@ from service.settings import Settings
 from tests.cli.conftest import Command
 
 
-def test_the_receipt_lists_a_name_until_it_is_erased(
-    bare_command: Command, settings: Settings, tmp_path: Path
-) -> None:
+def test_the_receipt_lists_a_name_until_it_is_erased(bare_command: Command, settings: Settings, tmp_path: Path) -> None:
     if settings.database_url:
         pytest.skip("left out: the files of the server of DATABASE_URL are not searched")
     name, tenant = f"marked {uuid.uuid4().hex}", f"tenant-{uuid.uuid4().hex[:12]}"
