@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from service.encoder.fake_pictures import draw_people
+from tests.support.folders import OpenFolder
 from tests.support.server import ROOT_FOLDER, ServerProcess, reserve_port
 from tests.support.waiting import GUARD_SECONDS, wait_until
 
@@ -26,7 +26,7 @@ def service() -> Iterator[tuple[ServerProcess, str]]:
     """A running server that takes requests of 4 MiB, and a key."""
     if nginx_program() is None:
         pytest.skip("left out: nginx is not installed")
-    with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
+    with OpenFolder() as folder:
         limits = {"MAXIMUM_IMAGE_BYTES": str(4 * MEBIBYTE), "MAXIMUM_REQUEST_BYTES": str(16 * MEBIBYTE)}
         process = ServerProcess(Path(folder), TRUSTED_PROXIES="127.0.0.1", **limits)
         key = process.new_key()

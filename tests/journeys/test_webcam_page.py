@@ -4,7 +4,6 @@ import functools
 import http.server
 import importlib.util
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import cv2
 import pytest
 
 from tests.support.encoders import portrait
+from tests.support.folders import OpenFolder
 from tests.support.server import ROOT_FOLDER, ServerProcess
 from tests.support.waiting import GUARD_SECONDS
 
@@ -75,7 +75,7 @@ def origin() -> Iterator[str]:
 @pytest.fixture
 def service(origin: str, camera: Path) -> Iterator[tuple[ServerProcess, str]]:
     """A running server with dlib that knows Eileen Collins, and a key that may only recognize."""
-    with tempfile.TemporaryDirectory(prefix="face-identity-test-", ignore_cleanup_errors=True) as folder:
+    with OpenFolder() as folder:
         process = ServerProcess(Path(folder), ENCODER="dlib", ALLOWED_ORIGINS=origin)
         owner = process.new_key()
         process.start()
