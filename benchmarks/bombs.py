@@ -55,6 +55,7 @@ def main() -> None:
     """Measure, print a table, save the figures."""
     uploads = {"harmless": bytes(len(png_bomb())), "bombs": png_bomb(), "scans": jpeg_of_scans(SCANS, SIDE, SIDE)}
     with tempfile.TemporaryDirectory(prefix="face-identity-bench-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # as root, PostgreSQL runs as another user
         server = ServerProcess(Path(folder), LOGGER_LEVEL="WARNING")
         key = server.new_key()
         server.start()

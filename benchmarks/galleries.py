@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--galleries", type=int, default=10_000)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="face-identity-bench-") as folder:
+        Path(folder).chmod(0o711)  # as root, PostgreSQL runs as another user
         result = asyncio.run(_measure(Path(folder), asked.galleries))
     rows = [[where, *result[where].values()] for where in ("alone", "among others")]
     print(table(["gallery", *result["alone"]], rows))

@@ -54,6 +54,7 @@ def main() -> None:
     crowd = make_crowd("isotropic", asked.templates, 1, 512)
     probes = make_probes(crowd, PROBES)
     with tempfile.TemporaryDirectory(prefix="face-identity-bench-") as folder:
+        Path(folder).chmod(0o711)  # as root, PostgreSQL runs as another user
         database = open_database(settings_in(Path(folder)))
         with connect(database.logins.administrator) as connection:
             rows = _try_all(connection, crowd, probes, with_graph=not asked.no_graph)

@@ -62,6 +62,7 @@ def main() -> None:
     measured: dict[str, Any] = {"faces": len(labels), "megabytes": len(content) / 1e6, "requests": given.requests}
     measured |= legacy_way(content, probes)
     with tempfile.TemporaryDirectory(prefix="legacy-bench-") as folder:
+        Path(folder).chmod(0o711)  # as root, PostgreSQL runs as another user
         measured |= asyncio.run(our_way(Path(folder), content, probes, given.requests))
         if not given.without_http:
             measured |= over_http(Path(folder), content, given.requests)

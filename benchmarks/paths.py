@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paths", description=__doc__)
     parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="face-identity-bench-") as folder:
+        Path(folder).chmod(0o711)  # as root, PostgreSQL runs as another user
         rows = asyncio.run(_measure(Path(folder)))
     print(table(list(rows[0]), [list(row.values()) for row in rows]))
     print(f"kept in {keep('paths', {'rows': rows})}")

@@ -44,6 +44,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for encoder in asked.encoders:
         with tempfile.TemporaryDirectory(prefix="face-identity-bench-") as folder:
+            Path(folder).chmod(0o711)  # as root, PostgreSQL runs as another user
             rows += asyncio.run(_measure(Path(folder), encoder, asked.people))
     print(table(list(rows[0]), [list(row.values()) for row in rows]))
     print(f"kept in {keep('real_faces', {'rows': rows})}")

@@ -64,6 +64,7 @@ def main() -> int:
         return asyncio.run(_attack(asked.attack, Attacker(*asked.target)))
     settings = {"ENCODER": asked.encoder, "LOGGER_LEVEL": "ERROR"} | _settings_of(asked.tree)
     with tempfile.TemporaryDirectory(prefix="face-identity-bench-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # as root, PostgreSQL runs as another user
         server = ServerProcess(Path(folder), **settings)
         try:
             sieges = list(_sieges(server, asked))

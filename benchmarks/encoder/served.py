@@ -53,6 +53,7 @@ class Served:
 def served(pack: Path, people: Path, **settings: str) -> Iterator[Served]:
     """Run the server with everybody of `people` (a folder for each person) enrolled, and stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="face-identity-bench-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # as root, PostgreSQL runs as another user
         encoder = f"insightface:{pack.resolve()}"
         server = ServerProcess(Path(folder), ENCODER=encoder, LOGGER_LEVEL="WARNING", **settings)
         try:

@@ -24,6 +24,7 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     on = machine()
     with tempfile.TemporaryDirectory(prefix="face-identity-bench-") as temporary:
+        Path(temporary).chmod(0o711)  # as root, PostgreSQL runs as another user
         for size in sizes:
             for references in asked.references:
                 case = Case(asked.kind, size, references, asked.dimension, asked.probes)
