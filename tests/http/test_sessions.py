@@ -14,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from service.access.authentication import Caller
 from service.database.connection import Database, open_pool
 from service.database.session import tenant_session
+from service.errors import TooManyRequests
 from service.gallery.galleries import create_gallery
 from service.http.routes import keyed_router, needs
 from service.http.sessions import RequestSession, answer_and_commit, reading_session
+from service.http.state import STREAMS_OF_A_TENANT
 from tests.support.server import open_client
 
 # Refuses a gallery of this name, but only when the transaction is committed.
@@ -157,21 +159,20 @@ async def test_a_request_canceled_during_its_rollback_keeps_the_connection_usabl
         assert await backend_of(following) == backends[0]
 
 
-async def test_a_stream_waits_until_another_one_has_ended(application: FastAPI, tenant_id: int) -> None:
-    """A pool of two connections lends one to streams, so that slow readers leave one for other requests."""
-    app, running = FastAPI(), application.state.server_state
-    settings = running.settings.model_copy(update={"database_pool_size": 2})
-    app.state.server_state = dataclasses.replace(running, settings=settings)
+async def test_a_stream_takes_the_place_of_one_that_has_ended(application: FastAPI, tenant_id: int) -> None:
+    app = FastAPI()
+    app.state.server_state = dataclasses.replace(application.state.server_state)
     request = Request({"type": "http", "app": app})
     request.state.caller = Caller(tenant_id, 1, frozenset())
-    first, second = reading_session(request), reading_session(request)
-    await anext(first)
-    waiting = asyncio.ensure_future(anext(second))
-    for _ in range(100):
-        await asyncio.sleep(0)
-    assert not waiting.done()
+    streams = [reading_session(request) for _ in range(STREAMS_OF_A_TENANT)]
+    for stream in streams:
+        await anext(stream)
+    with pytest.raises(TooManyRequests):
+        await anext(reading_session(request))
     with pytest.raises(StopAsyncIteration):
-        await anext(first)
-    await backend_of(await waiting)
-    with pytest.raises(StopAsyncIteration):
-        await anext(second)
+        await anext(streams.pop())
+    streams.append(reading_session(request))
+    await backend_of(await anext(streams[-1]))
+    for stream in streams:
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
