@@ -221,14 +221,23 @@ from service.worker import Handler, run_worker
 innocent_runs = asyncio.Event()
 
 async def work(session, job, progress):
-    if not job.arguments["kills"] and job.attempts == 1:
+    if not job.arguments["kills"]:
         innocent_runs.set()
         await asyncio.sleep(3600)
     if job.arguments["kills"]:
         if job.attempts == 1:
             await innocent_runs.wait()
+        elif await innocent_is_seen():
+            os._exit(1)
         os.kill(os.getpid(), signal.SIGKILL)
     return {}
+
+async def innocent_is_seen():
+    try:
+        await asyncio.wait_for(innocent_runs.wait(), 3)
+    except TimeoutError:
+        return False
+    return True
 
 async def main():
     settings = Settings(_env_file=None, data_dir=sys.argv[1], database_url=sys.argv[2] or None, encoder="fake")
@@ -237,7 +246,8 @@ async def main():
 
 asyncio.run(main())
 """
-"""A worker whose deadly jobs end its process. At their first attempt another job runs beside them."""
+"""A worker whose deadly jobs end its process. At their first attempt another job runs beside them, and at
+their second attempt none may."""
 
 
 async def test_a_job_that_kills_its_worker_twice_fails_and_the_others_go_on(
