@@ -6,7 +6,7 @@ took 300 MB); and a crash of a decoder must not end the server.
 
 A process takes 0.3 s to start, so it stays for the next image. The pixels come back through a pipe. A photograph of 12
 megapixels took 1.5 times as long that way, which is why usual images are decoded in the server itself
-(docs/decisions/0017-images-are-decoded-within-bounds.md).
+(docs/decisions/0016-images-are-decoded-within-bounds.md).
 """
 
 import atexit
