@@ -1,5 +1,6 @@
 """Who may use the legacy dialect: callers with a key (the default), nobody, or everybody as one tenant of their own."""
 
+import asyncio
 import base64
 
 import httpx
@@ -112,12 +113,14 @@ async def test_open_callers_share_the_rate_limit_of_their_tenant(
     async with operator_transaction(engine) as connection:
         await change_quotas(connection, name, Quotas(inferences_per_minute=1))
     try:
-        statuses = [(await post(gnosis, "/encoder/image", *FIELDS)).status_code for _ in range(3)]
+        while (await post(gnosis, "/encoder/image", *FIELDS)).status_code == 429:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # the requests of other tests are charged too
+        statuses = [(await post(gnosis, "/encoder/image", *FIELDS)).status_code for _ in range(2)]
     finally:
         async with operator_transaction(engine) as connection:
             await change_quotas(connection, name, Quotas())
         await engine.dispose()
-    assert statuses == [200, 429, 429]
+    assert statuses == [429, 429]
 
 
 @pytest.mark.parametrize(
