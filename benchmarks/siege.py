@@ -24,6 +24,7 @@ import httpx
 import msgspec
 
 from benchmarks.machine import keep, table
+from service.access.names import SCOPES
 from service.encoder.fake_pictures import draw_people
 from tests.support.attacks import ATTACKS, DIMENSION, GALLERY, NUMBERS, Attacker, prepare, rows
 from tests.support.server import ServerProcess
@@ -109,6 +110,15 @@ def _sieges(server: ServerProcess, asked: argparse.Namespace) -> Iterator[Siege]
             print(found.attack, f"p95 {found.p95_ms:.0f} ms, {found.errors} errors", file=sys.stderr, flush=True)
             yield found
             wait_until(honest.is_answered)
+
+
+def _probe_key(server: ServerProcess, operator_key: str, tenant: str) -> str:
+    """Make a tenant and return a key of it that may send embeddings."""
+    with server.client(operator_key) as operator:
+        first = operator.post("/v1/operator/tenants", json={"name": tenant}).json()["key"]
+    with server.client(first) as owner:
+        answer = owner.post("/v1/keys", json={"name": "probes", "scopes": list(SCOPES)})
+        return str(answer.json()["key"]) if answer.is_success else first  # an earlier version has no such scope
 
 
 class Honest:

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 
+from service.access.names import SCOPES
 from tests.support.folders import OpenFolder
 from tests.support.server import ServerProcess
 
@@ -37,6 +38,13 @@ class RunningServer:
         """Make a new tenant and return its first key."""
         with self.process.client(self.operator_key) as operator:
             answer = operator.post("/v1/operator/tenants", json={"name": name})
+            answer.raise_for_status()
+            return str(answer.json()["key"])
+
+    def new_probe_key(self, tenant: str) -> str:
+        """Make a new tenant and return a key with every scope, `probe` too."""
+        with self.process.client(self.new_tenant(tenant)) as owner:  # its key exports, so it may give a key that probes
+            answer = owner.post("/v1/keys", json={"name": "probes", "scopes": list(SCOPES)})
             answer.raise_for_status()
             return str(answer.json()["key"])
 

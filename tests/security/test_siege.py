@@ -42,7 +42,7 @@ BUDGET_BYTES = 1024 * MEBIBYTE
 @pytest.fixture(scope="module")
 async def attacker(running: RunningServer) -> Attacker:
     """The attacker's tenant, with a gallery to search and export."""
-    key = await asyncio.to_thread(running.new_tenant, f"attacker-{uuid.uuid4().hex[:8]}")
+    key = await asyncio.to_thread(running.new_probe_key, f"attacker-{uuid.uuid4().hex[:8]}")
     made = Attacker(running.process.url, key, running.operator_key)
     await prepare(made)
     return made
@@ -51,7 +51,7 @@ async def attacker(running: RunningServer) -> Attacker:
 @pytest.fixture(scope="module")
 async def honest(running: RunningServer) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the honest tenant, with a person to recognize by image and one by embedding."""
-    key = await asyncio.to_thread(running.new_tenant, f"honest-{uuid.uuid4().hex[:8]}")
+    key = await asyncio.to_thread(running.new_probe_key, f"honest-{uuid.uuid4().hex[:8]}")
     async with httpx.AsyncClient(
         base_url=running.process.url, headers={"X-API-Key": key}, timeout=GUARD_SECONDS
     ) as client:
