@@ -16,6 +16,7 @@ from PIL import Image
 
 from service.cli.demo_pictures import demo_pictures
 from tests.cli.test_command_line import PROGRAM
+from tests.support.folders import opened
 from tests.support.server import ServerProcess
 from tests.support.waiting import GUARD_SECONDS
 
@@ -28,7 +29,7 @@ PROGRAMS = str(Path(PROGRAM).parent)
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """An empty folder and data folder, with the default encoder."""
-    process = ServerProcess(tmp_path_factory.mktemp("newcomer"), ENCODER="")
+    process = ServerProcess(opened(tmp_path_factory.mktemp("newcomer")), ENCODER="")
     process.environment["PATH"] = f"{PROGRAMS}{os.pathsep}{process.environment['PATH']}"
     yield process
     process.close()

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.access.authentication import admit
 from service.access.keys import create_key
+from service.access.names import SCOPES
 from service.access.operator import operator_transaction
 from service.access.quotas import Quotas
 from service.access.tenants import create_tenant
@@ -54,7 +55,7 @@ async def fill_tenant(database: Database, quotas: Quotas = RATES) -> FilledTenan
     async with operator_transaction(database.engine) as connection:
         number = await create_tenant(connection, name, quotas)
     async with tenant_session(database.engine, number) as session:
-        summary, key = await create_key(session, "first")
+        summary, key = await create_key(session, "first", list(SCOPES))
         person, face, job_id = await _fill(session, name)
         await session.commit()
     await admit(database.engine, key)
