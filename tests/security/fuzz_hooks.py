@@ -8,6 +8,7 @@ import os
 import unicodedata
 from itertools import cycle, islice
 from typing import Any
+from urllib.parse import quote
 from zlib import crc32
 
 import requests
@@ -28,6 +29,9 @@ from tests.support.bombs import (
     webp_of_chunks,
 )
 
+_LONGEST_FILTER = 16 * 1024
+_LONGEST_QUERY = 20_000
+"""Bytes of a filter by metadata in an address, so that the head of a request fits."""
 MEANING = {
     "invalid-cursor",
     "expires-in-the-past",
@@ -113,6 +117,12 @@ def before_call(_: schemathesis.HookContext, case: Case[Any], __: dict[str, Any]
 
     Two rules cannot be said in the schema: a person is named by one parameter at least, and galleries of a key exist.
     """
+    metadata = (case.query or {}).get("metadata")
+    if isinstance(metadata, str) and len(quote(metadata)) > _LONGEST_QUERY:  # 431 comes before any route
+        case.query = {
+            **case.query,
+            "metadata": "{}" if len(metadata) <= _LONGEST_FILTER else "x" * (_LONGEST_FILTER + 1),
+        }
     if case.method in {"DELETE", "PATCH"} or case.path.endswith("/rotate"):
         for parameter, value in list(case.path_parameters.items())[-1:]:
             if value in _KEPT:
@@ -132,6 +142,8 @@ def refusal_is_about_meaning(_: CheckContext, response: Response, case: Case[Any
         return
     if response.status_code in {413, 415, 422}:
         slug = response.json()["type"].rpartition(":")[2]
+        if slug == "invalid-request" and case.path.endswith("/streams"):  # no schema holds the grammar of an offer
+            return
         assert slug in MEANING, f"what its schema allows was refused as {slug}: {response.json()['detail']}"
 
 
