@@ -25,7 +25,7 @@ if connection is not None:
     run(connection)
 else:
     from service.database.connection import open_database
-    from service.settings import load_settings
+    from service.settings_sources import load_settings
 
     database = open_database(load_settings())
     with create_engine(database.logins.administrator).connect() as own:

@@ -21,7 +21,7 @@ from service.identity.enroll import Several, largest_is_meant
 from service.identity.in_memory import References, RejectedPicture, read_references
 from service.identity.review import Review
 from service.identity.verify import similarity_of
-from service.settings import load_module_settings
+from service.settings_sources import load_module_settings
 
 
 @dataclass(frozen=True)

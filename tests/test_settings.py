@@ -9,7 +9,8 @@ import pytest
 
 from service import Recognizer
 from service.errors import InvalidSettings
-from service.settings import MARKER, PREFIX, Settings, ignored_names, load_module_settings, load_settings
+from service.settings import PREFIX, Settings
+from service.settings_sources import MARKER, ignored_names, load_module_settings, load_settings
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -98,7 +98,7 @@ def _name_env_file(path: str | None) -> None:
     """Keep the file's name in the environment, so that the processes that the command starts read it too."""
     if path is None:
         return
-    from service.settings import ENV_FILE  # takes 0.3 s to import, which help and usage errors need not pay
+    from service.settings_sources import ENV_FILE  # takes 0.3 s to import, which help and usage errors need not pay
 
     os.environ[ENV_FILE] = path
 

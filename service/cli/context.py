@@ -62,7 +62,7 @@ def read_settings(**changes: object) -> "Settings":
 
     Raises InvalidSettings.
     """
-    from service.settings import MARKER, ignored_names, load_settings
+    from service.settings_sources import MARKER, ignored_names, load_settings
     from service.telemetry import configure_logging
 
     if ignored := ignored_names():

@@ -2,10 +2,7 @@
 
 A recording (a file, or an HTTP address with an end) gives its frames in order. A live source (RTSP, RTMP, an endless
 HTTP address, a camera) gives its newest frame only: a thread always reads, so that nothing waits for the caller, and
-reconnects if the source ends.
-
-FFmpeg reads playlists that name other files and addresses. So a file may refer to files only, and an address to
-addresses only.
+reconnects if the source ends. `opening` opens them.
 """
 
 import threading
@@ -13,10 +10,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NoReturn, Protocol
-from urllib.parse import urlsplit
+from typing import Any, Final, Protocol
 
 import av
 import av.error
@@ -24,16 +19,8 @@ import numpy as np
 
 from service.encoder.contract import Image
 from service.encoder.images.decode import ImageLimits, check_pixels
-from service.errors import InvalidRequest, NotFound, UnreadableVideo, VideoSourceUnavailable
-
-OPEN_SECONDS: Final = 10.0
-"""Longest wait for the first bytes of an address, and for each further piece."""
-
-_LIVE_SCHEMES: Final = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt"})
-_ADDRESS_SCHEMES: Final = _LIVE_SCHEMES | {"http", "https"}
-_FILE_PROTOCOLS: Final = "file,crypto,data"
-_ADDRESS_PROTOCOLS: Final = "http,https,tcp,tls,rtsp,rtp,udp,rtmp,rtmps,srt,crypto,data"
-_CAMERAS: Final = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
+from service.errors import UnreadableVideo
+from service.video.opening import OPEN_SECONDS, OpenedVideo, Opening
 
 _SHORTFALL_SECONDS: Final = 1.0
 """A recording whose frames end this long before its declared end was cut off."""
@@ -95,17 +82,11 @@ def open_source(
     or camera, UnreadableVideo if it is not a video that can be decoded, VideoSourceUnavailable if an address does not
     answer, ImageTooLarge if its frames have too many pixels.
     """
-    opening = _Opening(source, limits, open_seconds)
+    opening = Opening(source, limits, open_seconds)
     opened = opening.open()
     if opening.is_live(opened):
         return LiveSource(opening, opened, frames_per_second)
     return Recording(opening, opened, frames_per_second)
-
-
-def open_container(source: str, limits: ImageLimits, open_seconds: float = OPEN_SECONDS) -> tuple[Any, Any]:
-    """The open container of a source and its first video track, of PyAV. Raises the errors of `open_source`."""
-    opened = _Opening(source, limits, open_seconds).open()
-    return opened.container, opened.stream
 
 
 def upright_pixels(frame: Any, limits: ImageLimits) -> Image:
@@ -116,143 +97,10 @@ def upright_pixels(frame: Any, limits: ImageLimits) -> Image:
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
-def shown_source(source: str) -> str:
-    """The source for messages: an address without its user, password and query."""
-    if not is_address(source):
-        return source
-    parts = urlsplit(source)
-    return f"{parts.scheme}://{parts.hostname or ''}{'' if parts.port is None else f':{parts.port}'}{parts.path}"
-
-
-def is_address(source: str) -> bool:
-    """Whether the source is an address that FFmpeg opens, and not a path."""
-    return source.partition("://")[0].lower() in _ADDRESS_SCHEMES and "://" in source
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """An open container and its first video track."""
-
-    container: Any
-    stream: Any
-
-    @property
-    def duration_seconds(self) -> float | None:
-        if self.stream.duration is not None and self.stream.time_base is not None:
-            return float(self.stream.duration * self.stream.time_base)
-        return None if self.container.duration is None else float(self.container.duration / av.time_base)
-
-
-@dataclass(frozen=True)
-class _Opening:
-    """How a source is opened, also again after it has failed."""
-
-    source: str
-    limits: ImageLimits
-    open_seconds: float
-
-    @property
-    def shown(self) -> str:
-        return f"camera {self.source}" if self.source.isdecimal() else shown_source(self.source)
-
-    def open(self) -> _Opened:
-        """Open the container and check its video track."""
-        container = self._container()
-        try:
-            return _Opened(container, self._checked_stream(container))
-        except BaseException:
-            container.close()
-            raise
-
-    def is_live(self, opened: _Opened) -> bool:
-        """Whether the source has no end: a camera, a streaming protocol, or an HTTP answer without a length."""
-        if self.source.isdecimal():
-            return True
-        if not is_address(self.source):
-            return False
-        return self.source.partition("://")[0].lower() in _LIVE_SCHEMES or opened.duration_seconds is None
-
-    def fail(self, error: Exception, waited_seconds: float = 0.0) -> NoReturn:
-        """Raise the error of the catalogue for an error of FFmpeg. Its own text may hold the address and a password."""
-        remote = self.source.isdecimal() or is_address(self.source)
-        if isinstance(error, av.error.FileNotFoundError) and not is_address(self.source):
-            raise NotFound(f"{self.shown} does not exist") from None
-        # The reader of RTSP reports a timeout as invalid data.
-        if isinstance(error, av.error.ExitError) or (remote and waited_seconds >= self.open_seconds):
-            raise VideoSourceUnavailable(f"{self.shown} sent nothing for {self.open_seconds:g} s") from None
-        if isinstance(error, av.error.InvalidDataError):
-            raise UnreadableVideo(f"{self.shown} is not a video, or its beginning is damaged or cut off") from None
-        if isinstance(error, av.error.EOFError):
-            raise UnreadableVideo(f"{self.shown} has no frames") from None
-        if isinstance(error, av.error.DecoderNotFoundError):
-            raise UnreadableVideo(f"{self.shown}: no decoder for its codec is installed") from None
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        kind = VideoSourceUnavailable if remote else UnreadableVideo
-        raise kind(f"{self.shown} cannot be opened: {reason}") from None
-
-    def _container(self) -> Any:
-        if not self.source.isdecimal() and not is_address(self.source):
-            return self._file()
-        options: dict[str, str] = {}
-        name, form = self.source, None
-        if self.source.isdecimal():
-            form, pattern = _camera_format(self.source)
-            name = pattern.format(self.source)
-        else:
-            options["protocol_whitelist"] = _ADDRESS_PROTOCOLS
-            if self.source.lower().startswith("rtsp"):
-                options["rtsp_transport"] = "tcp"  # over UDP a lost packet damages all frames up to the next key frame
-        began = time.monotonic()
-        try:
-            return av.open(name, format=form, options=options, timeout=self.open_seconds)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            if self.source.isdecimal():
-                raise NotFound(
-                    f"{self.shown} cannot be opened: it does not exist, is in use, or may not be read"
-                ) from None
-            self.fail(error, time.monotonic() - began)
-
-    def _file(self) -> Any:
-        path = Path(self.source)
-        if "://" in self.source:
-            raise InvalidRequest(f"{self.source.partition('://')[0]}:// is not a scheme of a video source")
-        if not path.exists():
-            raise NotFound(f"the file {path} does not exist")
-        if path.is_dir():
-            raise InvalidRequest(f"{path} is a folder, not a file")
-        if path.stat().st_size == 0:
-            raise UnreadableVideo(f"{path} is empty")
-        try:
-            return av.open(str(path), options={"protocol_whitelist": _FILE_PROTOCOLS})
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            self.fail(error)
-
-    def _checked_stream(self, container: Any) -> Any:
-        if not container.streams.video:
-            raise UnreadableVideo(f"{self.shown} has no video track")
-        stream = container.streams.video[0]
-        context = stream.codec_context
-        if context is None or not context.name or context.name == "none":
-            raise UnreadableVideo(f"{self.shown}: no decoder for its codec is installed")
-        if context.width and context.height:
-            check_pixels(context.width, context.height, self.limits)
-        stream.thread_type = "AUTO"  # decode frames and slices in several threads
-        return stream
-
-
-def _camera_format(number: str) -> tuple[str, str]:
-    import sys
-
-    try:
-        return _CAMERAS[sys.platform]
-    except KeyError:
-        raise NotFound(f"camera {number}: cameras are not supported on {sys.platform}") from None
-
-
 class _Decoder:
     """Decodes the frames of one opened container, with their numbers and times."""
 
-    def __init__(self, opening: _Opening, opened: _Opened) -> None:
+    def __init__(self, opening: Opening, opened: OpenedVideo) -> None:
         self._opening = opening
         self._opened = opened
         self._rate = opened.stream.average_rate or opened.stream.guessed_rate or Fraction(25)
@@ -321,7 +169,7 @@ class Recording(_Closing):
 
     is_live = False
 
-    def __init__(self, opening: _Opening, opened: _Opened, frames_per_second: float | None) -> None:
+    def __init__(self, opening: Opening, opened: OpenedVideo, frames_per_second: float | None) -> None:
         self._opening = opening
         self._decoder = _Decoder(opening, opened)
         self._pace = Pace(frames_per_second)
@@ -361,7 +209,7 @@ class LiveSource(_Closing):
     duration_seconds = None
     shortfall = None
 
-    def __init__(self, opening: _Opening, opened: _Opened, frames_per_second: float | None) -> None:
+    def __init__(self, opening: Opening, opened: OpenedVideo, frames_per_second: float | None) -> None:
         self._opening = opening
         self._pace = Pace(frames_per_second)
         self._changed = threading.Condition()
@@ -395,10 +243,10 @@ class LiveSource(_Closing):
     def __enter__(self) -> "LiveSource":
         return self
 
-    def _read(self, opened: _Opened) -> None:
+    def _read(self, opened: OpenedVideo) -> None:
         """Read until `close`. Frames of each connection continue the numbers and the clock."""
         failures = 0
-        current: _Opened | None = opened
+        current: OpenedVideo | None = opened
         while not self._stopping.is_set():
             try:
                 if current is None:
@@ -414,7 +262,7 @@ class LiveSource(_Closing):
             failures += 1
             self._stopping.wait(min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (failures - 1)))
 
-    def _read_connection(self, opened: _Opened) -> bool:
+    def _read_connection(self, opened: OpenedVideo) -> bool:
         """Read one connection to its end. Returns whether it gave a frame."""
         decoder = _Decoder(self._opening, opened)
         try:

@@ -19,8 +19,9 @@ from service.encoder.images.annotate import draw_faces
 from service.encoder.images.decode import ImageLimits
 from service.errors import InvalidRequest, NotFound, ServiceError
 from service.video.analysis import AnalyzedFrame
+from service.video.opening import open_container
 from service.video.readings import Identity
-from service.video.sources import open_container, upright_pixels
+from service.video.sources import upright_pixels
 
 FORMATS: Final = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Endings of files, in small letters, and their formats of FFmpeg. All of them take H.264."""

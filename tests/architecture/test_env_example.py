@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
-from service.settings import MARKER, PREFIX, Settings, load_settings
+from service.settings import PREFIX, Settings
+from service.settings_sources import MARKER, load_settings
 
 LEGACY_SETTINGS = [
     *("SERVER_IP", "SERVER_PORT", "SERVER_SSL_CONTEXT", "SERVER_SSL_KEYFILE"),

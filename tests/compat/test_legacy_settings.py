@@ -13,7 +13,8 @@ import pytest
 
 from service.app import create_app
 from service.errors import InvalidSettings
-from service.settings import Settings, load_settings
+from service.settings import Settings
+from service.settings_sources import load_settings
 from tests.support.server import ServerProcess
 from tests.support.waiting import GUARD_SECONDS, wait_until
 

@@ -20,7 +20,8 @@ from service.errors import (
 from tests.support.videos import HEIGHT, WIDTH, Scene, av, save_sound, save_video
 from tests.support.waiting import GUARD_SECONDS
 
-from service.video.sources import LiveSource, Pace, frames_of, open_source, shown_source  # isort: skip - needs av
+from service.video.opening import shown_source  # isort: skip
+from service.video.sources import LiveSource, Pace, frames_of, open_source  # isort: skip - needs av
 
 LIMITS = ImageLimits(10_000_000, 10_000_000)
 
