@@ -6,12 +6,11 @@ import functools
 from collections.abc import AsyncIterator
 
 import pytest
-import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from service.http.connection_limits import RESERVED_CONNECTIONS, ConnectionLimits
-from service.http.connections import BoundedConnection
 from service.http.request_log import RequestMiddleware
+from tests.support.connections import served
 from tests.support.waiting import GUARD_SECONDS, until
 
 CROWD = 20
@@ -112,18 +111,11 @@ class Work:
 async def running(limits: ConnectionLimits) -> AsyncIterator[tuple[Work, int]]:
     """A server with these limits, and its port."""
     work = Work()
-    protocol = functools.partial(BoundedConnection, patience_seconds=GUARD_SECONDS, limits=limits)
-    config = uvicorn.Config(RequestMiddleware(work), port=0, lifespan="off", log_config=None, http=protocol)  # type: ignore[arg-type]
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    try:
-        yield work, server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        work.go_on.set()
-        server.should_exit = True
-        await task
+    async with served(RequestMiddleware(work), limits) as (_, port):
+        try:
+            yield work, port
+        finally:
+            work.go_on.set()
 
 
 @contextlib.asynccontextmanager

@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import functools
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -12,9 +11,10 @@ from starlette.types import Receive, Scope, Send
 
 from service.http import connections
 from service.http.connection_limits import ConnectionLimits
-from service.http.connections import BoundedConnection
+from tests.support.connections import served
 from tests.support.waiting import GUARD_SECONDS, until
 
+Running = tuple[uvicorn.Server, int]
 BODY_BYTES = 8_000_000
 HEADS = {
     "HTTP/1.0": b"POST / HTTP/1.0\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES,
@@ -30,21 +30,9 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"no"})
 
 
-@contextlib.asynccontextmanager
-async def running(limits: ConnectionLimits | None = None, **options: Any) -> AsyncIterator[tuple[uvicorn.Server, int]]:
+def running(limits: ConnectionLimits | None = None, **options: Any) -> AbstractAsyncContextManager[Running]:
     """A server that refuses every request before it reads the body, and its port."""
-    limits = limits or ConnectionLimits(most=100, most_per_address=100)
-    protocol = functools.partial(BoundedConnection, patience_seconds=GUARD_SECONDS, limits=limits)
-    config = uvicorn.Config(_refuse, port=0, lifespan="off", log_config=None, http=protocol, **options)  # type: ignore[arg-type]
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    try:
-        yield server, server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
+    return served(_refuse, limits or ConnectionLimits(most=100, most_per_address=100), **options)
 
 
 async def answer_to(port: int, head: bytes) -> bytes:
