@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.access.keys import create_key, revoke_key
+from service.access.keys import KeySummary, create_key, revoke_key
 from service.access.operator import operator_transaction
 from service.access.quotas import Quotas
 from service.access.tenants import change_quotas
@@ -242,14 +242,20 @@ async def _vacuums(session: AsyncSession) -> int:
     return int(count or 0)
 
 
-async def test_a_waiting_import_fails_if_its_key_was_revoked(
-    session: AsyncSession, gallery: Gallery, start_worker: StartWorker
-) -> None:
+async def import_of_new_key(session: AsyncSession) -> tuple[KeySummary, Job]:
+    """A key, and a job that it has started and that no worker has begun."""
     key, _ = await create_key(session, "loader")
     await session.commit()
     content = arriving(chunks_of(dataset_of([("Ada", [0.1, 0.2, 0.3])])), 10_000)
     job = await start_import(session, "staff", content, from_text(key.id))
     await session.commit()
+    return key, job
+
+
+async def test_a_waiting_import_fails_if_its_key_was_revoked(
+    session: AsyncSession, gallery: Gallery, start_worker: StartWorker
+) -> None:
+    key, job = await import_of_new_key(session)
     await revoke_key(session, key.id)
     await session.commit()
     async with start_worker():
@@ -262,11 +268,7 @@ async def test_a_waiting_import_fails_if_its_key_was_revoked(
 async def test_a_running_import_stores_nothing_if_its_key_is_revoked(
     session: AsyncSession, gallery: Gallery, start_worker: StartWorker, database: Database, tenant_id: int
 ) -> None:
-    key, _ = await create_key(session, "loader")
-    await session.commit()
-    content = arriving(chunks_of(dataset_of([("Ada", [0.1, 0.2, 0.3])])), 10_000)
-    job = await start_import(session, "staff", content, from_text(key.id))
-    await session.commit()
+    key, job = await import_of_new_key(session)
 
     async def work(of_job: AsyncSession, running: Job, progress: JobProgress) -> dict[str, Any]:
         async def revoke(done: int, total: int | None) -> None:

@@ -90,10 +90,31 @@ class Attacker:
             for number in range(clients):
                 group.create_task(one(number))
 
-    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A plain connection."""
+    @contextlib.asynccontextmanager
+    async def connection(self, sent: bytes = b"") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A plain connection on which `sent` is the beginning."""
         address = urlsplit(self.url)
-        return await asyncio.open_connection(address.hostname, address.port)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        try:
+            writer.write(sent)
+            self.tally.begun += 1
+            yield reader, writer
+        finally:
+            writer.close()
+
+    async def hold(self, one: Callable[[int], Awaitable[None]], clients: int) -> None:
+        """Hold connections in each of `clients` tasks, a new one when the server has ended the one before."""
+
+        async def again(number: int) -> None:
+            while True:
+                with contextlib.suppress(OSError):
+                    await one(number)
+                self.tally.broken += 1
+                await asyncio.sleep(PAUSE_SECONDS)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(clients):
+                group.create_task(again(number))
 
     def head(self, line: str, *headers: str) -> bytes:
         """The head of a request with the attacker's key."""
@@ -173,16 +194,13 @@ async def unfinished_bodies(attacker: Attacker) -> None:
     async def one(number: int) -> None:
         kinds = ["application/json", "image/jpeg", "multipart/form-data; boundary=x"]
         size = 16 * MEBIBYTE
-        reader, writer = await attacker.open()
-        try:
-            head = attacker.head(
-                f"POST /v1/galleries/{GALLERY}/recognize",
-                f"Content-Type: {kinds[number % len(kinds)]}",
-                f"Content-Length: {size}",
-            )
-            start = _FORM if number % len(kinds) == 2 else b""
-            writer.write(head + start)
-            attacker.tally.begun += 1
+        head = attacker.head(
+            f"POST /v1/galleries/{GALLERY}/recognize",
+            f"Content-Type: {kinds[number % len(kinds)]}",
+            f"Content-Length: {size}",
+        )
+        start = _FORM if number % len(kinds) == 2 else b""
+        async with attacker.connection(head + start) as (reader, writer):
             for _ in range(size // MEBIBYTE - 1):
                 writer.write(b"[" * MEBIBYTE)
                 await writer.drain()
@@ -190,14 +208,8 @@ async def unfinished_bodies(attacker: Attacker) -> None:
                 writer.write(b"[")
                 await writer.drain()
                 await asyncio.sleep(0.5)
-        except OSError:
-            pass
-        finally:
-            attacker.tally.broken += 1
-            writer.close()
-        await asyncio.sleep(PAUSE_SECONDS)
 
-    await _forever(one, CLIENTS)
+    await attacker.hold(one, CLIENTS)
 
 
 async def full_disk(attacker: Attacker) -> None:
@@ -217,20 +229,12 @@ async def slow_readers(attacker: Attacker) -> None:
     """Ask for exports and read a few bytes a second."""
 
     async def one(_: int) -> None:
-        reader, writer = await attacker.open()
-        try:
-            writer.write(attacker.head(f"GET /v1/galleries/{NUMBERS}/export?format=ndjson"))
-            attacker.tally.begun += 1
+        asked = attacker.head(f"GET /v1/galleries/{NUMBERS}/export?format=ndjson")
+        async with attacker.connection(asked) as (reader, _writer):
             while await reader.read(64):  # noqa: ASYNC110 - reading slowly is the attack
                 await asyncio.sleep(0.5)
-        except OSError:
-            pass
-        finally:
-            attacker.tally.broken += 1
-            writer.close()
-        await asyncio.sleep(PAUSE_SECONDS)
 
-    await _forever(one, 8)
+    await attacker.hold(one, 8)
 
 
 async def many_images(attacker: Attacker) -> None:
@@ -260,17 +264,10 @@ async def silent_connections(attacker: Attacker) -> None:
     _allow_files(4096)
 
     async def one(_: int) -> None:
-        with contextlib.suppress(OSError):
-            reader, writer = await attacker.open()
-            attacker.tally.begun += 1
-            try:
-                await reader.read(1)
-            finally:
-                writer.close()
-        attacker.tally.broken += 1
-        await asyncio.sleep(1)
+        async with attacker.connection() as (reader, _writer):
+            await reader.read(1)
 
-    await _forever(one, 1100)
+    await attacker.hold(one, 1100)
 
 
 async def operators(attacker: Attacker) -> None:
@@ -329,16 +326,6 @@ def large_image(size: tuple[int, int] = (7000, 5700)) -> bytes:
     content = io.BytesIO()
     image.convert("RGB").save(content, "JPEG", quality=50)
     return content.getvalue()
-
-
-async def _forever(one: Callable[[int], Awaitable[None]], clients: int) -> None:
-    async def again(number: int) -> None:
-        while True:
-            await one(number)
-
-    async with asyncio.TaskGroup() as group:
-        for number in range(clients):
-            group.create_task(again(number))
 
 
 def _allow_files(number: int) -> None:
