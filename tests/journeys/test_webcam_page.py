@@ -1,8 +1,9 @@
-"""The page of examples/webcam in a real browser, with a photograph in place of the camera."""
+"""The page of examples/webcam, and the stream of docs/video.md, in a real browser with a photograph as its camera."""
 
 import functools
 import http.server
 import importlib.util
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from tests.support.encoders import portrait
 from tests.support.folders import OpenFolder
 from tests.support.server import ROOT_FOLDER, ServerProcess
-from tests.support.waiting import GUARD_SECONDS
+from tests.support.waiting import GUARD_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -31,6 +32,9 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+REACHABLE = ("--allow-loopback-in-peer-connection", "--disable-features=WebRtcHideLocalIpsWithMdns")
+"""The server runs on the machine of the browser, and resolves no names of multicast DNS."""
+STREAM = re.search(r"```js\n(.*?)```", (ROOT_FOLDER / "docs/video.md").read_text(), flags=re.DOTALL)
 
 
 @pytest.fixture
@@ -52,7 +56,7 @@ def page(camera: Path) -> Iterator["Page"]:
     from playwright.sync_api import sync_playwright
 
     seen = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-    arguments = [*QUIET, *seen, f"--use-file-for-fake-video-capture={camera}"]
+    arguments = [*QUIET, *REACHABLE, *seen, f"--use-file-for-fake-video-capture={camera}"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
         page = browser.new_page()
@@ -117,3 +121,28 @@ def test_the_page_says_why_the_server_refuses_it(page: "Page", origin: str, serv
     start(page, origin, service[0].url, "wrong")
     page.locator("#state", has_text="not an API key").wait_for()
     assert page.is_enabled("button")
+
+
+def test_a_browser_streams_its_camera_and_gets_names_and_the_video_back(
+    page: "Page", origin: str, service: tuple[ServerProcess, str]
+) -> None:
+    """The code is that of docs/video.md, which a page of the server itself would run."""
+    pytest.importorskip("aiortc", reason="left out: the extra video is not installed")
+    assert STREAM is not None
+    server, key = service
+    code = STREAM.group(1).replace('"/v1/', f'"{server.url}/v1/').replace("console.log(", "lines.push(")
+    page.goto(origin)
+    page.evaluate(
+        f"""async ([key]) => {{
+            const lines = window.lines = [];
+            const video = document.createElement("video");
+            video.muted = video.autoplay = true;
+            {code}
+            window.peer = peer;  // else it may be collected
+        }}""",
+        [key],
+    )
+    named = "name => lines.some(line => (line.faces || []).some(face => face.person && face.person.name === name))"
+    wait_until(lambda: page.evaluate(named, NAME), lambda: str(page.evaluate("lines.slice(-3)")))
+    decoded = "peer.getStats().then(stats => [...stats.values()].some(each => each.framesDecoded > 0))"
+    wait_until(lambda: page.evaluate(decoded))
