@@ -14,6 +14,7 @@ from service.database.pool import FairPool, usual_most_of_one
 from service.database.statements import fetch_row
 from service.errors import DatabaseUnavailable, StatementTimedOut
 from service.turns import Turns, act_for
+from tests.support.waiting import until
 
 BUSY, QUIET, OTHER = 1, 2, 3
 
@@ -40,16 +41,21 @@ async def hold(engine: AsyncEngine, tenant: int, release: asyncio.Event, holding
 
 
 async def until_waiting(engine: AsyncEngine, tasks: int) -> None:
-    while turns_of(engine).waiting() < tasks:  # noqa: ASYNC110 - a count, not an event
-        await asyncio.sleep(0.001)
+    async def are_waiting() -> bool:
+        return turns_of(engine).waiting() >= tasks
+
+    await until(are_waiting)
 
 
 async def test_a_tenant_does_not_take_the_last_connections(four: AsyncEngine) -> None:
     release, holding = asyncio.Event(), list[int]()
     busy = [asyncio.create_task(hold(four, BUSY, release, holding)) for _ in range(10)]
     await until_waiting(four, 7)
-    while len(holding) < 3:  # noqa: ASYNC110 - a count; three tasks have a place and open their connections
-        await asyncio.sleep(0.001)
+
+    async def are_open() -> bool:  # three tasks have a place, and open their connections
+        return len(holding) == 3
+
+    await until(are_open)
     act_for(QUIET)
     async with four.connect() as connection:
         assert await connection.scalar(text("SELECT 1")) == 1
